@@ -1,0 +1,94 @@
+"""From a model's text to a checked answer: find the JSON, validate its shape, check what a schema cannot, ask again.
+
+A wrong answer goes back with what is wrong with it, a bounded number of times; then ModelRefused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from agents.brains import LanguageModel, Question, Reply, Turn
+from agents.errors import ModelRefused
+
+REPAIRS = 2
+"""How often a wrong answer is sent back."""
+_MOST_PROBLEMS = 8
+
+A = TypeVar("A", bound=BaseModel)
+Check = Callable[[A], Sequence[str]]
+"""What is wrong with a well-formed answer, as sentences that a model can act on."""
+
+
+async def ask(
+    model: LanguageModel,
+    question: Question,
+    shape: type[A],
+    check: Check[A] | None = None,
+    repairs: int = REPAIRS,
+) -> A:
+    """Put the question until the answer holds, at most `1 + repairs` times.
+
+    Raises ModelRefused with the last problems when it never does, and what the model itself raises.
+    """
+    problems: Sequence[str] = ()
+    for _ in range(1 + repairs):
+        reply = await model.complete(question)
+        answer, problems = read(reply, shape, check)
+        if answer is not None:
+            return answer
+        question = replace(
+            question, turns=(*question.turns, Turn(answer=reply.text, objection=_objection(problems)))
+        )
+    raise ModelRefused(
+        f"Model {model.name!r} gave no valid answer to {question.prompt.name!r} in {1 + repairs} tries; "
+        f"last: {'; '.join(problems)}. Resume the run to ask again, or use a stronger model"
+    )
+
+
+def read(reply: Reply, shape: type[A], check: Check[A] | None = None) -> tuple[A | None, Sequence[str]]:
+    """The answer, or None and what is wrong with it."""
+    try:
+        answer = shape.model_validate(extract_json(reply.text))
+    except ValidationError as error:
+        return None, [_sentence(e["loc"], e["msg"], e["input"]) for e in error.errors()]
+    except ValueError as error:
+        cut = " (it was cut off at the token limit: answer shorter)" if reply.cut_off else ""
+        return None, [f"{error}{cut}"]
+    problems = check(answer) if check else ()
+    return (None, problems) if problems else (answer, ())
+
+
+def extract_json(text: str) -> object:
+    """The first JSON object in a model's text, be it bare, fenced, or after thoughts. Raises ValueError without one."""
+    text = re.sub(r"<think>.*?</think>", "", text, flags=re.DOTALL).strip()
+    decoder = json.JSONDecoder()
+    for match in re.finditer(r"\{", text):
+        try:
+            return decoder.raw_decode(text, match.start())[0]
+        except json.JSONDecodeError as error:
+            if not text[match.start() + 1 :].strip().startswith(('"', "}")):
+                continue  # a brace in prose, not the start of an object
+            raise ValueError(f"the JSON object breaks off or is malformed: {error}") from error
+    raise ValueError(f"expected one JSON object, got {text[:120]!r}")
+
+
+def schema_text(shape: type[BaseModel]) -> str:
+    """The shape in words, for servers that take no schema."""
+    schema = json.dumps(shape.model_json_schema(), ensure_ascii=False)
+    return f"Answer with exactly one JSON object and nothing else. It must match this JSON schema:\n{schema}"
+
+
+def _objection(problems: Sequence[str]) -> str:
+    listed = "\n".join(f"- {problem}" for problem in problems[:_MOST_PROBLEMS])
+    return f"That answer cannot be used:\n{listed}\nAnswer again, whole, with these things put right."
+
+
+def _sentence(where: tuple[int | str, ...], message: str, got: object) -> str:
+    path = ".".join(str(part) for part in where) or "the answer"
+    return f"{path}: {message}, got {str(got)[:120]!r}"

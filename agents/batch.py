@@ -1,0 +1,113 @@
+"""Batches: a file of stories with their options, and when a stored batch is due next.
+
+Reads and checks; films nothing. Batch files are untrusted input: unknown keys are refused with their entry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from croniter import croniter
+from pydantic import Field, ValidationError, model_validator
+
+from agents.errors import BatchError
+from agents.storyboard import Shape
+
+MOST_BYTES = 20_000_000
+
+
+class BatchStory(Shape):
+    """One story of a batch. `story` names a file beside the batch file, `text` is the story itself: one of them."""
+
+    story: str | None = None
+    text: str | None = None
+    title: str | None = None
+    profile: str | None = None
+    model: str | None = None
+    seed: int = 0
+    seconds: float | None = Field(default=None, gt=0)
+    size: str | None = Field(default=None, pattern=r"^\d+x\d+$")
+    style: str = ""
+    out: str | None = None
+    budget: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_text(self) -> BatchStory:
+        if (self.story is None) == (self.text is None):
+            raise ValueError("expected either `story` (a file) or `text` (the story itself)")
+        return self
+
+    def read(self) -> str:
+        """The story's text; BatchError when its file cannot be read."""
+        if self.text is not None:
+            return self.text
+        try:
+            return Path(str(self.story)).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BatchError(f"Story file {self.story}: {error}; expected a readable UTF-8 text file") from error
+
+    @property
+    def name(self) -> str:
+        """What a person recognises it by."""
+        if self.title:
+            return self.title
+        return Path(self.story).stem if self.story else " ".join(str(self.text).split())[:40]
+
+
+def read_batch(path: Path) -> list[BatchStory]:
+    """The stories of a YAML or JSON-lines file, files named in it made absolute. Raises BatchError."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise BatchError(f"Batch {path} is larger than {MOST_BYTES // 1_000_000} MB; split it")
+        text = path.read_text(encoding="utf-8")
+        entries = _json_lines(text) if path.suffix in (".jsonl", ".ndjson") else _yaml(text)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+        raise BatchError(f"Batch {path} cannot be read: {error}") from error
+    return [_absolute(story, path.parent) for story in stories(entries, str(path))]
+
+
+def stories(entries: Sequence[Any], source: str) -> list[BatchStory]:
+    """Checked stories of plain entries. Raises BatchError with the number of the entry that is wrong."""
+    found = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            found.append(BatchStory.model_validate(entry))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
+            raise BatchError(f"{source}, story {number}: {problems}") from error
+    if not found:
+        raise BatchError(f"{source} holds no story")
+    return found
+
+
+def next_time(cron: str, after: datetime) -> datetime:
+    """When `cron` is due next after a moment, by this machine's clock and zone; in UTC. Raises BatchError."""
+    if not croniter.is_valid(cron):
+        raise BatchError(f"Expected five cron fields such as '0 2 * * *' (every night at two), got {cron!r}")
+    found: datetime = croniter(cron, after.astimezone()).get_next(datetime)
+    return found.astimezone(UTC)
+
+
+def _yaml(text: str) -> list[Any]:
+    data = yaml.safe_load(text)
+    if isinstance(data, Mapping):
+        if unknown := sorted(set(data) - {"defaults", "stories"}):
+            raise ValueError(f"unknown keys {unknown}; expected `stories` and, if you like, `defaults`")
+        defaults = data.get("defaults") or {}
+        data = [{**defaults, **entry} if isinstance(entry, Mapping) else entry for entry in data.get("stories") or []]
+    if not isinstance(data, list):
+        raise ValueError("expected a list of stories, or a mapping with `stories`")
+    return data
+
+
+def _json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _absolute(story: BatchStory, folder: Path) -> BatchStory:
+    return story if story.story is None else story.model_copy(update={"story": str((folder / story.story).resolve())})

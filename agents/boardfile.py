@@ -1,0 +1,36 @@
+"""The storyboard as a YAML file that a person reads, edits and hands back. Knows the file, not what is filmed of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from agents.errors import PlanError
+from agents.order import read_text
+from agents.storyboard import Storyboard, parse_storyboard
+
+HEAD = """\
+# A storyboard. Edit what you like: every event's phrase must stand word for word in its shot's prompt, start and end
+# are seconds of the shot, and a shot's subjects are names of the cast. `transition` is cut or continues.
+"""
+
+
+def board_text(board: Storyboard) -> str:
+    """The storyboard as YAML, keys in the order people read them."""
+    data = board.model_dump(mode="json", exclude_none=True)
+    return HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_board(path: Path) -> Storyboard:
+    """What a person wrote. Raises UsageError when the file cannot be read, PlanError with every problem in it."""
+    return parse_board(read_text(path, "storyboard"), str(path))
+
+
+def parse_board(text: str, source: str) -> Storyboard:
+    """A storyboard from YAML text. Raises PlanError."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PlanError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    return parse_storyboard(data, source)

@@ -1,0 +1,208 @@
+"""What the graph thinks with: protocols of the agents and of the models behind them, and the values they exchange.
+
+Every agent has two brains, an endpoint and offline rules; both stand behind these protocols. Knows no network, no
+database and no prompt's wording.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from agents.storyboard import Place, PlannedShot, Storyboard, Subject
+from generators.clip import Event, Frames
+from prompts.catalog import Rendered
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A wrong answer and what was wrong with it; sent along when a model is asked again."""
+
+    answer: str
+    objection: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One thing to ask a language or vision model; equal digests mean the same question."""
+
+    role: str
+    """Who asks: planner, segmenter, reworder, critic."""
+    prompt: Rendered
+    shape: type[BaseModel]
+    images: tuple[bytes, ...] = field(default=(), repr=False)
+    """JPEG bytes, in the order of time."""
+    turns: tuple[Turn, ...] = ()
+    vote: int = 0
+    """Tells votes on one question apart."""
+
+    def digest(self, model: str) -> str:
+        """sha256 over all that decides the answer, the model's name included."""
+        parts = {
+            "model": model,
+            "prompt": [self.prompt.name, self.prompt.digest, self.prompt.system, self.prompt.user],
+            "shape": self.shape.model_json_schema(),
+            "images": [hashlib.sha256(image).hexdigest() for image in self.images],
+            "turns": [[turn.answer, turn.objection] for turn in self.turns],
+            "vote": self.vote,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What came back, as text, and what it cost."""
+
+    text: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    seconds: float = 0.0
+    cut_off: bool = False
+    """The model stopped at its token limit; the text is not whole."""
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """Answers one question once. Asking again and checking are `agents.llm.ask`'s."""
+
+    @property
+    def name(self) -> str:
+        """What the call's row will say."""
+        ...
+
+    async def complete(self, question: Question) -> Reply:
+        """Put the question. Raises ModelUnavailable, ModelMisconfigured or ModelRefused."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """What a planner must keep to, beside the story."""
+
+    shot_seconds: tuple[float, ...]
+    """Lengths of shots that the backend films well, shortest first."""
+    max_shots: int
+    style: str = ""
+    seconds: float | None = None
+    """Length of the whole film that the person asked for."""
+
+
+class Planner(Protocol):
+    """Makes a storyboard of a story; event times may be provisional."""
+
+    async def plan(self, story: str, brief: Brief) -> Storyboard:
+        """Raises PlanError when no storyboard can be made of it, or a ModelError."""
+        ...
+
+
+class Segmenter(Protocol):
+    """Gives every event of a shot its time."""
+
+    async def segment(self, shot: PlannedShot) -> PlannedShot:
+        """The same shot with its events in order, inside it. Raises PlanError or a ModelError."""
+        ...
+
+
+class Reworder(Protocol):
+    """Says the same thing in other words, for an event that was not filmed as it was worded."""
+
+    async def reword(self, shot: PlannedShot, event: int, evidence: str) -> PlannedShot | None:
+        """The shot with event number `event` (from 0) worded anew, or None when there is no other wording."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewing:
+    """One take as a critic gets it: pixels, and what was promised first (law 5)."""
+
+    shot: str
+    """Number and part: `3`, `3a`."""
+    take: int
+    frames: Frames = field(repr=False)
+    fps: int
+    events: tuple[Event, ...]
+    """Promised events, their times in seconds of this clip."""
+    prompt: str
+    subjects: tuple[Subject, ...] = ()
+    place: Place | None = None
+    style: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventVerdict:
+    """What was seen of one promised event. `start` and `end` are seconds, None when it was not seen or not timed."""
+
+    done: bool
+    confidence: float
+    evidence: str
+    start: float | None = None
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        _share("EventVerdict.confidence", self.confidence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictResult:
+    """What a critic saw in one take, one entry a promised event. Takes rank by events, identity, quality."""
+
+    critic: str
+    events: tuple[EventVerdict, ...]
+    identity: float
+    """1 when everybody looks as described throughout, 0 when nobody does."""
+    quality: float
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _share("VerdictResult.identity", self.identity)
+        _share("VerdictResult.quality", self.quality)
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """Indices of promised events that were not seen."""
+        return tuple(i for i, event in enumerate(self.events) if not event.done)
+
+    @property
+    def rank(self) -> tuple[int, float, float]:
+        """Bigger is better."""
+        return len(self.events) - len(self.failed), self.identity, self.quality
+
+
+@runtime_checkable
+class Critic(Protocol):
+    """Watches a take and says, event by event, what happened. A critic that computes long leaves the event loop."""
+
+    @property
+    def name(self) -> str:
+        """What the verdict's row will say."""
+        ...
+
+    async def judge(self, viewing: Viewing) -> VerdictResult:
+        """One verdict for all promised events, in their order. Raises a ModelError when it cannot see."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brains:
+    """Who plans, times, words anew and judges one run. Without a critic the film is cut unjudged, and says so."""
+
+    planner: Planner
+    segmenter: Segmenter
+    reworder: Reworder | None = None
+    critic: Critic | None = None
+
+
+def even_shares(count: int) -> Sequence[float]:
+    """Equal shares of a shot for `count` events."""
+    return [1 / count] * count
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected 0 to 1, got {value}")

@@ -1,0 +1,157 @@
+"""From a run's row to what the graph is given: its profile, its job, its backend's settings, and its brains.
+
+A run's row keeps its whole profile, so a resumed run is filmed as it was begun, whatever its file says by now. Opens
+nothing and reads no environment: key and world critic are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.boardfile import parse_board
+from agents.brains import Brains, Critic, LanguageModel
+from agents.editor import EditOptions
+from agents.ensemble import brains_for
+from agents.errors import ProfileError
+from agents.ledger import Ledger
+from agents.order import Caps, Order
+from agents.profile import Profile, load_profile, override, parse_profile
+from agents.state import Job, brief_for
+from agents.storyboard import Storyboard
+from generators.backends import BACKENDS, BackendConfig
+from generators.clip import Limits
+from storage.archive import Archive
+from storage.tables import Run
+
+if TYPE_CHECKING:
+    from agents.llm import Server
+
+
+def profile_for(order: Order, name: str, model: str | None) -> Profile:
+    """The profile of this name with the order's limits and a model in place. Raises ProfileError."""
+    changes = order.budget.changes()
+    if model is not None:
+        changes["backend.model"] = str(Path(model).resolve()) if Path(model).is_dir() else model
+    return override(load_profile(name, backends=BACKENDS), changes)
+
+
+def options_of(order: Order, profile: Profile) -> dict[str, object]:
+    """What makes two runs of one story two: all that decides pixels, and not what they may cost."""
+    return {
+        "seed": order.seed,
+        "seconds": order.seconds,
+        "style": order.style,
+        "size": list(order.size) if order.size else None,
+        "planned": order.from_plan is not None,
+        "profile": profile.model_dump(mode="json", exclude={"name", "description", "budget"}),
+    }
+
+
+def profile_of(row: Run) -> Profile:
+    """The profile as it was when the run began, with the limits it was last asked for."""
+    kept = row.options["profile"] | {"name": row.profile, "budget": row.asked["budget"]}
+    return parse_profile(kept, f"of run {row.id}", backends=BACKENDS)
+
+
+def with_budget_anew(profile: Profile, caps: Caps, row: Run, archive: Archive) -> Profile:
+    """The whole budget once more, on top of what the run has spent already."""
+    profile = override(profile, caps.changes())
+    spent = archive.costs(row.id)
+    used = {
+        "seconds": row.seconds_spent,
+        "tokens": spent.tokens_in + spent.tokens_out,
+        "money": spent.money,
+        "calls": spent.calls,
+    }
+    limited = [name for name in used if getattr(profile.budget, name) is not None]
+    return override(profile, {f"budget.{name}": getattr(profile.budget, name) + used[name] for name in limited})
+
+
+def backend_config(profile: Profile) -> BackendConfig:
+    """The profile's backend, as `generators.backends` opens it."""
+    choice = profile.backend
+    return BackendConfig(
+        kind=choice.kind,
+        model=choice.model or None,
+        device=choice.device or None,
+        steps=choice.steps,
+        guidance=choice.guidance,
+    )
+
+
+def limits_from(kept: Mapping[str, Any]) -> Limits:
+    """A backend's limits as a run's row keeps them."""
+    return Limits(**{**kept, "frame_counts": tuple(kept["frame_counts"])})
+
+
+def job_of(row: Run, profile: Profile, limits: Limits, story: str) -> Job:
+    """What the graph is given, from what the run's row keeps."""
+    board = parse_board(story, f"the storyboard of run {row.id}") if row.options["planned"] else None
+    size = row.options["size"]
+    order = Order(
+        story=story,
+        seed=row.options["seed"],
+        seconds=row.options["seconds"],
+        style=row.options["style"],
+        size=(size[0], size[1]) if size else None,
+        out=Path(row.asked["out"]),
+    )
+    return job_for(order, profile, limits, board, run_id=row.id)
+
+
+def job_for(order: Order, profile: Profile, limits: Limits, board: Storyboard | None, run_id: int = 0) -> Job:
+    """What the graph is given for an order; without a run it can only plan."""
+    width, height = order.size or (profile.backend.width, profile.backend.height)
+    film = profile.film
+    return Job(
+        run_id=run_id,
+        brief=brief_for(limits, profile.budget, style=order.style, seconds=order.seconds),
+        seed=order.seed,
+        storyboard=board,
+        folder=order.out or Path(),
+        edit=EditOptions(crossfade=film.crossfade, burn_captions=film.burn_captions, scale=film.scale),
+        steps=profile.backend.steps,
+        guidance=profile.backend.guidance,
+        width=width,
+        height=height,
+    )
+
+
+def server_for(profile: Profile, environment: Mapping[str, str]) -> Server | None:
+    """The profile's endpoint, where it asks one; the key goes to the client and nowhere else."""
+    if not profile.needs_endpoint:
+        return None
+    from agents.llm import Endpoint, Server  # openai takes a while to import, and rules need none
+
+    brains = profile.brains
+    return Server(
+        Endpoint(
+            base_url=brains.base_url,
+            key=environment.get(brains.key_env) or None,
+            key_name=brains.key_env,
+            timeout=brains.timeout,
+            attempts=brains.attempts,
+            max_tokens=brains.max_tokens,
+            temperature=brains.temperature,
+            price_in=brains.price_in,
+            price_out=brains.price_out,
+        )
+    )
+
+
+def brains_of(
+    profile: Profile, server: Server | None, archive: Archive, run_id: int, world_critic: Callable[[], Critic]
+) -> Brains:
+    """The agents of one run; every model call goes through its ledger."""
+
+    def model_of(role: str) -> LanguageModel:
+        from agents.llm import EndpointModel
+
+        if server is None:
+            raise ProfileError(f"Profile {profile.name}: the {role} needs an endpoint (brains.base_url)")
+        return Ledger(EndpointModel(server, profile.brains.models.of(role)), archive, run_id, profile.budget)
+
+    critic = world_critic() if profile.critic.kind == "world" else None
+    return brains_for(profile, model_of, critic)

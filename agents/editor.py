@@ -1,0 +1,344 @@
+"""The editor: cuts the accepted takes into one film, and writes everything a person needs beside it.
+
+Reads rows and take files, asks nobody and decides nothing about takes: which take stands for a shot is said in the
+plan. The same plan gives the same bytes, and `recut` makes the film again from its manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from agents.captions import as_srt, as_vtt, label, seen_interval, shot_captions
+from agents.errors import EditError
+from agents.reel import Look, Piece, Placed, Reel
+from generators.pictures import Lane, SheetRow, contact_sheet
+from generators.video import Smoothing, ffmpeg_version, find_ffmpeg, write_film
+from storage.media import keep_file
+from storage.records import RunRecord, ShotRecord, TakeRecord
+from storage.tables import TakeStatus
+
+FILM, SRT, VTT = "film.mp4", "film.srt", "film.vtt"
+SHEET, MANIFEST, REPORT = "contact-sheet.png", "manifest.json", "report.html"
+MANIFEST_FORMAT = 1
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "av")
+"""Their versions can change pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOptions:
+    """How a film is cut. Changing any of these changes the film's bytes and nothing that was filmed."""
+
+    crossfade: float = 0.0
+    """Seconds that two shots overlap at a cut; 0 for a hard cut. Never more than half of the shorter shot."""
+    burn_captions: bool = False
+    scale: int | None = None
+    """Whole factor the frames are enlarged by; None for the smallest that is comfortable to watch."""
+    smoothing: Smoothing = "lanczos"
+    font: str | None = None
+    """A font file for captions in other than Latin script."""
+    crf: int = 18
+    sheet_frames: int = 6
+    """Frames of each shot on the contact sheet and in the report's strips."""
+    ffmpeg: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crossfade <= 10:
+            raise ValueError(f"EditOptions.crossfade: expected 0 to 10 seconds, got {self.crossfade}")
+        if self.scale is not None and not 1 <= self.scale <= 32:
+            raise ValueError(f"EditOptions.scale: expected 1 to 32, got {self.scale}")
+        if not 1 <= self.sheet_frames <= 24:
+            raise ValueError(f"EditOptions.sheet_frames: expected 1 to 24, got {self.sheet_frames}")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"EditOptions.crf: expected 0 (best) to 51, got {self.crf}")
+
+    @property
+    def look(self) -> Look:
+        """The part that changes frames."""
+        return Look(
+            crossfade=self.crossfade,
+            burn_captions=self.burn_captions,
+            scale=self.scale,
+            smoothing=self.smoothing,
+            font=self.font,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One shot in the film: the take that stands for it, and its leading frames that the shot before already shows.
+
+    `drop` is the overlap a shot that continues was given; where the shot before is missing nothing is left out.
+    """
+
+    shot: str
+    """The shot's label, such as 3 or 3a."""
+    take_id: int
+    drop: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmPlan:
+    """What to cut: the run's rows, one Cut for each shot that has a take, where takes lie, where the film goes."""
+
+    record: RunRecord
+    cuts: tuple[Cut, ...]
+    media: Path
+    folder: Path
+    options: EditOptions = EditOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmFiles:
+    """What was written. `film` is None when not one shot has a take; the report says why."""
+
+    folder: Path
+    film: Path | None
+    files: dict[str, str]
+    """File name under `folder` to sha256."""
+    takes: tuple[int, ...]
+    missing: tuple[str, ...]
+    """Labels of the shots that are not in the film."""
+    seconds: float
+    events_seen: int
+    events_promised: int
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.folder / REPORT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A shot, the take that stands for it and its place in the film; both None where the shot is missing."""
+
+    shot: ShotRecord
+    take: TakeRecord | None = None
+    piece: Piece | None = None
+    placed: Placed | None = None
+
+    def seen(self, index: int) -> bool:
+        """Whether the critic saw the promised event at this index in the take that stands for the shot."""
+        verdict = self.take.verdict if self.take else None
+        return verdict is not None and index < len(verdict.events) and bool(verdict.events[index].get("done"))
+
+
+def edit(plan: FilmPlan) -> FilmFiles:
+    """Cut the film and write it, its captions, contact sheet, manifest and report into the plan's folder.
+
+    Raises EditError when a take's file is gone or altered or takes do not fit together, BackendUnavailable without
+    ffmpeg, MediaError, DiskError when the folder cannot be written.
+    """
+    from agents.report import render_report  # reads this module's scenes
+
+    scenes = _scenes(plan)
+    pieces = [scene.piece for scene in scenes if scene.piece is not None]
+    files: dict[str, str] = {}
+    placed: list[Placed] = []
+    if pieces:
+        reel = Reel(pieces, plan.media, plan.options.look, thumbs=plan.options.sheet_frames)
+        files[FILM] = keep_file(plan.folder / FILM, partial(_write, reel=reel, options=plan.options))
+        placed = reel.placed
+    places = iter(placed)
+    scenes = [replace(scene, placed=next(places)) if scene.piece else scene for scene in scenes]
+    captions = [caption for place in placed for caption in place.captions]
+    result = _result(plan, scenes, files)
+    versions = _versions(plan.options.ffmpeg, cut=bool(pieces))
+    manifest = _manifest(plan, scenes, files, versions)
+    for name, content in (
+        (SRT, as_srt(captions)),
+        (VTT, as_vtt(captions)),
+        (SHEET, _sheet(scenes, result, plan)),
+        (MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"),
+        (REPORT, render_report(plan, scenes, result, versions)),
+    ):
+        files[name] = keep_file(
+            plan.folder / name, content if isinstance(content, bytes) else content.encode()
+        )
+    return result
+
+
+def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = None) -> Path:
+    """Make the film again from its manifest and the takes it names, and check that it is the same, bit for bit.
+
+    Raises EditError when the manifest is not one, a take is gone or altered, or the bytes differ (it says which
+    versions do, and the film is there to be watched).
+    """
+    said = _read_manifest(manifest)
+    options = EditOptions(**said["edit"] | {"ffmpeg": ffmpeg})
+    pieces = [Piece.from_plain(cut["piece"]) for cut in said["cuts"]]
+    if not pieces:
+        raise EditError(f"{manifest} is of a film without a single shot")
+    reel = Reel(pieces, media, options.look)
+    sha256 = keep_file(folder / FILM, partial(_write, reel=reel, options=options))
+    if sha256 != said["film"]:
+        now = _versions(ffmpeg, cut=True)
+        differ = [f"{k} {v} then, {now.get(k)} now" for k, v in said["versions"].items() if now.get(k) != v]
+        raise EditError(
+            f"{folder / FILM} is not the same bytes as before: {'; '.join(differ) or 'same versions'}"
+        )
+    return folder / FILM
+
+
+def _write(path: Path, *, reel: Reel, options: EditOptions) -> None:
+    write_film(
+        path,
+        reel.frames(),
+        reel.fps,
+        factor=1 if reel.enlarged else reel.factor,
+        smoothing=options.smoothing,
+        crf=options.crf,
+        ffmpeg=options.ffmpeg,
+    )
+
+
+def _scenes(plan: FilmPlan) -> list[Scene]:
+    """Every shot of the storyboard in order, with its take where the plan names one."""
+    takes = {record.take.id: record for record in plan.record.takes}
+    cuts = {cut.shot: cut for cut in plan.cuts}
+    unknown = sorted(cuts.keys() - {shot.label for shot in plan.record.shots})
+    if unknown:
+        raise EditError(f"The plan cuts shots {unknown} that are not in the storyboard")
+    scenes: list[Scene] = []
+    for shot in plan.record.shots:
+        cut = cuts.get(shot.label)
+        if cut is None:
+            scenes.append(Scene(shot=shot))
+            continue
+        take = takes.get(cut.take_id)
+        if take is None or take.label != shot.label or take.take.status != TakeStatus.DONE:
+            raise EditError(f"Take {cut.take_id} is not a finished take of shot {shot.label}")
+        joined = shot.shot.transition == "continues" and bool(scenes) and scenes[-1].piece is not None
+        scenes.append(Scene(shot=shot, take=take, piece=_piece(shot, take, cut, joined)))
+    return scenes
+
+
+def _piece(shot: ShotRecord, take: TakeRecord, cut: Cut, joined: bool) -> Piece:
+    return Piece(
+        shot=shot.label,
+        file=take.take.file or "",
+        sha256=take.take.sha256 or "",
+        drop=cut.drop if joined else 0,
+        joined=joined,
+        captions=shot_captions(shot, take.verdict),
+    )
+
+
+def _result(plan: FilmPlan, scenes: list[Scene], files: dict[str, str]) -> FilmFiles:
+    last = next((scene.placed for scene in reversed(scenes) if scene.placed), None)
+    return FilmFiles(
+        folder=plan.folder,
+        film=plan.folder / FILM if FILM in files else None,
+        files=files,
+        takes=tuple(scene.take.take.id for scene in scenes if scene.take),
+        missing=tuple(scene.shot.label for scene in scenes if scene.take is None),
+        seconds=last.begins + last.seconds if last else 0.0,
+        events_seen=sum(scene.seen(i) for scene in scenes for i in range(len(scene.shot.promised))),
+        events_promised=sum(len(scene.shot.promised) for scene in scenes),
+    )
+
+
+def why_missing(scene: Scene, takes: tuple[TakeRecord, ...]) -> str:
+    """Why a shot is not in the film, in one sentence."""
+    failed = [r.take.error for r in takes if r.label == scene.shot.label and r.take.error]
+    return scene.shot.shot.error or (failed[-1] if failed else "") or "no take of it was finished"
+
+
+def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> bytes:
+    rows = [
+        SheetRow(
+            label=scene.shot.label,
+            text=scene.shot.shot.prompt,
+            seconds=scene.shot.shot.seconds,
+            frames=scene.placed.thumbs if scene.placed else None,
+            lanes=tuple(_lane(scene, index) for index in range(len(scene.shot.promised))),
+            missing="" if scene.take else why_missing(scene, plan.record.takes),
+        )
+        for scene in scenes
+    ]
+    under = (
+        f"{result.events_seen} of {result.events_promised} promised events were seen · {result.seconds:.1f} s"
+    )
+    font = Path(plan.options.font) if plan.options.font else None
+    return contact_sheet(plan.record.run.title, under, rows, font=font)
+
+
+def _lane(scene: Scene, index: int) -> Lane:
+    event = scene.shot.promised[index]
+    seen = seen_interval(scene.take.verdict if scene.take else None, index)
+    if seen is None and scene.seen(index):
+        seen = (event.start, event.end)  # seen, but the critic did not say when
+    who = "" if event.subject in event.phrase else f"{event.subject}: "
+    text = f"{label(scene.shot, event)} {who}{event.phrase}"
+    return Lane(text=text, promised=(event.start, event.end), seen=seen)
+
+
+def _versions(ffmpeg: str | None, *, cut: bool) -> dict[str, str]:
+    """What can change pixels; ffmpeg's version only where it `cut` a film."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found | ({"ffmpeg": ffmpeg_version(find_ffmpeg(ffmpeg))} if cut else {})
+
+
+def _manifest(
+    plan: FilmPlan, scenes: list[Scene], files: Mapping[str, str], versions: dict[str, str]
+) -> dict[str, Any]:
+    """All it takes to make the film again: the cuts from takes, and every take from its request. No clock, no path."""
+    run = plan.record.run
+    return {
+        "format": MANIFEST_FORMAT,
+        "story": plan.record.story,
+        "run": {"key": run.key, "profile": run.profile, "options": run.options, "title": run.title},
+        "versions": versions,
+        "edit": {k: v for k, v in asdict(plan.options).items() if k != "ffmpeg"},
+        "film": files.get(FILM),
+        "cuts": [
+            {"take": scene.take.take.id, "piece": asdict(scene.piece)}
+            for scene in scenes
+            if scene.take and scene.piece
+        ],
+        "missing": [scene.shot.label for scene in scenes if scene.take is None],
+        "takes": [
+            _take_entry(record) for record in plan.record.takes if record.take.status == TakeStatus.DONE
+        ],
+    }
+
+
+def _take_entry(record: TakeRecord) -> dict[str, Any]:
+    take = record.take
+    names = (
+        "id",
+        "number",
+        "seed",
+        "model",
+        "controls",
+        "request",
+        "request_digest",
+        "composition",
+        "file",
+        "sha256",
+    )
+    return {"shot": record.label, "revision": record.shot.revision} | {
+        name: getattr(take, name) for name in names
+    }
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EditError(f"{path} cannot be read as a manifest: {error}") from error
+    if not isinstance(said, dict) or said.get("format") != MANIFEST_FORMAT:
+        raise EditError(f"{path} is not a manifest of format {MANIFEST_FORMAT}")
+    return said

@@ -1,0 +1,336 @@
+"""The graph: plan → segment → (a person approves) → film every shot → edit.
+
+LangGraph runs the nodes and fans out over shots; its state holds ids only and there is no checkpointer, because the
+archive is the only memory (law 4): resuming is running the graph again. Shots that continue one another are filmed in
+order, all others side by side in front of one device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Send
+
+from agents import director
+from agents.desk import FilmingDesk
+from agents.editor import MANIFEST, Cut, FilmFiles, FilmPlan, edit
+from agents.errors import RunStopped, StoryError
+from agents.progress import AwaitingApproval, FilmDone, Note, Planned
+from agents.shooting import Set, film_shot
+from agents.state import (
+    ChainState,
+    Clock,
+    Crew,
+    Job,
+    StoryState,
+    chains_of,
+    look_for,
+    save_storyboard,
+    storyboard_of,
+)
+from agents.storyboard import Storyboard
+from agents.takespec import TakeSpec
+from generators.errors import GenerationError
+from storage.errors import RunBusy, StorageError
+from storage.lease import new_owner
+from storage.media import file_sha256
+from storage.records import RunRecord, TakeRecord
+from storage.tables import Film, Run, RunStatus, TakeStatus
+
+LEASE = 120.0
+"""Seconds a run is held without news from its process."""
+HEARTBEAT = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Where a run stands after it was worked on."""
+
+    run_id: int
+    status: RunStatus
+    storyboard: Storyboard
+    film: Film | None
+    errors: tuple[str, ...] = ()
+    """What went wrong with single shots; the others were filmed all the same."""
+
+    @property
+    def all_seen(self) -> bool:
+        """Whether a critic saw every promised event in the film."""
+        return (
+            self.film is not None
+            and self.film.events_seen == self.film.events_promised
+            and not self.film.missing
+        )
+
+
+@dataclass(kw_only=True)
+class Context:
+    """What the nodes work with; never part of the state."""
+
+    job: Job
+    crew: Crew
+    stage: Set
+    clock: Clock
+    run: Run
+
+
+async def film_story(job: Job, crew: Crew) -> Outcome:
+    """Take the run up wherever it stands and bring it to its film, or to the person who approves its storyboard.
+
+    Raises RunBusy when another living process holds it, RunStopped when it was cancelled, and StoryError,
+    GenerationError or StorageError when it cannot go on; in every case running it again goes on from there.
+    """
+    owner = new_owner()
+    run = crew.archive.claim(job.run_id, owner, LEASE)
+    clock = Clock(crew.budget.seconds, run.seconds_spent)
+    try:
+        async with _held(job, crew, clock, owner), _context(job, crew, clock, run) as context:
+            await _graph().ainvoke({"run_id": job.run_id}, context=context, config={"recursion_limit": 25})
+            outcome = _outcome(context)
+    except RunStopped:
+        raise
+    except asyncio.CancelledError:
+        crew.cancelled.set()
+        raise
+    except (StoryError, GenerationError, StorageError) as error:
+        with contextlib.suppress(StorageError):  # the first error is the one to be told
+            crew.archive.set_status(job.run_id, RunStatus.FAILED, str(error))
+        raise
+    finally:
+        with contextlib.suppress(StorageError):
+            crew.archive.spend(job.run_id, clock.untold())
+            crew.archive.release(job.run_id, owner)
+    return outcome
+
+
+async def plan_story(job: Job, crew: Crew, story: str) -> Storyboard:
+    """A whole storyboard with timed events, kept nowhere. Raises PlanError or a ModelError."""
+    board = job.storyboard or await crew.brains.planner.plan(story, job.brief)
+    return await _segmented(crew, board)
+
+
+def approve(crew: Crew, run_id: int, storyboard: Storyboard | None = None) -> None:
+    """A person agrees with the storyboard, or puts an edited one in its place; running goes on from there.
+
+    Raises AlreadyKept when takes of it were filmed already.
+    """
+    if storyboard is not None:
+        save_storyboard(crew.archive, run_id, storyboard, replace=True)
+    crew.archive.set_status(run_id, RunStatus.FILMING)
+
+
+async def plan(state: StoryState, runtime: Runtime[Context]) -> StoryState:
+    """A storyboard stands in the archive."""
+    job, crew = runtime.context.job, runtime.context.crew
+    if crew.archive.shots(job.run_id):
+        return {}
+    board = job.storyboard or await crew.brains.planner.plan(crew.archive.story(job.run_id), job.brief)
+    save_storyboard(crew.archive, job.run_id, board)
+    return {}
+
+
+async def segment(state: StoryState, runtime: Runtime[Context]) -> StoryState:
+    """Every event has its time, and the run knows whether it waits for a person."""
+    context = runtime.context
+    job, archive = context.job, context.crew.archive
+    run, shots = archive.run(job.run_id), archive.shots(job.run_id)
+    if run.status == RunStatus.FAILED and archive.takes(job.run_id, [shots[0].shot.number]):
+        run = archive.set_status(job.run_id, RunStatus.FILMING)
+    if run.status in (RunStatus.PLANNING, RunStatus.FAILED):
+        board = await _segmented(context.crew, storyboard_of(run, shots))
+        shots = save_storyboard(archive, job.run_id, board, replace=True)
+        run = archive.set_status(job.run_id, RunStatus.APPROVAL if job.approve else RunStatus.FILMING)
+        context.crew.on_event(Planned(run_id=job.run_id, storyboard=board))
+    elif run.status == RunStatus.DONE and job.retries:
+        run = archive.set_status(job.run_id, RunStatus.FILMING)
+    context.run = run
+    context.stage.look = look_for(job, run, context.crew.backend.limits)
+    board = storyboard_of(run, shots)
+    context.stage.cast, context.stage.places = board.cast, board.places
+    context.stage.shots = {shot.shot.number: shot for shot in shots}
+    return {}
+
+
+def fan_out(state: StoryState, runtime: Runtime[Context]) -> list[Send] | str:
+    """Nothing while a person looks; else one branch for each chain of shots that continue one another."""
+    context = runtime.context
+    if context.run.status == RunStatus.APPROVAL:
+        context.crew.on_event(AwaitingApproval(run_id=context.job.run_id))
+        return END
+    chains = chains_of(list(context.stage.shots.values()))
+    return [Send("film", {"chain": chain}) for chain in chains]
+
+
+async def film(state: ChainState, runtime: Runtime[Context]) -> StoryState:
+    """The shots of one chain, each continuing from the best take of the one before it."""
+    stage = runtime.context.stage
+    before: TakeRecord | None = None
+    for number in state["chain"]:
+        shot = stage.shots[number]
+        if shot.shot.transition == "continues" and (before is None or not stage.look.limits.extends):
+            why = (
+                "the shot before it has no take"
+                if before is None
+                else "this backend cannot go on from frames"
+            )
+            stage.emit(Note(run_id=stage.job.run_id, text=f"Shot {shot.label} begins with a cut: {why}"))
+            before = None
+        before = await film_shot(stage, shot, before if shot.shot.transition == "continues" else None)
+    return {"filmed": state["chain"]}
+
+
+async def cut(state: StoryState, runtime: Runtime[Context]) -> StoryState:
+    """The film stands in its folder, cut from the best takes."""
+    context = runtime.context
+    job, archive = context.job, context.crew.archive
+    record = archive.record(job.run_id)
+    plan = FilmPlan(
+        record=record, cuts=cuts_of(record), media=archive.media.folder, folder=job.folder, options=job.edit
+    )
+    if not _stands(record.film, plan):
+        files = await asyncio.to_thread(edit, plan)
+        _keep(context, files)
+    errors = [f"shot {label}: {text}" for label, text in context.stage.errors.items()]
+    status = RunStatus.FAILED if errors else RunStatus.DONE
+    if context.run.status != status or errors:
+        archive.set_status(job.run_id, status, "; ".join(errors) or None)
+    return {}
+
+
+def cuts_of(record: RunRecord) -> tuple[Cut, ...]:
+    """The best take of each shot, without the leading frames that the shot before it already shows."""
+    cuts = []
+    for shot in record.shots:
+        best = director.best_take([take for take in record.takes if take.label == shot.label])
+        if best is not None:
+            drop = TakeSpec.from_json(best.take.request).lead
+            cuts.append(Cut(shot=shot.label, take_id=best.take.id, drop=drop))
+    return tuple(cuts)
+
+
+@cache
+def _graph() -> Any:
+    graph = StateGraph(StoryState, context_schema=Context)
+    graph.add_node("plan", plan)
+    graph.add_node("segment", segment)
+    graph.add_node("film", film)
+    graph.add_node("edit", cut, defer=True)
+    graph.add_edge(START, "plan")
+    graph.add_edge("plan", "segment")
+    graph.add_conditional_edges("segment", fan_out, ["film", END])
+    graph.add_edge("film", "edit")
+    graph.add_edge("edit", END)
+    return graph.compile()
+
+
+async def _segmented(crew: Crew, board: Storyboard) -> Storyboard:
+    shots = await asyncio.gather(*(crew.brains.segmenter.segment(shot) for shot in board.shots))
+    return board.model_copy(update={"shots": tuple(shots)})
+
+
+def _stands(film: Film | None, plan: FilmPlan) -> bool:
+    """Whether this very film was cut before, told of the same takes and verdicts, and its files are whole."""
+    if film is None or film.folder != str(plan.folder) or film.takes != [c.take_id for c in plan.cuts]:
+        return False
+    standing = [record for record in plan.record.takes if record.take.id in film.takes]
+    if film.events_seen != sum(
+        len(r.verdict.events) - len(director.missed_events(r)) for r in standing if r.verdict
+    ):
+        return False
+    try:
+        told = json.loads((plan.folder / MANIFEST).read_text())["takes"]
+        whole = all(file_sha256(plan.folder / name) == sha256 for name, sha256 in film.files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+    done = [record.take.id for record in plan.record.takes if record.take.status == TakeStatus.DONE]
+    return whole and [take["id"] for take in told] == done
+
+
+def _keep(context: Context, files: FilmFiles) -> None:
+    context.crew.archive.save_film(
+        context.job.run_id,
+        takes=files.takes,
+        missing=files.missing,
+        folder=files.folder,
+        files=files.files,
+        events_seen=files.events_seen,
+        events_promised=files.events_promised,
+    )
+    context.crew.on_event(
+        FilmDone(
+            run_id=context.job.run_id,
+            folder=str(files.folder),
+            seen=files.events_seen,
+            promised=files.events_promised,
+            missing=files.missing,
+        )
+    )
+
+
+def _outcome(context: Context) -> Outcome:
+    archive, run_id = context.crew.archive, context.job.run_id
+    run = archive.run(run_id)
+    return Outcome(
+        run_id=run_id,
+        status=run.status,
+        storyboard=storyboard_of(run, archive.shots(run_id)),
+        film=archive.film(run_id),
+        errors=tuple(f"shot {label}: {text}" for label, text in context.stage.errors.items()),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _context(job: Job, crew: Crew, clock: Clock, run: Run) -> AsyncIterator[Context]:
+    pace = _pace(crew, job.run_id) if crew.budget.seconds is not None else None
+    async with FilmingDesk(crew.backend, clock, crew.cancelled, pace) as desk:
+        stage = Set(
+            crew=crew,
+            job=job,
+            desk=desk,
+            look=look_for(job, run, crew.backend.limits),
+            cast=(),
+            places=(),
+            settled=run.status == RunStatus.DONE,
+        )
+        yield Context(job=job, crew=crew, stage=stage, clock=clock, run=run)
+
+
+def _pace(crew: Crew, run_id: int) -> float | None:
+    """Seconds a frame took in the takes of an interrupted run."""
+    spent = [
+        record.take.seconds_spent / TakeSpec.from_json(record.take.request).total_frames
+        for record in crew.archive.takes(run_id)
+        if record.take.seconds_spent > 0
+    ]
+    return sum(spent) / len(spent) if spent else None
+
+
+@contextlib.asynccontextmanager
+async def _held(job: Job, crew: Crew, clock: Clock, owner: str) -> AsyncIterator[None]:
+    """Keep hold of the run and its account while it is worked on; losing it stops the run."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            try:
+                crew.archive.renew(job.run_id, owner, LEASE)
+            except RunBusy as error:
+                crew.on_event(Note(run_id=job.run_id, text=str(error)))
+                crew.cancelled.set()
+                return
+            crew.archive.spend(job.run_id, clock.untold())
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)

@@ -1,0 +1,195 @@
+"""What a person asks for: a story with its wishes and limits, checked before any work is done.
+
+Stories are untrusted input: size, encoding and emptiness are looked at here. Knows nothing of models or rows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from agents.errors import UsageError
+
+if TYPE_CHECKING:  # asking for help must not wait for pydantic and numpy
+    from agents.batch import BatchStory
+    from agents.outcome import FilmResult
+    from agents.storyboard import Storyboard
+
+LONGEST_FILE = 10_000_000
+"""Bytes; two hundred pages are half a million."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caps:
+    """Hard limits in the place of the profile's; None leaves the profile's. `takes` are a shot's, the rest a run's."""
+
+    takes: int | None = None
+    shots: int | None = None
+    seconds: float | None = None
+    tokens: int | None = None
+    money: float | None = None
+    calls: int | None = None
+
+    def changes(self) -> dict[str, object]:
+        """The limits that are set, as keys of a profile."""
+        names = {"takes": "takes_per_shot"}
+        return {f"budget.{names.get(n, n)}": value for n, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One film as it is asked for. `story` is the text itself or a file; `from_plan` a storyboard in its place."""
+
+    story: str | Path | None = None
+    from_plan: Path | Storyboard | None = None
+    profile: str | None = None
+    """None: the studio's."""
+    model: str | None = None
+    seed: int = 0
+    seconds: float | None = None
+    size: tuple[int, int] | None = None
+    style: str = ""
+    out: Path | None = None
+    """Folder of the film; None: `films/` and the story's name under the current folder."""
+    name: str = ""
+    """Names that folder in the story's place."""
+    approve: bool = False
+    """Stop after the storyboard, for a person to look at it."""
+    budget: Caps = Caps()
+
+    def __post_init__(self) -> None:
+        if (self.story is None) == (self.from_plan is None):
+            raise UsageError("Expected either a story or a storyboard (from_plan): one of them")
+        if self.seconds is not None and not 0 < self.seconds <= 36_000:
+            raise UsageError(f"seconds: expected more than 0 and at most 36000, got {self.seconds:g}")
+        if self.size is not None and not all(16 <= side <= 8192 for side in self.size):
+            raise UsageError(f"size: expected two numbers from 16 to 8192, got {self.size[0]}x{self.size[1]}")
+
+
+class Wishes(TypedDict, total=False):
+    """What may be said beside a story; see `Order`."""
+
+    profile: str | None
+    model: str | None
+    seed: int
+    seconds: float | None
+    size: tuple[int, int] | None
+    style: str
+    out: Path | None
+    name: str
+    approve: bool
+    budget: Caps
+
+
+def order_of(story: str | Path | Order, wishes: Wishes) -> Order:
+    """A story and what was said beside it, as one order. Raises UsageError."""
+    return replace(story, **wishes) if isinstance(story, Order) else Order(story=story, **wishes)
+
+
+def read_order(order: Order) -> tuple[str, Storyboard | None]:
+    """The text that stands for the story, and the storyboard where one was given. Raises UsageError, PlanError."""
+    if order.from_plan is None:
+        return read_story(order.story or ""), None
+    from agents.boardfile import board_text, read_board
+
+    board = read_board(order.from_plan) if isinstance(order.from_plan, Path) else order.from_plan
+    return board_text(board), board
+
+
+def title_of(order: Order, board: Storyboard | None) -> str:
+    """What to call the film's folder before anything is planned."""
+    if order.name or board is not None:
+        return order.name or (board.title if board else "")
+    return order.story.stem if isinstance(order.story, Path) else " ".join(str(order.story).split()[:6])
+
+
+def read_story(story: str | Path) -> str:
+    """The story's text. Raises UsageError when the file cannot be read, is no text, or nothing is written in it."""
+    text = read_text(story, "story") if isinstance(story, Path) else story
+    if not text.strip():
+        where = f"{story} is empty" if isinstance(story, Path) else "The story is empty"
+        raise UsageError(f"{where}: expected a few sentences, such as 'A red fox jumps high up in the meadow.'")
+    return text
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text file, whatever its line ends and byte order mark. Raises UsageError naming it."""
+    try:
+        if path.is_file() and path.stat().st_size > LONGEST_FILE:
+            raise UsageError(f"The {what} {path} is larger than {LONGEST_FILE // 1_000_000} MB; film it in parts")
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"The {what} {path} cannot be read: {reason}; expected a text file") from error
+
+
+def decode(data: bytes, source: str) -> str:
+    """UTF-8 text. Raises UsageError naming its source."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{source} is no UTF-8 text (byte {error.start}); save it as UTF-8 text and try again"
+        ) from error
+    return text.replace("\r\n", "\n")
+
+
+def size_of(size: str | None) -> tuple[int, int] | None:
+    """`832x480` as two numbers. Raises UsageError."""
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size.lower())
+    if match is None:
+        raise UsageError(f"size: expected WIDTHxHEIGHT such as 832x480, got {size!r}")
+    return int(match[1]), int(match[2])
+
+
+def batch_order(story: BatchStory) -> Order:
+    """A story of a batch as an order of its own. Raises BatchError or UsageError."""
+    known = set(vars(Caps()))
+    if unknown := sorted(set(story.budget) - known):
+        raise UsageError(f"{story.name}: unknown budget {unknown}; expected some of {sorted(known)}")
+    whole = {n: v if n in ("seconds", "money") else int(v) for n, v in story.budget.items()}
+    return Order(
+        story=story.read(),
+        profile=story.profile,
+        model=story.model,
+        seed=story.seed,
+        seconds=story.seconds,
+        size=size_of(story.size),
+        style=story.style,
+        out=Path(story.out) if story.out else None,
+        name=story.name,
+        budget=Caps(**whole),  # type: ignore[arg-type]
+    )
+
+
+def retries(film: FilmResult, shot: str | None, event: str | None) -> dict[int, int | None]:
+    """Which shots to film again: the one named, or all with something unseen; an event's number as the value.
+
+    Raises UsageError when there is no such shot or event, or nothing was planned yet.
+    """
+    if not film.shots:
+        raise UsageError(f"Run {film.run} has no storyboard yet; resume it first")
+    if shot is not None and event is not None:
+        raise UsageError("Expected --shot N or --event N.M, got both")
+    if event is not None:
+        label, _, number = event.rpartition(".")
+        found = next((e for e in film.events if e.label == f"{label}.{number}"), None)
+        if found is None:
+            raise UsageError(f"Run {film.run} has no event {event!r}; it has {', '.join(e.label for e in film.events)}")
+        return {_number(found.shot): found.number}
+    if shot is not None:
+        if shot not in [known.label for known in film.shots]:
+            labels = ", ".join(known.label for known in film.shots)
+            raise UsageError(f"Run {film.run} has no shot {shot!r}; it has {labels}")
+        return {_number(shot): None}
+    wanting = {event.shot for event in film.unseen} | set(film.missing)
+    return {_number(label): None for label in sorted(wanting)}
+
+
+def _number(label: str) -> int:
+    match = re.match(r"\d+", label)
+    return int(match[0]) if match else 0

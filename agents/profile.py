@@ -1,0 +1,189 @@
+"""Profiles: which brains, backend and critic film a story, and the hard limits. TOML files, checked key by key.
+
+Knows the files' shape; what a backend's name means is the caller's, and no key is ever read or kept here, only the
+name of the variable that holds it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from agents.errors import ProfileError
+from agents.storyboard import Shape
+
+PROFILES = Path(__file__).parent.parent / "profiles"
+ROLES = ("planner", "segmenter", "reworder", "critic")
+Number = int | float
+
+
+class Budget(Shape):
+    """Hard limits of one run. None means no limit."""
+
+    takes_per_shot: int = Field(default=4, ge=1, le=100)
+    shots: int = Field(default=24, ge=1, le=10_000)
+    """Shots a storyboard may have."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall clock of all work on the run together, planning to film."""
+    tokens: int | None = Field(default=None, ge=0)
+    money: float | None = Field(default=None, ge=0)
+    calls: int | None = Field(default=None, ge=0)
+
+
+class Models(Shape):
+    """A model's name for each role; `default` serves the roles that name none."""
+
+    default: str = ""
+    planner: str = ""
+    segmenter: str = ""
+    reworder: str = ""
+    critic: str = ""
+
+    def of(self, role: str) -> str:
+        """The model of a role; empty when neither it nor a default is named."""
+        return str(getattr(self, role)) or self.default
+
+
+class BrainsChoice(Shape):
+    """Who plans, times and words anew: rules, or models behind an OpenAI-compatible endpoint."""
+
+    kind: Literal["offline", "endpoint"] = "offline"
+    world: bool = True
+    """Plan within the puppet world's words; off for backends that film anything."""
+    base_url: str = ""
+    key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key."""
+    models: Models = Models()
+    timeout: float = Field(default=120.0, gt=0)
+    attempts: int = Field(default=4, ge=1, le=20)
+    max_tokens: int = Field(default=4096, ge=64)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    price_in: float = Field(default=0.0, ge=0)
+    """Money per million tokens read."""
+    price_out: float = Field(default=0.0, ge=0)
+    """Money per million tokens written."""
+
+
+class CriticChoice(Shape):
+    """Who watches the takes. Without a critic the film is cut unjudged, and says so."""
+
+    kind: Literal["world", "endpoint", "scripted", "none"] = "none"
+    votes: int = Field(default=3, ge=1, le=9)
+    most_frames: int = Field(default=32, ge=4, le=256)
+
+
+class BackendChoice(Shape):
+    """Who films, and with what."""
+
+    kind: str = Field(min_length=1)
+    model: str = ""
+    """A folder or hub name; empty for the backend's own."""
+    device: str = ""
+    steps: int | None = Field(default=None, ge=1)
+    guidance: float | None = Field(default=None, ge=0)
+    width: int | None = Field(default=None, ge=16)
+    height: int | None = Field(default=None, ge=16)
+
+
+class FilmChoice(Shape):
+    """How the film is cut."""
+
+    crossfade: float = Field(default=0.0, ge=0, le=10)
+    burn_captions: bool = False
+    scale: int | None = Field(default=None, ge=1, le=32)
+
+
+class Profile(Shape):
+    """Everything that decides how a story is filmed, but the story, its seed and its style."""
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    brains: BrainsChoice = BrainsChoice()
+    critic: CriticChoice = CriticChoice()
+    backend: BackendChoice
+    budget: Budget = Budget()
+    film: FilmChoice = FilmChoice()
+
+    @property
+    def needs_endpoint(self) -> bool:
+        """Whether any role asks a model."""
+        return self.brains.kind == "endpoint" or self.critic.kind == "endpoint"
+
+
+def load_profile(name: str, *, backends: Collection[str] | None = None) -> Profile:
+    """A profile by name (from `profiles/`) or by path to a TOML file.
+
+    Raises ProfileError when it cannot be read, or names a key or thing that does not exist.
+    """
+    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        raise ProfileError(
+            f"No profile {name!r}; there are {', '.join(profile_names())}, or give a path to a .toml file"
+        )
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ProfileError(f"Profile {path} cannot be read: {error}") from error
+    return parse_profile({"name": path.stem} | data, str(path), backends=backends)
+
+
+def parse_profile(
+    data: Mapping[str, Any], source: str, *, backends: Collection[str] | None = None
+) -> Profile:
+    """Check a profile's keys and values; ProfileError names `source` and every wrong key."""
+    try:
+        profile = Profile.model_validate(dict(data))
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()
+        )
+        raise ProfileError(f"Profile {source}: {wrong}") from error
+    problems = _problems(profile, backends)
+    if problems:
+        raise ProfileError(f"Profile {source}: {'; '.join(problems)}")
+    return profile
+
+
+def override(profile: Profile, changes: Mapping[str, object]) -> Profile:
+    """The profile with some keys changed, such as {"budget.seconds": 300}; checked like a file."""
+    data = profile.model_dump()
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        table: Any = data
+        for key in path:
+            table = table.get(key) if isinstance(table, dict) else None
+        if not isinstance(table, dict) or last not in table:
+            raise ProfileError(f"Profile {profile.name}: there is no key {dotted!r}")
+        table[last] = value
+    return parse_profile(data, profile.name)
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names of the profiles that come with the program."""
+    return tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
+
+
+def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
+    found: list[str] = []
+    if backends is not None and profile.backend.kind not in backends:
+        found.append(
+            f"backend.kind: expected one of {', '.join(sorted(backends))}, got {profile.backend.kind!r}"
+        )
+    if not profile.needs_endpoint:
+        return found
+    if not profile.brains.base_url.startswith(("http://", "https://")):
+        found.append(f"brains.base_url: expected http:// or https://, got {profile.brains.base_url!r}")
+    asked = [] if profile.brains.kind == "offline" else ["planner"]
+    if profile.brains.kind == "endpoint" and not profile.brains.world:
+        asked += ["segmenter", "reworder"]
+    asked += ["critic"] if profile.critic.kind == "endpoint" else []
+    found += [
+        f"brains.models.{r}: name a model (or brains.models.default)"
+        for r in asked
+        if not profile.brains.models.of(r)
+    ]
+    return found

@@ -1,0 +1,187 @@
+"""The reel: take files spliced one after the other into the frames of a film, with the place of each in film time.
+
+Reads one take at a time, so a film may be longer than memory. Knows files, frames and seconds; nothing of verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from agents.captions import Caption
+from agents.errors import EditError
+from generators.clip import Frames
+from generators.errors import MediaError
+from generators.pictures import draw_caption, thumbnails
+from generators.video import Smoothing, enlarge, read_take, watchable_factor
+from storage.media import file_sha256
+
+THUMB_WIDTH = 192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What changes the film's pixels."""
+
+    crossfade: float = 0.0
+    burn_captions: bool = False
+    scale: int | None = None
+    smoothing: Smoothing = "lanczos"
+    font: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One take to splice in. `joined` goes on from the piece before: no fade, and `drop` leading frames left out."""
+
+    shot: str
+    file: str
+    sha256: str
+    drop: int = 0
+    joined: bool = False
+    captions: tuple[Caption, ...] = ()
+    """In seconds of the take."""
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Back from the manifest."""
+        captions = tuple(Caption(**line) for line in plain["captions"])
+        return cls(**{name: value for name, value in plain.items() if name != "captions"}, captions=captions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where a piece came to stand: seconds of the film, and small pictures of the whole take."""
+
+    begins: float
+    seconds: float
+    captions: tuple[Caption, ...]
+    """In seconds of the film."""
+    thumbs: Frames = field(repr=False)
+
+
+class Reel:
+    """Goes through the pieces once; `placed` and `seconds` are known when `frames` has been read to its end."""
+
+    def __init__(self, pieces: Sequence[Piece], media: Path, look: Look, *, thumbs: int = 6) -> None:
+        """Read the first take for size and rate. Raises ValueError without pieces, EditError."""
+        if not pieces:
+            raise ValueError("A reel needs at least one piece")
+        self.placed: list[Placed] = []
+        self._pieces = pieces
+        self._media = media
+        self._look = look
+        self._thumbs = thumbs
+        first, self.fps = load(media, pieces[0])
+        self._size = first.shape[1:3]
+        self.factor = look.scale or watchable_factor(self._size[0])
+        """How much larger the film is than its takes."""
+        self._fade = round(look.crossfade * self.fps)
+        self._count = 0
+
+    @property
+    def seconds(self) -> float:
+        """Length of the film so far."""
+        return float(self._count / self.fps)
+
+    @property
+    def enlarged(self) -> bool:
+        """Whether `frames` come enlarged already: captions are drawn on large frames, the rest is left to ffmpeg."""
+        return self._look.burn_captions
+
+    def frames(self) -> Iterator[Frames]:
+        """The film's frames in runs; EditError names the take that is altered or does not fit."""
+        held: Frames | None = None  # the end of the piece before, which the next may fade into
+        for piece in self._pieces:
+            fresh, overlap = self._take(piece, held)
+            if held is not None and len(held) > overlap:
+                yield held[: len(held) - overlap]
+            if held is not None and overlap:
+                yield _blend(held[-overlap:], fresh[:overlap])
+                fresh = fresh[overlap:]
+            keep = min(self._fade, (len(fresh) + overlap) // 2)
+            if len(fresh) > keep:
+                yield fresh[: len(fresh) - keep]
+            held = fresh[len(fresh) - keep :]
+        if held is not None and len(held):
+            yield held
+
+    def _take(self, piece: Piece, held: Frames | None) -> tuple[Frames, int]:
+        """One piece as it will be seen, and how many of its frames fade over the held ones; notes where it stands."""
+        footage, fps = load(self._media, piece)
+        if (footage.shape[1:3], fps) != (self._size, self.fps):
+            raise EditError(
+                f"Shot {piece.shot} ({piece.file}) is {footage.shape[2]}x{footage.shape[1]} at {fps} frames a second, "
+                f"the film is {self._size[1]}x{self._size[0]} at {self.fps}: film it again under this run's settings"
+            )
+        if piece.drop >= len(footage):
+            raise EditError(
+                f"Shot {piece.shot}: {piece.drop} frames to leave out of {len(footage)} leave nothing"
+            )
+        kept = footage[piece.drop :]
+        overlap = 0 if held is None or piece.joined else min(len(held), len(kept) // 2)
+        begins = self._count - overlap
+        self._count = begins + len(kept)
+        shift = (begins - piece.drop) / self.fps
+        self.placed.append(
+            Placed(
+                begins=float(begins / self.fps),
+                seconds=float(len(kept) / self.fps),
+                captions=_clipped(piece.captions, float(shift), float(begins / self.fps), self.seconds),
+                thumbs=thumbnails(footage, self._thumbs, THUMB_WIDTH),
+            )
+        )
+        return self._dressed(kept, piece), overlap
+
+    def _dressed(self, kept: Frames, piece: Piece) -> Frames:
+        if not self.enlarged:
+            return kept
+        frames = enlarge(kept, self.factor, self._look.smoothing)
+        font = Path(self._look.font) if self._look.font else None
+        runs = []
+        first = 0
+        lines = [_line_at(piece.captions, float((i + piece.drop) / self.fps)) for i in range(len(frames))]
+        for index in range(1, len(lines) + 1):
+            if index == len(lines) or lines[index] != lines[first]:
+                runs.append(draw_caption(frames[first:index], lines[first], font))
+                first = index
+        return np.concatenate(runs)
+
+
+def load(media: Path, piece: Piece) -> tuple[Frames, Fraction]:
+    """A take's frames and rate, its bytes checked first; EditError when they are not those that were kept."""
+    path = media / piece.file
+    try:
+        if file_sha256(path) != piece.sha256:
+            raise EditError(
+                f"Take {path} of shot {piece.shot} was altered: resume the run, it will be filmed again"
+            )
+        return read_take(path)
+    except (OSError, MediaError) as error:
+        raise EditError(
+            f"Take {path} of shot {piece.shot} cannot be read: {error}; resume the run"
+        ) from error
+
+
+def _blend(out: Frames, into: Frames) -> Frames:
+    """A cross-fade in whole numbers, so that it is the same everywhere."""
+    steps = len(out) + 1
+    weight = np.arange(1, steps, dtype=np.uint32)[:, None, None, None]
+    mixed = (out * (steps - weight) + into * weight + steps // 2) // steps
+    return mixed.astype(np.uint8)
+
+
+def _clipped(captions: Sequence[Caption], shift: float, begins: float, ends: float) -> tuple[Caption, ...]:
+    """Captions in film time, cut to where the piece is seen; what is left out of it has none."""
+    moved = (caption.moved(shift) for caption in captions)
+    kept = (Caption(start=max(c.start, begins), end=min(c.end, ends), text=c.text) for c in moved)
+    return tuple(caption for caption in kept if caption.end - caption.start > 1e-3)
+
+
+def _line_at(captions: Sequence[Caption], seconds: float) -> str:
+    return " · ".join(c.text for c in captions if c.start <= seconds < c.end)

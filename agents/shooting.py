@@ -1,0 +1,419 @@
+"""One shot from its first take to its best: film, judge, repair, until every event is seen or the budget is spent.
+
+Every step looks up what the archive holds, else does it, then writes it down; so it may be left and taken up again
+anywhere. Knows one shot at a time; the order of shots is the graph's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from agents import director
+from agents.brains import Viewing
+from agents.desk import FilmingDesk
+from agents.errors import BudgetExhausted, ModelError, ModelMisconfigured, PlanError
+from agents.progress import (
+    Judged,
+    Note,
+    RemedyChosen,
+    RunEvent,
+    ShotDone,
+    ShotStarted,
+    Step,
+    TakeDone,
+    TakeStarted,
+)
+from agents.state import Crew, Job, plan_of, planned
+from agents.storyboard import Place, Subject
+from agents.takespec import Kept, Look, TakeSpec, controls_json, first_spec, next_spec, subject_words
+from generators.clip import Clip, Event, Frames, Given, Progress, ShotRequest
+from generators.errors import GenerationError
+from generators.video import read_take, write_take
+from storage.records import ShotPlan, ShotRecord, TakeRecord
+from storage.tables import Take, TakeStatus
+
+
+class _TakeLost(Exception):
+    """A take's file is not there as it was written; it is filmed again."""
+
+    def __init__(self, take: int) -> None:
+        super().__init__(take)
+        self.take = take
+
+
+@dataclass(kw_only=True)
+class Set:
+    """What all shots of a run share while they are filmed; nothing in it outlives the process."""
+
+    crew: Crew
+    job: Job
+    desk: FilmingDesk
+    look: Look
+    cast: tuple[Subject, ...]
+    places: tuple[Place, ...]
+    settled: bool
+    """The run was finished before: only what was lost is made again."""
+    shots: dict[int, ShotRecord] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    made: set[int] = field(default_factory=set)
+    """Takes whose files this process wrote, and need not be looked at again."""
+
+    def emit(self, event: RunEvent) -> None:
+        """Tell whoever listens."""
+        self.crew.on_event(event)
+
+    def history(self, shot: ShotRecord) -> list[TakeRecord]:
+        """The shot's takes, oldest first, without those that failed."""
+        records = self.crew.archive.takes(self.job.run_id, [shot.shot.number])
+        return [r for r in records if r.label == shot.label and r.take.status != TakeStatus.FAILED]
+
+    def reload(self, shot: ShotRecord) -> ShotRecord:
+        """The shot as it stands now, after a revision."""
+        found = next(r for r in self.crew.archive.shots(self.job.run_id) if r.label == shot.label)
+        self.shots[shot.shot.number] = found
+        return found
+
+
+async def film_shot(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> TakeRecord | None:
+    """The shot's best take, None when there is none. `before` is the take it continues.
+
+    What goes wrong with this shot alone is kept with it and does not take the others down.
+    """
+    stage.emit(ShotStarted(run_id=stage.job.run_id, shot=shot.label, prompt=shot.shot.prompt))
+    if shot.shot.error:
+        stage.crew.archive.fail_shot(shot.shot.id, None)
+    error: str | None = None
+    try:
+        history = await _work(stage, shot, before)
+    except ModelMisconfigured:
+        raise  # no other shot would fare better; a person must act
+    except BudgetExhausted as limit:
+        stage.emit(Note(run_id=stage.job.run_id, text=f"Shot {shot.label}: {limit}"))
+        history = stage.history(shot)
+    except (GenerationError, ModelError, PlanError) as failure:
+        error = str(failure)
+        stage.errors[shot.label] = error
+        stage.crew.archive.fail_shot(stage.shots[shot.shot.number].shot.id, error)
+        history = stage.history(shot)
+    best = director.best_take(history)
+    verdict = best.verdict if best else None
+    stage.emit(
+        ShotDone(
+            run_id=stage.job.run_id,
+            shot=shot.label,
+            take=best.take.number if best else None,
+            seen=sum(bool(event["done"]) for event in verdict.events) if verdict else 0,
+            promised=len(shot.promised),
+            error=error,
+        )
+    )
+    return best
+
+
+async def _work(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> list[TakeRecord]:
+    """Film and judge until the director has nothing more to ask for; gives the shot's takes."""
+    history = stage.history(shot)
+    again = shot.shot.number in stage.job.retries
+    done = sum(record.take.status == TakeStatus.DONE for record in history)
+    most = stage.crew.budget.takes_per_shot + (done if again else 0)
+    while True:
+        shot = stage.shots[shot.shot.number]
+        try:
+            pending = next((r for r in history if r.take.status == TakeStatus.FILMING), None)
+            if pending is not None:
+                await _film(
+                    stage, pending.shot.id, shot, TakeSpec.from_json(pending.take.request), pending.take
+                )
+            else:
+                history = await _judged(stage, shot, history)
+                if _finished(stage, history, most, forced=again and len(history) == done):
+                    return history
+                spec = await _next(stage, shot, history, before)
+                await _film(stage, stage.shots[shot.shot.number].shot.id, shot, spec)
+        except _TakeLost as lost:
+            stage.crew.archive.lose_take(lost.take, "its file was altered or is gone; filmed again")
+        history = stage.history(shot)
+
+
+async def _judged(stage: Set, shot: ShotRecord, history: list[TakeRecord]) -> list[TakeRecord]:
+    """The shot's takes, all judged; those that an earlier process left unjudged are judged now."""
+    unjudged = [record.take for record in history if record.verdict is None]
+    if not unjudged or stage.crew.brains.critic is None:
+        return history
+    for take in unjudged:
+        await _judge(stage, shot, take)
+    return stage.history(shot)
+
+
+def _finished(stage: Set, history: list[TakeRecord], most: int, forced: bool) -> bool:
+    """Whether nothing is left to be filmed; raises _TakeLost when the take for the film is not there any more."""
+    best = director.best_take(history)
+    if best is None:
+        return False
+    if best.take.id not in stage.made and stage.crew.archive.take_file(best.take) is None:
+        raise _TakeLost(best.take.id)
+    enough = stage.settled or stage.crew.brains.critic is None or director.leaves_nothing(history)
+    return (enough and not forced) or len(history) >= most
+
+
+async def _next(
+    stage: Set, shot: ShotRecord, history: list[TakeRecord], before: TakeRecord | None
+) -> TakeSpec:
+    """The next take to film, after its remedy was chosen and kept."""
+    if not history:
+        return first_spec(shot, stage.cast, stage.look, before)
+    if history[-1].remedy is None:
+        await _repair(stage, shot, history)
+        shot, history = stage.shots[shot.shot.number], stage.history(shot)
+    return next_spec(shot, stage.cast, stage.look, history)
+
+
+async def _film(
+    stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pending: Take | None = None
+) -> None:
+    """One take of the revision `shot_id`, from its row to its file and verdict; `pending` is a row left unfinished."""
+    archive, run_id = stage.crew.archive, stage.job.run_id
+    request = await asyncio.to_thread(_request, stage, spec) if spec.kept else _plain_request(spec)
+    digest = _digest(request, spec)
+    if pending is not None and pending.request_digest != digest:
+        archive.fail_take(pending.id, "the frames it goes on from have changed; filmed anew")
+        return
+    take = archive.begin_take(
+        shot_id,
+        seed=spec.seed,
+        model=stage.crew.backend.name,
+        controls=controls_json(spec.controls),
+        request=spec.to_json(),
+        digest=digest,
+        composition=[digest],
+    )
+    try:
+        clips = await _shoot(stage, shot, spec, request, take)
+    except GenerationError as error:
+        archive.fail_take(take.id, str(error))
+        raise
+    frames = _joined(spec, clips)
+    notes = [note for clip in clips for note in clip.notes]
+    jumps = [clip.seam_jump for clip in clips if clip.seam_jump is not None]
+    seconds = sum(clip.seconds_spent for clip in clips)
+    write = partial(write_take, frames=frames, fps=spec.fps)
+    done = await asyncio.to_thread(
+        partial(
+            archive.finish_take,
+            take.id,
+            write,
+            composition=[d for clip in clips for d in clip.composition],
+            seam_jump=max(jumps, default=None),
+            notes=notes,
+            seconds=seconds,
+        )
+    )
+    stage.emit(
+        TakeDone(
+            run_id=run_id,
+            shot=shot.label,
+            take=take.number,
+            seconds=seconds,
+            seam_jump=done.seam_jump,
+            notes=tuple(notes),
+        )
+    )
+    stage.made.add(take.id)
+    known = (
+        pending is not None and archive.verdict(take.id) is not None
+    )  # lost and come back with the same bytes
+    if stage.crew.brains.critic is not None and not known:
+        await _judge(stage, shot, done, frames)
+
+
+async def _shoot(
+    stage: Set, shot: ShotRecord, spec: TakeSpec, request: ShotRequest, take: Take
+) -> list[Clip]:
+    """The clips of a take: one, or two where the second goes on from the first."""
+    loop = asyncio.get_running_loop()
+    run_id, emit = stage.job.run_id, stage.emit
+    steps = {"done": 0}
+
+    def started() -> None:
+        emit(TakeStarted(run_id=run_id, shot=shot.label, take=take.number, seed=spec.seed))
+
+    def stepped(progress: Progress) -> None:
+        parts = 2 if spec.then else 1
+        event = Step(
+            run_id=run_id,
+            shot=shot.label,
+            take=take.number,
+            step=steps["done"] + progress.step,
+            of=progress.of * parts,
+        )
+        loop.call_soon_threadsafe(emit, event)
+
+    order = take.number, shot.shot.number
+    clips = [await stage.desk.shoot(request, order, started, stepped)]
+    if spec.then is not None:
+        steps["done"] = spec.then.steps or 0
+        kept = spec.then.kept[0]
+        given = Given(first=kept.at, frames=clips[0].frames[kept.first : kept.last])
+        second = replace(_plain_request(spec.then), given=(given,))
+        clips.append(await stage.desk.shoot(second, order, lambda: None, stepped))
+    return clips
+
+
+def _joined(spec: TakeSpec, clips: Sequence[Clip]) -> Frames:
+    """One clip's frames, or two clips' with the frames that both show taken once."""
+    if spec.then is None:
+        return clips[0].frames
+    kept = spec.then.kept[0]
+    return np.concatenate([clips[0].frames, clips[1].frames[kept.last - kept.first :]])
+
+
+def _plain_request(spec: TakeSpec) -> ShotRequest:
+    return ShotRequest(
+        prompt=spec.prompt,
+        frames=spec.frames,
+        fps=spec.fps,
+        width=spec.width,
+        height=spec.height,
+        seed=spec.seed,
+        events=spec.events,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        controls=spec.controls,
+    )
+
+
+def _request(stage: Set, spec: TakeSpec) -> ShotRequest:
+    """The request with its given frames read from their takes."""
+    given = tuple(Given(first=kept.at, frames=_frames(stage, kept)) for kept in spec.kept)
+    return replace(_plain_request(spec), given=given)
+
+
+def _frames(stage: Set, kept: Kept) -> Frames:
+    take = stage.crew.archive.take(kept.take)
+    path = stage.crew.archive.take_file(take)
+    if path is None:
+        raise _TakeLost(take.id)
+    return read_take(path)[0][kept.first : kept.last]
+
+
+def _digest(request: ShotRequest, spec: TakeSpec) -> str:
+    if spec.then is None:
+        return request.digest()
+    whole = json.dumps([request.digest(), spec.then.to_json()], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+async def _judge(stage: Set, shot: ShotRecord, take: Take, frames: Frames | None = None) -> None:
+    """What the critic sees in a take, of all events as first promised (law 5)."""
+    critic = stage.crew.brains.critic
+    if critic is None:
+        return
+    if frames is None:
+        path = stage.crew.archive.take_file(take)
+        if path is None:
+            raise _TakeLost(take.id)
+        frames = (await asyncio.to_thread(read_take, path))[0]
+    started = time.monotonic()
+    verdict = await critic.judge(viewing(stage, shot, take, frames))
+    if len(verdict.events) != len(shot.promised):
+        raise PlanError(
+            f"Critic {critic.name!r} judged {len(verdict.events)} events of shot {shot.label}, "
+            f"promised were {len(shot.promised)}"
+        )
+    stage.crew.archive.save_verdict(
+        take.id,
+        critic=verdict.critic,
+        events=[asdict(event) for event in verdict.events],
+        identity=verdict.identity,
+        quality=verdict.quality,
+        notes=verdict.notes,
+        seconds=time.monotonic() - started,
+    )
+    stage.emit(
+        Judged(
+            run_id=stage.job.run_id,
+            shot=shot.label,
+            take=take.number,
+            phrases=tuple(f"{e.subject} {e.phrase}" for e in shot.promised),
+            events=verdict.events,
+            identity=verdict.identity,
+            quality=verdict.quality,
+        )
+    )
+
+
+def viewing(stage: Set, shot: ShotRecord, take: Take, frames: Frames) -> Viewing:
+    """A take as the critic gets it: promised events, their times stretched to this clip."""
+    spec = TakeSpec.from_json(take.request)
+    lead = spec.lead / spec.fps
+    promised = shot.promised
+    planned_seconds = max((event.end for event in promised), default=shot.shot.seconds)
+    seconds = max(planned_seconds, shot.shot.seconds)
+    scale = (len(frames) / spec.fps - lead) / seconds
+    events = tuple(
+        Event(
+            subject=subject_words(e.subject, shot.shot.prompt, stage.cast),
+            phrase=e.phrase,
+            start=round(lead + e.start * scale, 4),
+            end=round(lead + e.end * scale, 4),
+        )
+        for e in promised
+    )
+    return Viewing(
+        shot=shot.label,
+        take=take.number,
+        frames=frames,
+        fps=spec.fps,
+        events=events,
+        prompt=shot.shot.prompt,
+        subjects=tuple(subject for subject in stage.cast if subject.name in shot.shot.subjects),
+        place=next((place for place in stage.places if place.name == shot.shot.place), None),
+        style=stage.look.style,
+    )
+
+
+async def _repair(stage: Set, shot: ShotRecord, history: list[TakeRecord]) -> None:
+    """Choose the next remedy and keep it with its reason."""
+    wanted = stage.job.retries.get(shot.shot.number)
+    failed = [wanted - 1] if wanted is not None else None
+    missed = failed or director.missed_events(director.best_take(history) or history[-1])
+    reworded = await _reworded(stage, shot, history, missed)
+    choice = director.choose(shot, history, stage.look, reworded, failed)
+    last = history[-1].take
+    stage.crew.archive.save_remedy(
+        last.id, kind=choice.kind, changes=choice.changes, reason=choice.reason, revision=choice.revision
+    )
+    if choice.revision is not None:
+        stage.reload(shot)
+    stage.emit(
+        RemedyChosen(
+            run_id=stage.job.run_id,
+            shot=shot.label,
+            after_take=last.number,
+            kind=choice.kind,
+            reason=choice.reason,
+        )
+    )
+
+
+async def _reworded(
+    stage: Set, shot: ShotRecord, history: Sequence[TakeRecord], missed: Sequence[int]
+) -> ShotPlan | None:
+    """The shot with its missed events in other words; asked for only when rewording is the next rung."""
+    reworder = stage.crew.brains.reworder
+    if reworder is None or not director.rewording_is_next(shot, history, stage.look, missed):
+        return None
+    best = director.best_take(history)
+    plan = planned(shot.plan)
+    for index in missed:
+        evidence = best.verdict.events[index]["evidence"] if best and best.verdict else ""
+        plan = await reworder.reword(plan, index, str(evidence)) or plan
+    return plan_of(plan)

@@ -1,0 +1,203 @@
+"""What a run is given and what it works with; and the way between storyboards and their rows.
+
+The graph's own state is a run's number and the numbers of shots: everything else is looked up in the archive (law 4).
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, TypedDict
+
+from agents.brains import Brains, Brief
+from agents.editor import EditOptions
+from agents.errors import BudgetExhausted
+from agents.profile import Budget
+from agents.progress import OnEvent, ignore
+from agents.storyboard import Place, PlannedEvent, PlannedShot, Storyboard, Subject
+from agents.takespec import Look
+from generators.clip import Backend, Limits
+from storage.archive import Archive
+from storage.records import EventPlan, ShotPlan, ShotRecord
+from storage.tables import Run
+
+RESERVE = 0.03
+"""Share of the time that is kept for cutting the film, at most `MOST_RESERVE` seconds."""
+MOST_RESERVE = 20.0
+
+
+class StoryState(TypedDict, total=False):
+    """The graph's state: ids only."""
+
+    run_id: int
+    filmed: Annotated[list[int], operator.add]
+
+
+class ChainState(TypedDict):
+    """What one branch of the fan-out gets: numbers of shots that continue one another."""
+
+    chain: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run to be worked on; its story, rows and status are in the archive."""
+
+    run_id: int
+    brief: Brief
+    seed: int = 0
+    storyboard: Storyboard | None = None
+    """A plan a person wrote or edited; takes the planner's place."""
+    approve: bool = False
+    """Stop after the storyboard for a person to look at it."""
+    retries: Mapping[int, int | None] = field(default_factory=dict)
+    """Shots to be filmed again though they are done; the value is an event's number, from 1, or None."""
+    folder: Path
+    """Where the film goes."""
+    edit: EditOptions = EditOptions()
+    steps: int | None = None
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(kw_only=True)
+class Crew:
+    """Everybody a run needs: memory, device, brains, limits and who listens."""
+
+    archive: Archive
+    backend: Backend
+    brains: Brains
+    budget: Budget
+    on_event: OnEvent = ignore
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set it, from any thread, to stop the run; it can be resumed."""
+
+
+class Clock:
+    """The run's wall clock: what it spent before, and what is left of its budget."""
+
+    def __init__(self, limit: float | None, spent: float) -> None:
+        self.limit = limit
+        self.spent = spent
+        self._begun = time.monotonic()
+        self._told = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds left for everything; infinite without a limit."""
+        return float("inf") if self.limit is None else self.limit - self.spent - self.elapsed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this process took the run up."""
+        return time.monotonic() - self._begun
+
+    def untold(self) -> float:
+        """Seconds since this was last asked: what is still to be kept in the archive."""
+        now = self.elapsed
+        untold, self._told = now - self._told, now
+        return untold
+
+    def check(self, needed: float = 0.0) -> None:
+        """Raise BudgetExhausted when `needed` seconds more cannot be had."""
+        if self.limit is None:
+            return
+        reserve = min(RESERVE * self.limit, MOST_RESERVE)
+        if self.left - reserve <= needed:
+            raise BudgetExhausted(
+                f"budget.seconds: {self.spent + self.elapsed:.0f} of {self.limit:g} s are spent and the next step "
+                f"takes about {needed:.0f} s; what exists is kept"
+            )
+
+
+def brief_for(limits: Limits, budget: Budget, *, style: str = "", seconds: float | None = None) -> Brief:
+    """What a planner must keep to with this backend and budget; shot lengths in half seconds."""
+    lengths = sorted({max(0.5, round(count / limits.fps * 2) / 2) for count in limits.frame_counts})
+    return Brief(shot_seconds=tuple(lengths), max_shots=budget.shots, style=style, seconds=seconds)
+
+
+def look_for(job: Job, run: Run, limits: Limits) -> Look:
+    """How this run's takes are filmed."""
+    return Look(
+        limits=limits,
+        seed=job.seed,
+        style=run.style,
+        steps=job.steps,
+        guidance=job.guidance,
+        width=job.width,
+        height=job.height,
+    )
+
+
+def storyboard_of(run: Run, shots: list[ShotRecord]) -> Storyboard:
+    """The storyboard as it stands in the archive now."""
+    return Storyboard(
+        title=run.title or "Untitled",
+        style=run.style,
+        cast=tuple(Subject(**subject) for subject in run.cast),
+        places=tuple(Place(**place) for place in run.places),
+        shots=tuple(planned(shot.plan) for shot in shots),
+        notes=tuple(run.notes),
+    )
+
+
+def save_storyboard(
+    archive: Archive, run_id: int, board: Storyboard, *, replace: bool = False
+) -> list[ShotRecord]:
+    """Keep a storyboard in the archive; see `Archive.save_storyboard`."""
+    return archive.save_storyboard(
+        run_id,
+        title=board.title,
+        style=board.style,
+        cast=[subject.model_dump() for subject in board.cast],
+        places=[place.model_dump() for place in board.places],
+        notes=list(board.notes),
+        shots=[plan_of(shot) for shot in board.shots],
+        replace=replace,
+    )
+
+
+def planned(plan: ShotPlan) -> PlannedShot:
+    """A kept shot as the agents think of it."""
+    return PlannedShot(
+        prompt=plan.prompt,
+        subjects=plan.subjects,
+        place=plan.place,
+        camera=plan.camera,
+        seconds=plan.seconds,
+        transition="continues" if plan.transition == "continues" else "cut",
+        events=tuple(
+            PlannedEvent(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in plan.events
+        ),
+    )
+
+
+def plan_of(shot: PlannedShot) -> ShotPlan:
+    """A shot as the archive keeps it."""
+    return ShotPlan(
+        prompt=shot.prompt,
+        seconds=shot.seconds,
+        events=tuple(
+            EventPlan(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in shot.events
+        ),
+        subjects=shot.subjects,
+        place=shot.place,
+        camera=shot.camera,
+        transition=shot.transition,
+    )
+
+
+def chains_of(shots: list[ShotRecord]) -> list[list[int]]:
+    """Shot numbers in runs that must be filmed in order: a shot that continues follows the one before it."""
+    chains: list[list[int]] = []
+    for shot in shots:
+        if shot.shot.transition == "continues" and chains:
+            chains[-1].append(shot.shot.number)
+        else:
+            chains.append([shot.shot.number])
+    return chains

@@ -1,0 +1,116 @@
+"""The storyboard: what a planner writes, a person edits as YAML, and storage keeps as rows.
+
+Knows its own shape and what a schema cannot say (phrases verbatim in prompts, events in order and inside the shot,
+cast names known). Knows nothing of models, databases or files.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from agents.errors import PlanError
+
+
+class Shape(BaseModel):
+    """Base of everything a person or a model may write: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Subject(Shape):
+    """One member of the cast, with one fixed description used in every shot."""
+
+    name: str = Field(min_length=1)
+    description: str = Field(min_length=1)
+
+
+class Place(Shape):
+    """Where shots happen."""
+
+    name: str = Field(min_length=1)
+    description: str = Field(min_length=1)
+
+
+class PlannedEvent(Shape):
+    """One thing that happens: `phrase` verbatim in the shot's prompt, `start` and `end` in seconds from its start."""
+
+    subject: str
+    phrase: str = Field(min_length=1)
+    start: float = Field(ge=0)
+    end: float = Field(gt=0)
+
+
+class PlannedShot(Shape):
+    """One uncut clip. `continues` goes on from the shot before it; otherwise it starts with a cut."""
+
+    prompt: str = Field(min_length=1)
+    subjects: tuple[str, ...] = ()
+    place: str | None = None
+    camera: str = "static"
+    seconds: float = Field(gt=0)
+    transition: Literal["cut", "continues"] = "cut"
+    events: tuple[PlannedEvent, ...] = ()
+
+
+class Storyboard(Shape):
+    """Title, style, cast, places and ordered shots; `notes` say what the planner could not place."""
+
+    title: str = Field(min_length=1)
+    style: str = ""
+    cast: tuple[Subject, ...] = ()
+    places: tuple[Place, ...] = ()
+    shots: tuple[PlannedShot, ...] = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> list[str]:
+        names = {subject.name for subject in self.cast}
+        places = {place.name for place in self.places}
+        found: list[str] = []
+        if len(names) != len(self.cast):
+            found.append("two members of the cast share a name")
+        for number, shot in enumerate(self.shots, 1):
+            found += [f"shot {number}: {p}" for p in shot_problems(shot, names, places)]
+        if self.shots[0].transition == "continues":
+            found.append("shot 1: continues, but no shot stands before it")
+        return found
+
+
+def shot_problems(shot: PlannedShot, cast: set[str], places: set[str]) -> list[str]:
+    """What a schema cannot check about one shot, as sentences a model can act on."""
+    found = [f"unknown cast member {s!r}; the cast is {sorted(cast)}" for s in shot.subjects if s not in cast]
+    if shot.place is not None and shot.place not in places:
+        found.append(f"unknown place {shot.place!r}; the places are {sorted(places)}")
+    before = 0.0
+    for event in shot.events:
+        where = f"event {event.phrase!r}"
+        if event.phrase not in shot.prompt:
+            found.append(f"{where} does not stand verbatim in the prompt {shot.prompt!r}")
+        if event.subject not in shot.subjects:
+            found.append(
+                f"{where}: subject {event.subject!r} is not one of the shot's subjects {list(shot.subjects)}"
+            )
+        if not event.start < event.end <= shot.seconds + 1e-6:
+            found.append(
+                f"{where}: expected start < end <= {shot.seconds}, got {event.start} and {event.end}"
+            )
+        if event.start < before:
+            found.append(f"{where} starts before the event written in front of it")
+        before = event.start
+    return found
+
+
+def parse_storyboard(data: object, source: str) -> Storyboard:
+    """Validate what a model or a person wrote; PlanError lists every problem and names `source`."""
+    try:
+        return Storyboard.model_validate(data)
+    except ValueError as error:
+        raise PlanError(f"{source} is not a storyboard: {error}") from error

@@ -1,0 +1,232 @@
+"""What stands where in single frames, read from pixels: puppets by hue, props by their looks, the backdrop.
+
+Knows nothing of scripts, captions or what happened before. T frames of 96 x 64 pixels; lengths are pixels, y grows
+downwards. An absent thing has area 0 and NaN everywhere else.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from evals.world.palette import NOTHING, label
+from generators.world.motion import TALL
+from generators.world.places import backdrops
+from generators.world.puppets import BOX, textures
+from generators.world.words import HEIGHT, HUES, KINDS, PLACES, PROPS, TIMES, WIDTH
+
+Curve = NDArray[np.float64]
+"""One value a frame."""
+Frames = NDArray[np.uint8]
+
+FAINT = 16
+"""Pixels of a hue that are still noise."""
+TOGETHER = 0.8 * TALL
+"""Parts of one hue nearer than this are one puppet (hat and coat, halves behind a friend); further ones are clones."""
+_HUES, _TAIL = tuple(HUES), 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """One hue in every frame."""
+
+    hue: str
+    area: Curve
+    x: Curve
+    y: Curve
+    left: Curve
+    right: Curve
+    top: Curve
+    foot: Curve
+    clone: Curve
+    """Pixels of the same hue that stand too far off to belong to the puppet."""
+    masks: NDArray[np.bool_] = field(repr=False)
+    """(T, HEIGHT, WIDTH)"""
+
+
+def sight(frames: Frames) -> dict[str, Sighting]:
+    """Every hue that is more than noise somewhere; frames (T, 64, 96, 3). Raises ValueError for another size."""
+    if frames.shape[1:] != (HEIGHT, WIDTH, 3):
+        raise ValueError(f"sight: expected frames of {WIDTH}x{HEIGHT} RGB pixels, got shape {frames.shape}")
+    labels = label(frames)
+    found = {}
+    for index, hue in enumerate(_HUES):
+        masks = _despeckle(labels == index)
+        if masks.sum((1, 2)).max(initial=0) > FAINT:
+            found[hue] = _measure(hue, *_bodies(masks))
+    return found
+
+
+def _despeckle(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep pixels with at least three equal neighbours."""
+    padded = np.pad(masks, ((0, 0), (1, 1), (1, 1))).astype(np.int8)
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    return masks & (around >= 4)
+
+
+def _bodies(masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Curve]:
+    """The puppet's own pixels in every frame, and how many of its hue stand elsewhere."""
+    coarse = masks.reshape(len(masks), HEIGHT // 2, 2, WIDTH // 2, 2).any((2, 4))
+    names = _components(coarse).repeat(2, 1).repeat(2, 2) * masks
+    own, spare = np.zeros_like(masks), np.zeros(len(masks))
+    before: tuple[float, float] | None = None
+    for frame, named in enumerate(names):
+        own[frame], before = _own(named, before)
+        spare[frame] = masks[frame].sum() - own[frame].sum()
+    return own, spare
+
+
+def _components(masks: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Name every 8-connected component by its largest pixel number; 0 is background."""
+    names = np.arange(1, masks.size + 1, dtype=np.int32).reshape(masks.shape) * masks
+    while True:
+        padded = np.pad(names, ((0, 0), (1, 1), (1, 1)))
+        rows = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+        spread = np.maximum(np.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:]) * masks
+        if (spread == names).all():
+            return names
+        names = spread
+
+
+def _own(
+    named: NDArray[np.int32], before: tuple[float, float] | None
+) -> tuple[NDArray[np.bool_], tuple[float, float] | None]:
+    """Pixels of the biggest component, preferring the one nearest to where the puppet was, and of its neighbours."""
+    rows, columns = np.nonzero(named)
+    if not len(rows):
+        return named > 0, before
+    _, group, sizes = np.unique(named[rows, columns], return_inverse=True, return_counts=True)
+    at_x = np.bincount(group, columns) / sizes
+    at_y = np.bincount(group, rows) / sizes
+    far = 0.0 if before is None else np.hypot(at_x - before[0], at_y - before[1])
+    main = int(np.argmax(sizes * np.exp(-np.minimum(far, 60.0) / TALL)))
+    mine = np.hypot(at_x - at_x[main], at_y - at_y[main]) < TOGETHER
+    own = np.zeros(named.shape, dtype=bool)
+    own[rows, columns] = mine[group]
+    return own, (float(at_x[main]), float(at_y[main]))
+
+
+def _measure(hue: str, masks: NDArray[np.bool_], clone: Curve) -> Sighting:
+    across, down = masks.sum(1).astype(float), masks.sum(2).astype(float)
+    area = across.sum(1)
+    area[area <= FAINT / 2] = 0
+    seen = np.where(area > 0, 1.0, np.nan)
+    whole = np.maximum(area, 1)
+    return Sighting(
+        hue=hue, area=area, clone=clone, masks=masks,
+        x=across @ (np.arange(WIDTH) + 0.5) / whole * seen,
+        y=down @ (np.arange(HEIGHT) + 0.5) / whole * seen,
+        left=_reach(across, _TAIL) * seen, right=_reach(across, 1 - _TAIL) * seen,
+        top=_reach(down, _TAIL) * seen, foot=_reach(down, 1 - _TAIL) * seen,
+    )  # fmt: skip
+
+
+def _reach(profile: NDArray[np.float64], share: float) -> Curve:
+    """Where so much of a profile's mass is passed, a value a row, in pixels."""
+    passed = np.concatenate([np.zeros((len(profile), 1)), profile.cumsum(1)], 1)
+    wanted = np.maximum(passed[:, -1:], 1e-9) * share
+    after = (passed[:, 1:] < wanted).sum(1).clip(max=profile.shape[1] - 1)
+    row = np.arange(len(profile))
+    step = np.maximum(profile[row, after], 1e-9)
+    answer: Curve = after + np.clip((wanted[:, 0] - passed[row, after]) / step, 0, 1)
+    return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropSighting:
+    """The best place for one prop in every frame. `misfit` is the mean RGB difference to its picture, 0..255."""
+
+    kind: str
+    x: Curve
+    foot: Curve
+    misfit: Curve
+
+
+def sight_props(frames: Frames, kinds: tuple[str, ...] = PROPS) -> dict[str, PropSighting]:
+    """Where each prop fits best, by template; a prop that is not there has a high misfit."""
+    image = _soften(torch.from_numpy(frames).permute(0, 3, 1, 2).float())
+    return {kind: _fit_prop(image, kind) for kind in kinds}
+
+
+def _soften(image: torch.Tensor) -> torch.Tensor:
+    """RGB to a blurred (brightness, red - green, green - blue): forgives half pixels, tells brown from dark."""
+    red, green, blue = image.unbind(1)
+    opponent = torch.stack([(red + green + blue) / 3, 1.5 * (red - green), 1.5 * (green - blue)], 1)
+    return F.avg_pool2d(F.pad(opponent, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+def _fit_prop(image: torch.Tensor, kind: str) -> PropSighting:
+    picture, cover = _prop_picture(kind)
+    weight = cover.expand(3, -1, -1).unsqueeze(0)
+    square = F.conv2d(image**2, weight)[:, 0]
+    cross = F.conv2d(image, (picture * cover).unsqueeze(0))[:, 0]
+    error = (square - 2 * cross + (picture**2 * cover).sum()) / (3 * cover.sum())
+    rows, columns = np.divmod(error.flatten(1).argmin(1).numpy(), error.shape[2])
+    misfit = error.flatten(1).min(1).values.clamp(min=0).sqrt().numpy().astype(float)
+    return PropSighting(kind=kind, x=columns + _WINDOW / 2, foot=rows + _WINDOW - 1.0, misfit=misfit)
+
+
+_WINDOW = 12
+"""Side of a prop's picture; its foot stands one pixel above the lower edge."""
+
+
+@functools.cache
+def _prop_picture(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softened (3, 12, 12) and cover (1, 12, 12) of a prop; the blurred rim counts less than the inside."""
+    sheet = torch.from_numpy(textures()[2 * len(KINDS) + PROPS.index(kind)])[None]
+    share = _WINDOW / BOX
+    theta = torch.tensor([[[share, 0.0, 0.0], [0.0, share, 1 - 2 * (2 - 1 + _WINDOW / 2) / BOX]]])
+    grid = F.affine_grid(theta, [1, 5, _WINDOW, _WINDOW], align_corners=False)
+    planes = F.grid_sample(sheet, grid, align_corners=False)
+    inside = F.avg_pool2d(F.pad((planes[:, 4:] > 0.9).float(), (1, 1, 1, 1)), 3, 1)[0]
+    cover = torch.where(inside > 0.99, 1.0, 0.1 * inside)
+    return _soften(planes[:, 1:4] / planes[:, 4:].clamp(min=0.1) * 255)[0], cover
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backdrop:
+    """The nearest of the twelve backdrops in every frame."""
+
+    places: tuple[str, ...]
+    times: tuple[str, ...]
+    misfit: Curve
+    """Mean RGB difference to the nearest one, 0..255."""
+
+
+def sight_backdrop(frames: Frames) -> Backdrop:
+    """Compare frames with the twelve backdrops outside everything that wears a body hue."""
+    free = label(frames) == NOTHING
+    known = np.stack([backdrop_pixels(place, time)[::2, ::2] for place in PLACES for time in TIMES])
+    small = frames[:, ::2, ::2].astype(np.float32)
+    weight = free[:, ::2, ::2, None].astype(np.float32)
+    apart = np.stack([np.minimum(np.abs(small - one), 96) for one in known])
+    error = (apart * weight).sum((2, 3, 4)) / (3 * weight.sum((1, 2, 3)) + 1e-9)
+    best = error.argmin(0)
+    return Backdrop(
+        places=tuple(PLACES[i // len(TIMES)] for i in best),
+        times=tuple(TIMES[i % len(TIMES)] for i in best),
+        misfit=error.min(0).astype(float),
+    )
+
+
+@functools.cache
+def backdrop_pixels(place: str, time: str) -> NDArray[np.float32]:
+    """(HEIGHT, WIDTH, 3) of an empty stage, 0..255."""
+    picture = backdrops()[PLACES.index(place), TIMES.index(time)].transpose(1, 2, 0) * 255
+    return np.ascontiguousarray(picture).astype(np.float32)
+
+
+def sharpness(frames: Frames) -> float:
+    """How crisp edges are: the 99th percentile of brightness steps over the 99.9th of spread, about 1 when rendered."""
+    grey = frames.astype(np.float32).mean(-1)
+    steps = np.abs(np.diff(grey, axis=2))
+    spread = np.abs(grey[:, :, 3:] - grey[:, :, :-3])
+    return float(np.percentile(steps, 99) / max(float(np.percentile(spread, 99)), 1.0))
+
+

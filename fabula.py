@@ -1,0 +1,539 @@
+"""fabula for Python: the only place that composes profile, brains, backend, critic, archive and graph.
+
+    from fabula import Studio
+
+    with Studio() as studio:
+        film = studio.run("A red fox jumps high up in the meadow.", seed=7)
+        print(film.film, film.complete)
+
+Every method has an async twin (`await studio.arun(...)`), and `studio.stream(...)` gives a run's events while they
+happen. What a run came to is a frozen value (`agents/outcome.py`). Importing this module loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import tomllib
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import wraps
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must sleep, not spin
+
+HERE = Path(__file__).resolve().parent
+
+
+def _check_packages() -> None:
+    """Our packages have plain names; another distribution's must not stand in their place (docs/decisions/0001)."""
+    for name in ("agents", "evals", "generators", "prompts", "storage"):
+        spec = find_spec(name)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        if not folders or Path(folders[0]).resolve() != HERE / name:
+            raise ImportError(
+                f"fabula needs its own package {name!r} from {HERE / name}, but Python finds {folders or 'none'}: put "
+                f"{HERE} first on sys.path, or use an environment without the other distribution"
+            )
+
+
+_check_packages()
+
+from agents.errors import BatchError, BudgetExhausted, ProfileError, RunStopped, StoryError, UsageError
+from agents.order import Caps, Order, Wishes, batch_order, decode, order_of, read_order, retries, size_of, title_of
+from agents.outcome import (
+    BatchLine,
+    BatchResult,
+    Estimate,
+    EventOutcome,
+    FilmResult,
+    PlanResult,
+    RunLine,
+    ScheduleResult,
+    ShotOutcome,
+    Spent,
+    TakeOutcome,
+    board_result,
+    estimate,
+    result,
+    run_line,
+)
+from generators.errors import GenerationError, TrainingError
+from storage.errors import NotFound, RunBusy, StorageError
+
+if TYPE_CHECKING:
+    from agents import checkup as checkup
+    from agents import progress as progress
+    from agents import storyboard as storyboard
+    from agents.batch import BatchStory
+    from agents.brains import Critic
+    from agents.checkup import Checkup
+    from agents.profile import Profile
+    from agents.progress import OnEvent, RunEvent
+    from agents.state import Crew
+    from agents.storyboard import Storyboard
+    from generators.backends import BackendConfig
+    from generators.backends.lazy import LazyBackend
+    from storage.archive import Archive
+
+__all__ = [
+    "BatchLine",
+    "BatchResult",
+    "Caps",
+    "Estimate",
+    "EventOutcome",
+    "FilmResult",
+    "Order",
+    "PlanResult",
+    "RunLine",
+    "ScheduleResult",
+    "ShotOutcome",
+    "Spent",
+    "Studio",
+    "TakeOutcome",
+    "UsageError",
+    "decode",
+    "doctor",
+    "size_of",
+    "version",
+]
+_LATER = {"progress": "agents.progress", "checkup": "agents.checkup", "storyboard": "agents.storyboard"}
+"""Modules of values that come with pydantic and numpy: loaded when they are first used, as `fabula.progress`."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+DEFAULT_PROFILE = "bundled"
+STORYBOARD = "storyboard.yaml"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(_LATER[name])
+    raise AttributeError(f"module 'fabula' has no attribute {name!r}")
+
+
+def _twin(method: Callable[Concatenate[Studio, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Studio, P], T]:
+    """The same method for callers without an event loop."""
+
+    @wraps(method)
+    def wait(studio: Studio, /, *arguments: P.args, **named: P.kwargs) -> T:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise UsageError(f"An event loop runs here already: await studio.{method.__name__}(...) instead")
+        return asyncio.run(method(studio, *arguments, **named))
+
+    wait.__name__ = method.__name__.removeprefix("a")
+    return wait
+
+
+class Studio:
+    """One archive, and one backend kept open between stories. Close it, or use it in a `with` block.
+
+    `profile` names a profile or a TOML file (by default FABULA_PROFILE, else `bundled`), `model` the weights in the
+    place of the profile's. `home` is the folder of runs and takes (FABULA_HOME, else ~/.local/share/fabula),
+    `database` any SQLAlchemy URL (FABULA_DATABASE, else a SQLite file at home).
+    """
+
+    def __init__(
+        self,
+        profile: str | None = None,
+        *,
+        model: str | None = None,
+        home: Path | None = None,
+        database: str | None = None,
+    ) -> None:
+        self.profile = profile or os.environ.get("FABULA_PROFILE") or DEFAULT_PROFILE
+        self.model = model
+        self.home = home or default_home()
+        self._database = database or os.environ.get("FABULA_DATABASE") or None
+        self._kept: Archive | None = None
+        self._cameras: dict[BackendConfig, LazyBackend] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of model and database; calling it twice is harmless."""
+        for camera in self._cameras.values():
+            camera.close()
+        self._cameras.clear()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    async def aplan(
+        self, story: str | Path | Order, *, on_event: OnEvent | None = None, **wishes: Unpack[Wishes]
+    ) -> PlanResult:
+        """Write a story's storyboard, and keep it; `out` is the YAML file."""
+        order = order_of(story, wishes)
+        film_folder = None if order.out is None else order.out.parent
+        run_id = self._open(replace(order, out=film_folder))
+        if self.archive.run(run_id).status.value == "planning" or not self.archive.shots(run_id):
+            await self._take_up(run_id, approve=True, on_event=on_event)
+        return self._planned(run_id, order.out)
+
+    plan = _twin(aplan)
+
+    async def arun(
+        self, story: str | Path | Order, *, on_event: OnEvent | None = None, **wishes: Unpack[Wishes]
+    ) -> FilmResult:
+        """Film a story. The same story, profile and wishes again cost nothing: what exists is given back."""
+        order = order_of(story, wishes)
+        run_id = self._open(order)
+        if self.archive.run(run_id).status.value == "approval" and not order.approve:
+            return await self.aresume(run_id, on_event=on_event)
+        return await self._take_up(run_id, approve=order.approve, on_event=on_event)
+
+    run = _twin(arun)
+
+    async def stream(
+        self, story: str | Path | Order | int, **wishes: Unpack[Wishes]
+    ) -> AsyncIterator[RunEvent | FilmResult]:
+        """A run's events while they happen, and its result as the last of them. A number resumes that run.
+
+        Leaving the loop early stops the run; it can be resumed.
+        """
+        news: asyncio.Queue[RunEvent | None] = asyncio.Queue()
+        work = (
+            self.aresume(story, on_event=news.put_nowait)
+            if isinstance(story, int)
+            else self.arun(story, on_event=news.put_nowait, **wishes)
+        )
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: news.put_nowait(None))
+        try:
+            while (event := await news.get()) is not None:
+                yield event
+            yield await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def aresume(
+        self, run: int, *, from_plan: Path | None = None, budget: Caps = Caps(), on_event: OnEvent | None = None
+    ) -> FilmResult:
+        """Go on with a run; a storyboard that waited for a person is approved as its file says now."""
+        from agents.casting import profile_of
+        from agents.profile import override
+
+        row = self.archive.run(run)
+        profile = profile_of(row)
+        changed = override(profile, budget.changes())
+        self.archive.ask(run, row.asked | {"budget": changed.budget.model_dump()})
+        if row.status.value == "approval":
+            await self._approve(run, from_plan)
+        elif from_plan is not None:
+            raise UsageError(f"Run {run} does not wait for approval; film another storyboard with run --from-plan")
+        return await self._take_up(run, on_event=on_event)
+
+    resume = _twin(aresume)
+
+    async def aretry(
+        self,
+        run: int,
+        *,
+        shot: str | None = None,
+        event: str | None = None,
+        budget: Caps = Caps(),
+        on_event: OnEvent | None = None,
+    ) -> FilmResult:
+        """Film again what was not seen, or one shot (`3`) or event (`3.1`), with the whole budget anew."""
+        again = retries(self.show(run), shot, event)
+        return await self._take_up(run, again=again, anew=budget, on_event=on_event) if again else self.show(run)
+
+    retry = _twin(aretry)
+
+    def show(self, run: int) -> FilmResult:
+        """A run as it stands. Raises NotFound."""
+        found = result(self.archive.record(run))
+        asked = self.archive.run(run).asked.get("storyboard")
+        return replace(found, storyboard=Path(asked)) if asked else found
+
+    def runs(self) -> list[RunLine]:
+        """Every run, newest first."""
+        return [run_line(run, self.archive.story(run.id)) for run in self.archive.runs()]
+
+    async def aestimate(self, story: str | Path | Order, **wishes: Unpack[Wishes]) -> Estimate:
+        """What filming would take; spends nothing and keeps nothing."""
+        from agents.casting import job_for
+        from agents.graph import plan_story
+
+        order = order_of(story, wishes)
+        profile = self._profile(order)
+        text, board = read_order(order)
+        camera = self._camera(profile)
+        planned = None
+        if board is not None or profile.brains.kind == "offline":
+            job = job_for(order, profile, camera.limits, board)
+            async with self._crew(profile, 0, camera, None) as crew:
+                planned = board_result(await plan_story(job, crew, text))
+        return estimate(profile, planned, self._take_seconds(camera.name))
+
+    estimate = _twin(aestimate)
+
+    async def abatch(self, stories: Path | Sequence[BatchStory], *, on_event: OnEvent | None = None) -> BatchResult:
+        """Film many stories, one after the other; again goes on where it stopped."""
+        from agents.batch import read_batch
+
+        listed = read_batch(stories) if isinstance(stories, Path) else stories
+        return BatchResult(lines=tuple([await self._batch_line(story, on_event) for story in listed]))
+
+    batch = _twin(abatch)
+
+    def schedule(self, file: Path, cron: str, *, name: str | None = None) -> ScheduleResult:
+        """Store a batch to be due again and again, by this machine's clock; one of the same name is replaced."""
+        from agents.batch import next_time, read_batch
+
+        listed = read_batch(file)
+        when = next_time(cron, datetime.now(UTC))
+        rows = [story.model_dump(exclude_none=True) for story in listed]
+        kept = self.archive.add_schedule(name or file.stem, cron=cron, batch=rows, next_run=when)
+        return ScheduleResult(name=kept.name, cron=cron, stories=len(listed), next_run=when)
+
+    async def adue(self, *, on_event: OnEvent | None = None) -> BatchResult:
+        """Film every stored batch whose time has come."""
+        from agents.batch import next_time, stories
+
+        lines: list[BatchLine] = []
+        moment = datetime.now(UTC)
+        for schedule in self.archive.due(moment):
+            if self.archive.claim_due(schedule, moment, next_time(schedule.cron, moment)):
+                found = await self.abatch(stories(schedule.batch, f"schedule {schedule.name}"), on_event=on_event)
+                lines += found.lines
+        return BatchResult(lines=tuple(lines))
+
+    due = _twin(adue)
+
+    @property
+    def archive(self) -> Archive:
+        """The memory; opened when it is first needed."""
+        if self._kept is None:
+            from storage.archive import Archive
+
+            self._kept = Archive(self.home, self._database)
+        return self._kept
+
+    def _profile(self, order: Order) -> Profile:
+        """The order's profile with its model and limits in place."""
+        from agents.casting import profile_for
+
+        model = order.model or (self.model if order.profile is None else None)
+        return profile_for(order, order.profile or self.profile, model)
+
+    def _open(self, order: Order) -> int:
+        """The run of this order, found or made; keeps where its film goes and what it may cost."""
+        from agents.casting import options_of
+
+        profile = self._profile(order)
+        text, board = read_order(order)
+        run = self.archive.open_run(text, profile.name, options_of(order, profile))
+        out = str(order.out.resolve()) if order.out else run.asked.get("out") or self._folder(order, run.id, board)
+        asked = run.asked | {"out": out, "budget": profile.budget.model_dump(mode="json")}
+        if asked != run.asked:
+            self.archive.ask(run.id, asked)
+        return run.id
+
+    def _folder(self, order: Order, run_id: int, board: Storyboard | None) -> str:
+        """`films/` and the story's name under the current folder, numbered when another run has that folder."""
+        from storage.media import slug
+
+        folder = Path("films", slug(title_of(order, board))).resolve()
+        taken = any(run.asked.get("out") == str(folder) and run.id != run_id for run in self.archive.runs())
+        return f"{folder}-{run_id}" if taken else str(folder)
+
+    async def _take_up(
+        self,
+        run_id: int,
+        *,
+        approve: bool = False,
+        again: dict[int, int | None] | None = None,
+        anew: Caps | None = None,
+        on_event: OnEvent | None = None,
+    ) -> FilmResult:
+        """Bring a run on as far as it goes, wherever it stands; `anew` gives it its whole budget once more."""
+        from agents.casting import job_of, limits_from, profile_of, with_budget_anew
+        from agents.graph import film_story
+        from agents.progress import Planned, RunStarted, ignore
+        from agents.state import storyboard_of
+
+        row = self.archive.run(run_id)
+        on_event = on_event or ignore
+        on_event(RunStarted(run_id=run_id))
+        profile = profile_of(row)
+        if anew is not None:
+            profile = with_budget_anew(profile, anew, row, self.archive)
+        camera = self._camera(profile)
+        if (row.status.value != "done" and not approve) or again:
+            await asyncio.to_thread(camera.open)  # before the run is held: loading takes long and may fail
+            self.archive.ask(run_id, row.asked | {"limits": asdict(camera.limits)})
+        elif camera.known is None and "limits" in row.asked:
+            camera.known = limits_from(row.asked["limits"])
+        job = job_of(row, profile, camera.limits, self.archive.story(run_id))
+        job = replace(job, approve=approve, retries=again or {})
+        async with self._crew(profile, run_id, camera, on_event) as crew:
+            shots = self.archive.shots(run_id)
+            if shots and row.status.value != "planning":
+                on_event(Planned(run_id=run_id, storyboard=storyboard_of(row, shots)))
+            outcome = await film_story(job, crew)
+        if outcome.status.value == "approval":
+            self._write_board(run_id, None)
+        return self.show(run_id)
+
+    async def _approve(self, run_id: int, file: Path | None) -> None:
+        """The storyboard as its file says now takes the kept one's place; without a file the kept one stands."""
+        from agents.boardfile import read_board
+        from agents.casting import job_of, profile_of
+        from agents.graph import approve, plan_story
+
+        row = self.archive.run(run_id)
+        file = file or (Path(row.asked["storyboard"]) if "storyboard" in row.asked else None)
+        profile = profile_of(row)
+        camera = self._camera(profile)
+        async with self._crew(profile, run_id, camera, None) as crew:
+            board = None
+            if file is not None and file.exists():
+                job = replace(
+                    job_of(row, profile, camera.limits, self.archive.story(run_id)), storyboard=read_board(file)
+                )
+                board = await plan_story(job, crew, "")
+            approve(crew, run_id, board)
+
+    def _planned(self, run_id: int, file: Path | None) -> PlanResult:
+        path = self._write_board(run_id, file)
+        from agents.state import storyboard_of
+
+        board = storyboard_of(self.archive.run(run_id), self.archive.shots(run_id))
+        return board_result(board, run=run_id, file=path)
+
+    def _write_board(self, run_id: int, file: Path | None) -> Path:
+        """Write the storyboard for a person, and keep where it lies; what they may have edited is never written over."""
+        from agents.boardfile import board_text
+        from agents.state import storyboard_of
+        from storage.media import keep_file
+
+        row = self.archive.run(run_id)
+        path = (file or Path(row.asked["out"]) / STORYBOARD).resolve()
+        if row.asked.get("storyboard") != str(path) or not path.exists():
+            keep_file(path, board_text(storyboard_of(row, self.archive.shots(run_id))).encode())
+            self.archive.ask(run_id, row.asked | {"storyboard": str(path)})
+        return path
+
+    def _camera(self, profile: Profile) -> LazyBackend:
+        """The profile's backend; one at a time is open."""
+        from agents.casting import backend_config
+        from generators.backends.lazy import LazyBackend
+
+        config = backend_config(profile)
+        for other in [known for known in self._cameras if known != config]:
+            self._cameras.pop(other).close()
+        return self._cameras.setdefault(config, LazyBackend(config))
+
+    @asynccontextmanager
+    async def _crew(
+        self, profile: Profile, run_id: int, camera: LazyBackend, on_event: OnEvent | None
+    ) -> AsyncIterator[Crew]:
+        from agents.casting import brains_of, server_for
+        from agents.progress import ignore
+        from agents.state import Crew
+
+        server = server_for(profile, os.environ)
+        try:
+            brains = brains_of(profile, server, self.archive, run_id, _world_critic)
+            yield Crew(
+                archive=self.archive,
+                backend=camera,
+                brains=brains,
+                budget=profile.budget,
+                on_event=on_event or ignore,
+            )
+        finally:
+            if server is not None:
+                await server.close()
+
+    async def _batch_line(self, story: BatchStory, on_event: OnEvent | None) -> BatchLine:
+        run: int | None = None
+
+        def listen(event: RunEvent) -> None:
+            nonlocal run
+            run = event.run_id
+            if on_event is not None:
+                on_event(event)
+
+        try:
+            film = await self.arun(batch_order(story), on_event=listen)
+        except (StoryError, GenerationError, StorageError, UsageError) as error:
+            return BatchLine(name=story.name, run=run, exit_code=exit_code(error), error=str(error))
+        seen = sum(bool(event.seen) for event in film.events)
+        return BatchLine(
+            name=story.name,
+            run=film.run,
+            exit_code=film.exit_code,
+            seen=seen,
+            promised=len(film.events),
+            film=film.film,
+            error=film.error,
+        )
+
+    def _take_seconds(self, model: str) -> float | None:
+        """Median of the newest takes by this model."""
+        spent: list[float] = []
+        for run in self.archive.runs()[:20]:
+            takes = [record.take for record in self.archive.takes(run.id)]
+            spent += [take.seconds_spent for take in takes if take.model == model and take.seconds_spent > 0]
+        return median(spent) if spent else None
+
+
+def version() -> str:
+    """This checkout's version."""
+    return str(tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+
+
+def default_home() -> Path:
+    """FABULA_HOME, else `fabula` in the folder where this system keeps a person's data."""
+    if set_home := os.environ.get("FABULA_HOME"):
+        return Path(set_home).expanduser()
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "fabula"
+
+
+def doctor(home: Path | None = None) -> Checkup:
+    """What is installed, which devices and keys there are, which profiles would work."""
+    from agents.checkup import look
+
+    return look(home or default_home(), os.environ)
+
+
+def exit_code(error: BaseException) -> int:
+    """What the command line ends with after this error; see docs/exit-codes.md."""
+    if isinstance(error, UsageError | ProfileError | BatchError | NotFound):
+        return 2
+    if isinstance(error, BudgetExhausted):
+        return 4
+    if isinstance(error, RunBusy):
+        return 6
+    if isinstance(error, RunStopped | KeyboardInterrupt | asyncio.CancelledError):
+        return 130
+    return int(getattr(error, "exit_code", 1))
+
+
+def expected(error: BaseException) -> bool:
+    """Whether the error's message already says what to do."""
+    return isinstance(error, StoryError | GenerationError | StorageError | TrainingError)
+
+
+def _world_critic() -> Critic:
+    """The bundled world's detectors, as a critic for the graph."""
+    from evals.world.critic import WorldCritic
+
+    return WorldCritic()

@@ -1,0 +1,118 @@
+"""Backends turn requests into clips. `BACKENDS` is the whole list; torch is read only when one is opened.
+
+instant   deterministic drawn frames, no model: tests and dry work
+local     any Wan pipeline in diffusers' format, on this machine
+bundled   the small model that comes with fabula, on the same code as `local`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from generators.clip import Backend, Limits
+from generators.errors import BackendUnavailable
+from generators.world.words import FPS, HEIGHT, LONG, SHORT, WIDTH
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+BUNDLED_LIMITS = Limits(width=WIDTH, height=HEIGHT, fps=FPS, frame_counts=(SHORT, LONG), extends=True)
+BUNDLED_STEPS, BUNDLED_GUIDANCE = 20, 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendConfig:
+    """Which backend to open, and how. `model` and what follows matter to `local` and `bundled` only."""
+
+    kind: str = "bundled"
+    model: str | None = None
+    """A folder in diffusers' format, or a hub id."""
+    device: str | None = None
+    """A torch device; None takes the accelerator where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 on an accelerator, float32 on a CPU."""
+    offload: bool = False
+    """Keep on the device only the network that is at work."""
+    steps: int | None = None
+    guidance: float | None = None
+    guidance_2: float | None = None
+    """Guidance of the low-noise expert; None means the same."""
+    limits: Limits | None = None
+    """None: the kind's own."""
+    gives_tokens_at_zero: bool | None = None
+    """Whether the model was trained with finished tokens at timestep 0; None asks the pipeline."""
+
+
+def _instant(config: BackendConfig) -> Backend:
+    from generators.backends.instant import InstantBackend
+
+    return InstantBackend() if config.limits is None else InstantBackend(limits=config.limits)
+
+
+def _local(config: BackendConfig) -> Backend:
+    if config.model is None:
+        raise BackendUnavailable("local: expected a model (a folder in diffusers' format or a hub id), got none")
+    return _open(config, config.model)
+
+
+def _bundled(config: BackendConfig) -> Backend:
+    trained = replace(
+        config,
+        steps=BUNDLED_STEPS if config.steps is None else config.steps,
+        guidance=BUNDLED_GUIDANCE if config.guidance is None else config.guidance,
+        limits=config.limits or BUNDLED_LIMITS,
+        gives_tokens_at_zero=True,
+    )
+    return _open(trained, config.model or str(bundled_folder()), name="bundled")
+
+
+def _open(config: BackendConfig, model: str, name: str | None = None) -> Backend:
+    from generators.backends.local import LocalBackend
+
+    return LocalBackend(
+        model,
+        name=name,
+        limits=config.limits,
+        device=config.device,
+        dtype=config.dtype,
+        offload=config.offload,
+        steps=config.steps,
+        guidance=config.guidance,
+        guidance_2=config.guidance_2,
+        gives_tokens_at_zero=config.gives_tokens_at_zero,
+    )
+
+
+BACKENDS: dict[str, Callable[[BackendConfig], Backend]] = {
+    "instant": _instant,
+    "local": _local,
+    "bundled": _bundled,
+}
+
+
+def open_backend(config: BackendConfig) -> Backend:
+    """Open the backend that the config names. Raises BackendUnavailable, naming what is missing."""
+    try:
+        make = BACKENDS[config.kind]
+    except KeyError:
+        raise BackendUnavailable(f"backend: expected one of {', '.join(BACKENDS)}, got {config.kind!r}") from None
+    return make(config)
+
+
+def limits_of(config: BackendConfig) -> Limits | None:
+    """What the backend will say of itself, where that is known without opening it."""
+    if config.limits is not None or config.kind == "bundled":
+        return config.limits or BUNDLED_LIMITS
+    return open_backend(config).limits if config.kind == "instant" else None
+
+
+def bundled_folder() -> Path:
+    """Where the bundled pipeline lies. Raises BackendUnavailable when it is not there."""
+    found = sorted(WEIGHTS.glob("model_index.json")) + sorted(WEIGHTS.glob("*/model_index.json"))
+    if not found:
+        raise BackendUnavailable(
+            f"the bundled model is not under {WEIGHTS}; train it with `python main.py train world`, or film with "
+            "`--profile wan --model PATH_OR_ID`"
+        )
+    return found[0].parent

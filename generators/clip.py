@@ -1,0 +1,184 @@
+"""The values a backend is asked for and gives back. Frozen, plain, no torch: every package may hold them.
+
+Times are seconds from the start of the clip. Frames are uint8 RGB arrays of shape (frames, height, width, 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.controls.config import ControlConfig
+
+Frames = NDArray[np.uint8]
+"""(frames, height, width, 3), RGB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happens in a shot.
+
+    `phrase` stands verbatim in the shot's prompt; `start` and `end` are seconds from the shot's start.
+    """
+
+    subject: str
+    phrase: str
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not self.phrase.strip():
+            raise ValueError("Event.phrase is empty; expected the words of the prompt that name the event")
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"Event {self.phrase!r}: expected 0 <= start < end, got {self.start} and {self.end}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Finished frames the new clip must keep: they stand at `first`, are never denoised, and come back as pixels."""
+
+    first: int
+    frames: Frames = field(repr=False)
+
+    @property
+    def last(self) -> int:
+        """Index after the last kept frame."""
+        return self.first + len(self.frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotRequest:
+    """Everything a backend needs to film one take; the same request gives the same frames.
+
+    `frames` counts pixel frames. `given` holds finished frames (an extension's overlap, or all that lies outside the
+    window of a failed event). `steps` and `guidance` of None mean the backend's own defaults.
+    """
+
+    prompt: str
+    frames: int
+    fps: int
+    width: int
+    height: int
+    seed: int
+    events: tuple[Event, ...] = ()
+    negative_prompt: str = ""
+    steps: int | None = None
+    guidance: float | None = None
+    controls: tuple[ControlConfig, ...] = ()
+    given: tuple[Given, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError("ShotRequest.prompt is empty")
+        for name in ("frames", "fps", "width", "height"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ShotRequest.{name}: expected at least 1, got {getattr(self, name)}")
+        for event in self.events:
+            if event.end > self.seconds + 1 / self.fps:
+                raise ValueError(f"Event {event.phrase!r} ends at {event.end} s, after the shot's {self.seconds:.2f} s")
+        for given in self.given:
+            if given.first < 0 or given.last > self.frames:
+                raise ValueError(f"Given frames {given.first}..{given.last} lie outside the {self.frames} of the clip")
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clip."""
+        return self.frames / self.fps
+
+    def digest(self) -> str:
+        """sha256 over every field, pixels included: equal digests mean equal work."""
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["events"] = [asdict(event) for event in self.events]
+        plain["controls"] = [{"name": type(c).__name__} | asdict(c) for c in self.controls]
+        plain["given"] = [
+            {"first": g.first, "sha256": hashlib.sha256(np.ascontiguousarray(g.frames).tobytes()).hexdigest()}
+            for g in self.given
+        ]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def with_seed(self, seed: int) -> ShotRequest:
+        """The same shot from other noise."""
+        return replace(self, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One take as a backend filmed it."""
+
+    frames: Frames = field(repr=False)
+    fps: int
+    seed: int
+    model: str
+    composition: tuple[str, ...]
+    """Request digests denoised in the same batch, this one's included; bits hold for the same composition."""
+    seconds_spent: float
+    notes: tuple[str, ...] = ()
+    """What a person should know: a truncated prompt, a seam that shows."""
+    seam_jump: float | None = None
+    """Largest frame difference at a seam with given frames, over the clip's median frame difference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a backend can film. The planner and the director keep inside it."""
+
+    width: int
+    height: int
+    fps: int
+    frame_counts: tuple[int, ...]
+    """Clip lengths that the backend films well, shortest first."""
+    size_multiple: int = 16
+    frame_step: int = 4
+    """Legal frame counts are `frame_step * k + 1`."""
+    extends: bool = False
+    """Whether `given` frames are honoured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One denoising step of `of` is done."""
+
+    step: int
+    of: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Turns requests into clips. Filming is blocking; one worker a device calls it."""
+
+    @property
+    def name(self) -> str:
+        """What the take's row will say: a model id, a server, `instant`."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """Sizes and lengths this backend films."""
+        ...
+
+    def shoot(
+        self,
+        requests: Sequence[ShotRequest],
+        on_progress: OnProgress | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> list[Clip]:
+        """Film the requests in lock step, one clip each, in order.
+
+        Raises RequestRejected before any work is done, ShootingCancelled when `cancelled` is set between two steps,
+        OutOfMemory or BackendUnavailable.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of device and memory; calling it twice is harmless."""
+        ...

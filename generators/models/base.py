@@ -1,0 +1,184 @@
+"""What the sampler needs of a video model, whatever its family.
+
+Shapes: B requests in lock step, C channels, F latent frames, h x w latent pixels, N tokens (frame by frame, row by
+row), M text columns, D features. Latents are float32 and normalised; videos are float in [0, 1], (B, frames, 3, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from generators.clip import ShotRequest
+from generators.tokens import TextMap
+
+if TYPE_CHECKING:
+    from generators.controls.base import Run
+
+
+class Branch(StrEnum):
+    """Which half of classifier-free guidance a pass computes."""
+
+    COND = "cond"
+    UNCOND = "uncond"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a clip lies in latents and in tokens."""
+
+    channels: int
+    frames: int
+    """Latent frames."""
+    height: int
+    width: int
+    """Latent pixels."""
+    patch: tuple[int, int, int] = (1, 2, 2)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along time, height and width."""
+        t, h, w = self.patch
+        return self.frames // t, self.height // h, self.width // w
+
+    @property
+    def tokens(self) -> int:
+        """Video tokens of one clip."""
+        t, h, w = self.grid
+        return t * h * w
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, F, h, w)."""
+        return self.channels, self.frames, self.height, self.width
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention of the network. `expert` counts the networks that share the denoising (Wan 2.2 has two)."""
+
+    expert: int
+    layer: int
+    kind: Literal["self", "cross", "joint", "temporal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Encoded prompts of a batch."""
+
+    cond: Tensor
+    """(B, M, D)."""
+    uncond: Tensor | None
+    """(B, M, D); None when guidance is off."""
+    maps: tuple[TextMap, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where denoising starts: noise, and what is already known of the clips."""
+
+    noise: Tensor
+    """(B, C, F, h, w)."""
+    held: Tensor | None = None
+    """(B, 1, F, 1, 1) bool: latent frames that are given. None when nothing is."""
+    clean: Tensor | None = None
+    """(B, C, F, h, w): latents of the given frames, 0 elsewhere."""
+    channels: Tensor | None = None
+    """(B, K, F, h, w): the family's own conditioning, joined to the latents."""
+    image: Tensor | None = None
+    """(B, tokens, D): image features that cross-attention reads beside the text."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about how the clips start."""
+
+
+class VideoModel(Protocol):
+    """A diffusers pipeline taken apart. One holder at a time."""
+
+    @property
+    def name(self) -> str:
+        """Model id or folder name."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents live."""
+        ...
+
+    @property
+    def gives_tokens_at_zero(self) -> bool:
+        """Whether the model was trained with finished tokens at timestep 0."""
+        ...
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Every attention that a control can reach."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Pixel frames in a latent frame."""
+        ...
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height are multiples of this."""
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Be the one holder; raises RuntimeError when there is another."""
+        ...
+
+    def encode(self, prompts: Sequence[str], negatives: Sequence[str] | None) -> Text:
+        """Encode a batch of prompts; `negatives` of None leaves guidance off."""
+        ...
+
+    def map_text(self, prompt: str) -> TextMap:
+        """Where each token of the prompt stands."""
+        ...
+
+    def layout(self, frames: int, height: int, width: int) -> Layout:
+        """Latents and tokens of a clip of so many pixels. Raises RequestRejected for sizes that do not fit."""
+        ...
+
+    def start(self, requests: Sequence[ShotRequest], layout: Layout) -> Start:
+        """Noise of each request's own generator, and its given frames as this family takes them."""
+        ...
+
+    def scheduler(self, steps: int) -> Any:
+        """A fresh scheduler with its timesteps set; sharing one would mix histories."""
+        ...
+
+    def guidance(self, t: Tensor, guidance: float, guidance_2: float | None) -> float:
+        """Guidance of the network that handles this timestep."""
+        ...
+
+    def predict(self, latents: Tensor, t: Tensor, text: Text, branch: Branch, start: Start) -> Tensor:
+        """Velocity (B, C, F, h, w) at one timestep."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Videos (B, frames, 3, H, W) in [0, 1]."""
+        ...
+
+    def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:
+        """Put controlled attention at the sites; the call returned takes it off again."""
+        ...
+
+
+def spread_over_tokens(values_BF: Tensor, layout: Layout) -> Tensor:
+    """Values of latent frames, repeated for every token of the frame: (B, F) -> (B, N)."""
+    frames, height, width = layout.grid
+    per_step = values_BF[:, :: layout.patch[0]][:, :frames]
+    return per_step.repeat_interleave(height * width, dim=1)
+
+
+def frames_as_video(frames: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """uint8 (F, H, W, 3) frames -> (1, 3, F, H, W) in [-1, 1], as diffusers' image processor scales them."""
+    unit = torch.from_numpy(frames).to(torch.float32) / 255.0
+    return (2.0 * unit - 1.0).permute(3, 0, 1, 2).unsqueeze(0).to(device, dtype)

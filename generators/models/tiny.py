@@ -1,0 +1,158 @@
+"""Random Wan pipelines of every kind, small enough to film on a CPU in a blink; written in diffusers' own format.
+
+For tests, CI and benches: the classes are the real ones, only the sizes are tiny and the weights noise. Nothing is
+downloaded; the tokenizer is byte-level.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+TinyKind = Literal["t2v-2.1", "i2v-2.1", "t2v-2.2", "i2v-2.2", "ti2v-2.2", "world"]
+"""`ti2v-2.2` expands timesteps per token; `world` is shaped like the bundled model."""
+TinyScheduler = Literal["unipc", "euler"]
+
+TEXT_DIM = 32
+IMAGE_DIM = 32
+
+
+def tiny_wan(kind: TinyKind, folder: Path | str, *, scheduler: TinyScheduler = "unipc", seed: int = 0) -> Path:
+    """Write a random pipeline of the kind into the folder, and return the folder.
+
+    16 latent channels, f8 (f16 for `ti2v-2.2`) and x4 in time, patches (1, 2, 2), two or three blocks.
+    """
+    tiny_pipeline(kind, scheduler=scheduler, seed=seed).save_pretrained(str(folder), safe_serialization=True)
+    return Path(folder)
+
+
+def tiny_pipeline(kind: TinyKind, *, scheduler: TinyScheduler = "unipc", seed: int = 0) -> Any:
+    """The pipeline object of `tiny_wan`, without a folder. Raises ValueError for an unknown kind."""
+    from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+    from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
+
+    if kind not in get_args(TinyKind):
+        raise ValueError(f"kind: expected one of {get_args(TinyKind)}, got {kind!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = {
+            "tokenizer": _tokenizer(),
+            "text_encoder": _text_encoder(),
+            "vae": _vae(kind),
+            "scheduler": _scheduler(scheduler),
+            "transformer": _transformer(kind),
+        }
+        if kind in ("t2v-2.2", "i2v-2.2"):
+            parts |= {"transformer_2": _transformer(kind), "boundary_ratio": 0.875}
+        if kind == "ti2v-2.2":
+            parts |= {"expand_timesteps": True}
+        if kind == "i2v-2.1":
+            parts |= _image_encoder()
+    return (WanImageToVideoPipeline if kind.startswith("i2v") else WanPipeline)(**parts)
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=512,
+    )
+
+
+def _text_encoder() -> Any:
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    config = UMT5Config(
+        vocab_size=259,
+        d_model=TEXT_DIM,
+        d_kv=8,
+        d_ff=64,
+        num_layers=1,
+        num_heads=4,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    return UMT5EncoderModel(config).eval()
+
+
+def _transformer(kind: TinyKind) -> Any:
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+    channels = 48 if kind == "ti2v-2.2" else 16
+    reads_images = kind == "i2v-2.1"
+    model: Any = WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=24,
+        in_channels=36 if kind.startswith("i2v") else channels,
+        out_channels=channels,
+        text_dim=TEXT_DIM,
+        freq_dim=32,
+        ffn_dim=64,
+        num_layers=3,
+        rope_max_seq_len=64,
+        image_dim=IMAGE_DIM if reads_images else None,
+        added_kv_proj_dim=48 if reads_images else None,
+    )
+    for block in model.blocks:  # default weights leave cross-attention almost uniform: nothing to steer
+        for layer in (block.attn2.to_q, block.attn2.to_k, block.attn2.to_v):
+            torch.nn.init.normal_(layer.weight, std=0.5)
+    return model.eval()
+
+
+def _vae(kind: TinyKind) -> Any:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    sizes: dict[str, Any] = {
+        "base_dim": 4,
+        "z_dim": 16,
+        "dim_mult": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "temperal_downsample": [False, True, True],
+    }
+    patched = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12}
+    if kind == "ti2v-2.2":
+        means = {"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
+        sizes |= patched | means | {"z_dim": 48, "scale_factor_spatial": 16}
+    if kind == "world":
+        sizes |= patched | {"dim_mult": [1, 1, 1], "temperal_downsample": [True, True]}
+    return AutoencoderKLWan(**sizes).eval()
+
+
+def _scheduler(kind: TinyScheduler) -> Any:
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+    if kind == "euler":
+        return FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=3.0
+    )
+
+
+def _image_encoder() -> dict[str, Any]:
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=IMAGE_DIM,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=16,
+        patch_size=4,
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    return {"image_encoder": CLIPVisionModel(config).eval(), "image_processor": processor}

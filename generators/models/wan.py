@@ -1,0 +1,259 @@
+"""Wan 2.1 and 2.2 (text or picture to video, two experts, TI2V) and models of Wan's architecture, taken apart.
+
+Every tensor is computed by diffusers' and transformers' own classes; what stands here is the order of the calls in
+`WanPipeline` and `WanImageToVideoPipeline`, so that the sampler can own the loop and still give the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
+from diffusers.utils import logging as diffusers_logging
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from generators.clip import ShotRequest
+from generators.controls.base import Run
+from generators.errors import BackendUnavailable, RequestRejected
+from generators.models.base import Branch, Layout, Site, Start, Text, spread_over_tokens
+from generators.models.wan_attention import TEXT_COLUMNS, ControlledWanAttention
+from generators.models.wan_given import WanGiven
+from generators.tokens import TextMap, map_text
+
+
+class WanVideoModel:
+    """A Wan pipeline as the sampler sees it.
+
+    `gives_tokens_at_zero` says that the transformer was trained with finished tokens at timestep 0; None asks the
+    pipeline (true for those that expand timesteps).
+    """
+
+    stride = 4
+
+    def __init__(self, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> None:
+        self.pipe = pipe
+        self.name = name
+        self.expands_timesteps = bool(pipe.config.expand_timesteps)
+        self.gives_tokens_at_zero = self.expands_timesteps if gives_tokens_at_zero is None else gives_tokens_at_zero
+        self.experts: tuple[Any, ...] = tuple(x for x in (pipe.transformer, pipe.transformer_2) if x is not None)
+        self._config = self.experts[0].config
+        self.joins_channels = self._config.in_channels != pipe.vae.config.z_dim
+        self._lock = threading.Lock()
+        self._given = WanGiven(self)
+
+    @classmethod
+    def from_pipeline(cls, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> Self:
+        """Take a loaded pipeline apart; it stays usable. Raises BackendUnavailable for another family."""
+        if not isinstance(pipe, WanPipeline | WanImageToVideoPipeline):
+            raise BackendUnavailable(
+                f"{name}: expected a WanPipeline or WanImageToVideoPipeline, got {type(pipe).__name__}"
+            )
+        return cls(pipe, name=name, gives_tokens_at_zero=gives_tokens_at_zero)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        offload: bool = False,
+        gives_tokens_at_zero: bool | None = None,
+    ) -> Self:
+        """Load a folder or hub id: safetensors only, never remote code; VAE and image encoder stay float32.
+
+        `offload` moves one network at a time to the device. Raises BackendUnavailable when it cannot be loaded.
+        """
+        dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
+        try:
+            with _no_bars() if Path(model).is_dir() else nullcontext():
+                pipe = DiffusionPipeline.from_pretrained(model, dtype=dtypes, use_safetensors=True)
+        except (OSError, ValueError, ImportError) as error:
+            raise BackendUnavailable(
+                f"{model}: no diffusers pipeline could be loaded from this folder or hub id: {error}"
+            ) from error
+        pipe.set_progress_bar_config(disable=True)
+        if offload:
+            pipe.enable_model_cpu_offload(device=device)
+        else:
+            pipe.to(device)
+        return cls.from_pipeline(pipe, name=model, gives_tokens_at_zero=gives_tokens_at_zero)
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents live."""
+        device: torch.device = self.pipe._execution_device
+        return device
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height are multiples of this."""
+        multiple: int = self.pipe.vae_scale_factor_spatial * max(self._config.patch_size[1:])
+        return max(multiple, 16)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Self- and cross-attention of every block of every expert."""
+        return tuple(
+            Site(expert, layer, kind)
+            for expert, network in enumerate(self.experts)
+            for layer in range(len(network.blocks))
+            for kind in ("self", "cross")
+        )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the one holder; raises RuntimeError when there is another."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(f"{self.name} is already being filmed with; one model has one holder at a time")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def map_text(self, prompt: str) -> TextMap:
+        """Where each token of the prompt stands."""
+        return map_text(self.pipe.tokenizer, prompt, TEXT_COLUMNS)
+
+    def encode(self, prompts: Sequence[str], negatives: Sequence[str] | None) -> Text:
+        """Encode a batch of prompts, padded with zeros to 512 columns; `negatives` of None leaves guidance off."""
+        cond, uncond = self.pipe.encode_prompt(
+            prompt=list(prompts),
+            negative_prompt=None if negatives is None else list(negatives),
+            do_classifier_free_guidance=negatives is not None,
+            max_sequence_length=TEXT_COLUMNS,
+            device=self.device,
+        )
+        dtype = self.experts[0].dtype
+        return Text(
+            cond=cond.to(dtype),
+            uncond=None if uncond is None else uncond.to(dtype),
+            maps=tuple(self.map_text(prompt) for prompt in prompts),
+        )
+
+    def layout(self, frames: int, height: int, width: int) -> Layout:
+        """Latents and tokens of a clip of so many pixels. Raises RequestRejected for sizes that do not fit."""
+        multiple, spatial = self.size_multiple, self.pipe.vae_scale_factor_spatial
+        for side, value in (("height", height), ("width", width)):
+            if value % multiple or value < multiple:
+                raise RequestRejected(f"{side}: expected a multiple of {multiple}, got {value}")
+        if (frames - 1) % self.stride:
+            raise RequestRejected(f"frames: expected {self.stride}k + 1, got {frames}")
+        return Layout(
+            channels=self.pipe.vae.config.z_dim,
+            frames=(frames - 1) // self.stride + 1,
+            height=height // spatial,
+            width=width // spatial,
+            patch=tuple(self._config.patch_size),
+        )
+
+    def start(self, requests: Sequence[ShotRequest], layout: Layout) -> Start:
+        """Noise of each request's own CPU generator, and its given frames as this checkpoint takes them."""
+        generators = [torch.Generator().manual_seed(request.seed) for request in requests]
+        shape = (len(requests), *layout.shape)
+        noise = randn_tensor(shape, generator=generators, device=self.device, dtype=torch.float32)
+        return self._given.start(requests, layout, noise)
+
+    def scheduler(self, steps: int) -> Any:
+        """A fresh scheduler with its timesteps set."""
+        scheduler = type(self.pipe.scheduler).from_config(copy.deepcopy(dict(self.pipe.scheduler.config)))
+        scheduler.set_timesteps(steps, device=self.device)
+        if isinstance(self.pipe, WanPipeline):  # the picture pipeline leaves it to the first step
+            scheduler.set_begin_index(0)
+        return scheduler
+
+    def guidance(self, t: Tensor, guidance: float, guidance_2: float | None) -> float:
+        """Guidance of the expert that handles this timestep."""
+        return guidance if guidance_2 is None or self._is_high_noise(t) else guidance_2
+
+    def _is_high_noise(self, t: Tensor) -> bool:
+        ratio = self.pipe.config.boundary_ratio
+        return ratio is None or bool(t >= ratio * self.pipe.scheduler.config.num_train_timesteps)
+
+    def expert(self, t: Tensor) -> Any:
+        """The transformer that handles this timestep."""
+        return self.pipe.transformer if self._is_high_noise(t) else self.pipe.transformer_2
+
+    def predict(self, latents: Tensor, t: Tensor, text: Text, branch: Branch, start: Start) -> Tensor:
+        """Velocity (B, C, F, h, w) at one timestep."""
+        network = self.expert(t)
+        states = text.cond if branch is Branch.COND else text.uncond
+        if start.channels is not None:
+            latents = torch.cat([latents, start.channels], dim=1)
+        with network.cache_context(str(branch)):
+            velocity: Tensor = network(
+                hidden_states=latents.to(network.dtype),
+                timestep=self._timesteps(t, latents, start),
+                encoder_hidden_states=states,
+                encoder_hidden_states_image=start.image,
+                return_dict=False,
+            )[0]
+        return velocity
+
+    def _timesteps(self, t: Tensor, latents: Tensor, start: Start) -> Tensor:
+        """(B,), or (B, N) with 0 at finished tokens where the model was trained so."""
+        batch, _, frames, height, width = latents.shape
+        if not self.expands_timesteps and (start.held is None or not self.gives_tokens_at_zero):
+            return t.expand(batch)
+        layout = Layout(channels=1, frames=frames, height=height, width=width, patch=tuple(self._config.patch_size))
+        noisy = torch.ones(batch, frames, device=latents.device)
+        if start.held is not None:
+            noisy = noisy * ~start.held.flatten(1)
+        return spread_over_tokens(noisy * t, layout)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Videos (B, frames, 3, H, W) in [0, 1]."""
+        vae = self.pipe.vae
+        mean, scale = self.statistics(latents.device, vae.dtype)
+        video = vae.decode(latents.to(vae.dtype) / scale + mean, return_dict=False)[0]
+        frames: Tensor = self.pipe.video_processor.postprocess_video(video, output_type="pt")
+        return frames
+
+    def statistics(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Mean of the VAE's latents, and the scale that normalises them, each (1, C, 1, 1, 1)."""
+        config, shape = self.pipe.vae.config, (1, -1, 1, 1, 1)
+        mean = torch.tensor(config.latents_mean).view(shape).to(device, dtype)
+        return mean, 1.0 / torch.tensor(config.latents_std).view(shape).to(device, dtype)
+
+    def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:
+        """Put controlled attention at the sites; the call returned puts the former processors back."""
+        replaced: list[tuple[Any, Any]] = []
+
+        def detach() -> None:
+            while replaced:
+                module, processor = replaced.pop()
+                module.set_processor(processor)
+
+        try:
+            for site in sites:
+                block = self.experts[site.expert].blocks[site.layer]
+                module = block.attn1 if site.kind == "self" else block.attn2
+                replaced.append((module, module.processor))
+                module.set_processor(ControlledWanAttention(module.processor, site, run))
+        except BaseException:
+            detach()
+            raise
+        return detach
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Loading a folder draws no progress bars; the libraries' switches are left as they were."""
+    switches = [m for m in (diffusers_logging, transformers_logging) if m.is_progress_bar_enabled()]
+    for switch in switches:
+        switch.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for switch in switches:
+            switch.enable_progress_bar()

@@ -1,0 +1,125 @@
+"""How frames that exist already enter a Wan model.
+
+Three ways, by checkpoint: picture-to-video checkpoints read them as extra channels with a mask (and, in 2.1, as image
+features); all others hold the latent frames whose pixels are all given, at timestep 0 where the model was trained so
+and as noised latents elsewhere (the sampler does that). Nothing here is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generators.clip import Frames, Given, ShotRequest
+from generators.errors import RequestRejected
+from generators.models.base import Layout, Start, frames_as_video
+from generators.timeline import Timeline
+
+if TYPE_CHECKING:
+    from generators.models.wan import WanVideoModel
+
+GREY = 128
+BLANK = "this checkpoint starts from a picture and was given none: it starts from plain grey"
+
+
+class WanGiven:
+    """Turns the given frames of a batch into the `Start` of one model."""
+
+    def __init__(self, model: WanVideoModel) -> None:
+        self.model = model
+
+    def start(self, requests: Sequence[ShotRequest], layout: Layout, noise: Tensor) -> Start:
+        """What is known of the clips before the first step. Raises RequestRejected for frames that cannot be held."""
+        if self.model.joins_channels:
+            blank = any(_frame(request, 0) is None for request in requests)
+            return Start(
+                noise=noise,
+                channels=torch.cat([self._channels(request, layout) for request in requests]),
+                image=self._images(requests),
+                notes=(BLANK,) if blank else (),
+            )
+        if not any(request.given for request in requests):
+            return Start(noise=noise)
+        held, clean = zip(*(self._held(request, layout) for request in requests), strict=True)
+        return Start(noise=noise, held=torch.cat(held), clean=torch.cat(clean))
+
+    def _held(self, request: ShotRequest, layout: Layout) -> tuple[Tensor, Tensor]:
+        timeline = Timeline(frames=request.frames, fps=request.fps, stride=self.model.stride)
+        held = timeline.held(range(g.first, g.last) for g in request.given)
+        _check_whole(request.given, timeline, held)
+        clean = torch.zeros(1, *layout.shape, device=self.model.device)
+        if any(held):
+            last = max(latent for latent, is_held in enumerate(held) if is_held)
+            pixels = _filled(request, timeline.pixels(last).stop)
+            latents = self._encoded(frames_as_video(pixels, self.model.device, torch.float32))
+            clean[:, :, : last + 1] = latents
+        mask = torch.tensor(held, device=self.model.device).view(1, 1, -1, 1, 1)
+        return mask, torch.where(mask, clean, 0.0)
+
+    def _encoded(self, video: Tensor) -> Tensor:
+        vae = self.model.pipe.vae
+        latents = vae.encode(video.to(vae.dtype)).latent_dist.mode().to(self.model.device, torch.float32)
+        mean, scale = self.model.statistics(latents.device, latents.dtype)
+        normal: Tensor = (latents - mean) * scale
+        return normal
+
+    def _channels(self, request: ShotRequest, layout: Layout) -> Tensor:
+        """(1, stride + C, F, h, w): which pixel frames are known, and the latents of a clip that is 0 elsewhere."""
+        video = torch.zeros(1, 3, request.frames, request.height, request.width, device=self.model.device)
+        known = torch.zeros(1, 1, request.frames, layout.height, layout.width)
+        for block in request.given:
+            video[:, :, block.first : block.last] = frames_as_video(block.frames, video.device, video.dtype)
+            known[:, :, block.first : block.last] = 1
+        first = known[:, :, :1].repeat_interleave(self.model.stride, dim=2)
+        known = torch.cat([first, known[:, :, 1:]], dim=2)
+        mask = known.view(1, -1, self.model.stride, layout.height, layout.width).transpose(1, 2)
+        return torch.cat([mask.to(video.device), self._encoded(video)], dim=1)
+
+    def _images(self, requests: Sequence[ShotRequest]) -> Tensor | None:
+        """Image features of the first frame (and of the last, for checkpoints that read both)."""
+        config = self.model.experts[0].config
+        if config.image_dim is None:
+            return None
+        features = [self._features(request, both=config.pos_embed_seq_len is not None) for request in requests]
+        return torch.cat(features).to(self.model.experts[0].dtype)
+
+    def _features(self, request: ShotRequest, *, both: bool) -> Tensor:
+        from PIL import Image
+
+        places = (0, request.frames - 1) if both else (0,)
+        grey = np.full((request.height, request.width, 3), GREY, dtype=np.uint8)
+        frames = [_frame(request, place) for place in places]
+        pictures: Any = [Image.fromarray(grey if frame is None else frame) for frame in frames]
+        features: Tensor = self.model.pipe.encode_image(pictures, self.model.device)
+        return features
+
+
+def _check_whole(given: Sequence[Given], timeline: Timeline, held: Sequence[bool]) -> None:
+    for block in given:
+        if not any(held[timeline.latent(pixel)] for pixel in range(block.first, block.last)):
+            raise RequestRejected(
+                f"Given frames {block.first}..{block.last}: expected to cover a whole latent frame (frame 0, or "
+                f"{timeline.stride}l - {timeline.stride - 1} to {timeline.stride}l), so that the model can hold it"
+            )
+
+
+def _frame(request: ShotRequest, place: int) -> Frames | None:
+    """The given frame at a place, if there is one."""
+    found = [g.frames[place - g.first] for g in request.given if g.first <= place < g.last]
+    return found[0] if found else None
+
+
+def _filled(request: ShotRequest, stop: int) -> Frames:
+    """The clip up to `stop`; a frame that is not given stands still at the nearest given one.
+
+    The encoder is causal: what it reads before a given block colours that block's first latents, and a still picture
+    of the block's own world colours them least.
+    """
+    places = np.concatenate([np.arange(g.first, g.last) for g in request.given])
+    frames = np.concatenate([g.frames for g in request.given])
+    nearest = np.abs(places[None, :] - np.arange(stop)[:, None]).argmin(axis=1)
+    return np.ascontiguousarray(frames[nearest])

@@ -1,0 +1,164 @@
+"""Our own denoising loop: the same bits as the stock pipeline until a control or a given frame takes hold.
+
+Knows steps, guidance, holding of given latents, progress and cancelling. Knows nothing of a family's insides
+(`models`), of what a control does (`controls`), or of files.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from generators.clip import Progress, ShotRequest
+from generators.controls import build_control
+from generators.controls.base import Control, Run, Shot, Step, attached
+from generators.errors import ControlRejected, RequestRejected, ShootingCancelled
+from generators.models.base import Branch, Layout, Start, Text, VideoModel
+from generators.seams import check_given
+from generators.timeline import Timeline
+
+OnStep = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to denoise: `guidance_2` is for the low-noise expert of models that have one, None means the same."""
+
+    steps: int
+    guidance: float
+    guidance_2: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise RequestRejected(f"steps: expected at least 1, got {self.steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Clips denoised in one batch, before given frames are copied back."""
+
+    latents: Tensor
+    """(B, C, F, h, w)."""
+    text: Text
+    start: Start
+
+
+def sample(
+    model: VideoModel,
+    requests: Sequence[ShotRequest],
+    settings: Settings,
+    *,
+    on_step: OnStep | None = None,
+    cancelled: threading.Event | None = None,
+) -> Sample:
+    """Denoise requests of one size and length in lock step, each from its own generator.
+
+    Raises RequestRejected or ControlRejected before any work is done, RuntimeError when the model has another holder,
+    ShootingCancelled between two steps once `cancelled` is set.
+    """
+    layout = _common_layout(model, requests)
+    controls = [_controls(model, request, layout, settings) for request in requests]
+    negatives = [request.negative_prompt for request in requests] if settings.guidance > 1 else None
+    with torch.no_grad(), attached(model, controls) as run:
+        _stop_if(cancelled)
+        text = model.encode([request.prompt for request in requests], negatives)
+        start = model.start(requests, layout)
+        latents = denoise(model, text, start, settings, run, on_step=on_step, cancelled=cancelled)
+    return Sample(latents=latents, text=text, start=start)
+
+
+def denoise(
+    model: VideoModel,
+    text: Text,
+    start: Start,
+    settings: Settings,
+    run: Run,
+    *,
+    on_step: OnStep | None = None,
+    cancelled: threading.Event | None = None,
+) -> Tensor:
+    """The loop: latents (B, C, F, h, w) from noise. Given latents are held in what the model reads.
+
+    They are never written into the scheduler's own state, which a multistep corrector would overwrite.
+    """
+    scheduler = model.scheduler(settings.steps)
+    _check_scheduler(scheduler, run)
+    latents = start.noise
+    total = len(scheduler.timesteps)
+    for i, t in enumerate(scheduler.timesteps):
+        _stop_if(cancelled)
+        step = Step(index=i, of=total, sigma=float(scheduler.sigmas[i]))
+        latents = run.before_step(step, latents)
+        shown = hold(latents, start, 0.0 if model.gives_tokens_at_zero else step.sigma)
+        velocity = _guided(model, shown, t, text, start, settings, run)
+        latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+        latents = run.after_step(latents)
+        if on_step is not None:
+            on_step(Progress(step=i + 1, of=total))
+    return hold(latents, start, 0.0)
+
+
+def hold(latents: Tensor, start: Start, sigma: float) -> Tensor:
+    """The latents with the given frames in their places, at noise level sigma (rectified flow)."""
+    if start.held is None or start.clean is None:
+        return latents
+    given = start.clean if sigma == 0 else (1 - sigma) * start.clean + sigma * start.noise
+    return torch.where(start.held, given, latents)
+
+
+def _guided(
+    model: VideoModel, latents: Tensor, t: Tensor, text: Text, start: Start, settings: Settings, run: Run
+) -> Tensor:
+    """Classifier-free guidance: uncond + g (cond - uncond)."""
+    run.branch = Branch.COND
+    cond = model.predict(latents, t, text, Branch.COND, start)
+    if text.uncond is None:
+        return cond
+    run.branch = Branch.UNCOND
+    uncond = model.predict(latents, t, text, Branch.UNCOND, start)
+    return uncond + model.guidance(t, settings.guidance, settings.guidance_2) * (cond - uncond)
+
+
+def _common_layout(model: VideoModel, requests: Sequence[ShotRequest]) -> Layout:
+    if not requests:
+        raise RequestRejected("requests: expected at least one, got none")
+    sizes = {(r.frames, r.height, r.width) for r in requests}
+    if len(sizes) > 1:
+        raise RequestRejected(f"requests: expected one size and length in a batch, got (frames, height, width) {sizes}")
+    frames, height, width = sizes.pop()
+    for request in requests:
+        check_given(request.given, frames, height, width)
+    return model.layout(frames, height, width)
+
+
+def _controls(model: VideoModel, request: ShotRequest, layout: Layout, settings: Settings) -> list[Control]:
+    if not request.controls:
+        return []
+    shot = Shot(
+        request=request,
+        text=model.map_text(request.prompt),
+        timeline=Timeline(frames=request.frames, fps=request.fps, stride=model.stride),
+        layout=layout,
+        steps=settings.steps,
+        sites=model.sites,
+        device=model.device,
+    )
+    return [build_control(config, shot) for config in request.controls]
+
+
+def _check_scheduler(scheduler: object, run: Run) -> None:
+    editing = [type(c).__name__ for of_row in run.controls for c in of_row if c.edits_latents]
+    if editing and hasattr(scheduler, "model_outputs"):
+        raise ControlRejected(
+            f"{', '.join(editing)} edits latents, which {type(scheduler).__name__} throws away: it is a multistep "
+            "scheduler; use FlowMatchEulerDiscreteScheduler"
+        )
+
+
+def _stop_if(cancelled: threading.Event | None) -> None:
+    if cancelled is not None and cancelled.is_set():
+        raise ShootingCancelled("filming was cancelled between two steps; nothing was kept")

@@ -1,0 +1,128 @@
+"""Which token columns of a prompt belong to a phrase.
+
+Works on text as the Wan pipelines clean it, and on the offsets of a fast tokenizer. Knows nothing of embeddings or
+attention. A phrase that cannot be found, or that the tokenizer cut off, is refused with a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import ftfy
+
+from generators.errors import ControlRejected
+
+Span = tuple[int, int]
+
+
+def clean_prompt(text: str) -> str:
+    """The text as Wan's pipelines tokenise it: ftfy, html entities twice, white space collapsed."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def find_spans(prompt: str, phrase: str) -> list[Span]:
+    """Character spans of every whole-word occurrence: exact ones, or when there are none, in any case."""
+    if not phrase:
+        return []
+    for flags in (re.NOFLAG, re.IGNORECASE):
+        spans = [m.span() for m in re.finditer(re.escape(phrase), prompt, flags) if not _cuts_word(prompt, *m.span())]
+        if spans:
+            return spans
+    return []
+
+
+def _cuts_word(text: str, start: int, end: int) -> bool:
+    """Whether an edge of the span falls inside a word. Scripts without letter case have no such edges."""
+
+    def in_word(at: int) -> bool:
+        return 0 < at < len(text) and all(c.isdigit() or c.lower() != c.upper() for c in text[at - 1 : at + 1])
+
+    return in_word(start) or in_word(end)
+
+
+def suggest(prompt: str, phrase: str) -> str | None:
+    """The run of the prompt's words that looks most like the phrase."""
+    words, length = prompt.split(), len(phrase.split())
+    sizes = range(max(1, length - 1), length + 2)
+    runs = [" ".join(words[i : i + n]) for n in sizes for i in range(len(words) - n + 1)]
+    close = difflib.get_close_matches(phrase, runs, n=1, cutoff=0.5)
+    return close[0].strip(".,;:!?") if close else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextMap:
+    """One tokenised prompt: where each token stands in the cleaned text, and how much the encoder sees."""
+
+    prompt: str
+    """Cleaned."""
+    offsets: tuple[Span, ...]
+    """Character span of each token, before any cut; special tokens have empty spans."""
+    length: int
+    """Columns of the model's text, padding included."""
+
+    @property
+    def tokens(self) -> int:
+        """Columns that are not padding."""
+        return min(len(self.offsets), self.length)
+
+    @property
+    def cut(self) -> bool:
+        """Whether the tokenizer cut the prompt off."""
+        return len(self.offsets) > self.length
+
+    def occurrences(self, phrase: str) -> int:
+        """How often the phrase stands in the prompt."""
+        return len(find_spans(self.prompt, clean_prompt(phrase)))
+
+    def columns(self, phrase: str, *, occurrence: int = 0, what: str = "phrase") -> tuple[int, ...]:
+        """Token columns of the k-th occurrence of a phrase.
+
+        Raises ControlRejected, naming it as `what`, when the prompt lacks it or the tokenizer cut it off.
+        """
+        phrase = clean_prompt(phrase)
+        if not phrase:
+            raise ControlRejected(f"{what}: expected words of the prompt, got an empty text")
+        spans = find_spans(self.prompt, phrase)
+        if not 0 <= occurrence < len(spans):
+            raise ControlRejected(self._missing(phrase, occurrence, len(spans), what))
+        start, end = spans[occurrence]
+        columns = tuple(i for i, (a, b) in enumerate(self.offsets) if a < end and b > start)
+        # a cut text keeps its first length - 1 tokens and the end mark
+        if not columns or (self.cut and columns[-1] >= self.length - 1):
+            raise ControlRejected(
+                f"{what} {phrase!r}: the tokenizer cuts the prompt after {self.length} tokens, before the end of this "
+                "phrase; shorten the prompt"
+            )
+        return columns
+
+    def _missing(self, phrase: str, occurrence: int, found: int, what: str) -> str:
+        if found:
+            return f"{what} {phrase!r}: expected occurrence 0 to {found - 1}, got {occurrence}"
+        like = suggest(self.prompt, phrase)
+        hint = f"; did you mean {like!r}?" if like else ""
+        return f"{what} {phrase!r} does not stand in the prompt {self.prompt!r}{hint}"
+
+
+def map_text(tokenizer: Any, prompt: str, length: int) -> TextMap:
+    """Tokenise a prompt with offsets; `length` is the model's number of text columns.
+
+    Raises ControlRejected for a tokenizer that cannot tell offsets.
+    """
+    prompt = clean_prompt(prompt)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ControlRejected(f"tokenizer: expected a fast one that tells offsets, got {type(tokenizer).__name__}")
+    encoded = tokenizer(
+        prompt,
+        truncation=False,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        verbose=False,
+    )
+    pairs = zip(encoded["special_tokens_mask"], encoded["offset_mapping"], strict=True)
+    offsets = tuple((0, 0) if special else (a, b) for special, (a, b) in pairs)
+    return TextMap(prompt=prompt, offsets=offsets, length=length)

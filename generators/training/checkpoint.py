@@ -1,0 +1,90 @@
+"""A training run on disk: one checkpoint file replaced in one move, a log of lines. Knows no model.
+
+A run killed at any moment leaves either the old checkpoint or the new one, never half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from generators.errors import TrainingError
+
+State = dict[str, Any]
+"""Nested dicts and lists of tensors, numbers and strings."""
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let `write` fill a temporary file, then move it to `path`: readers see all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """Where one net's training lives: `checkpoint.pt`, `log.jsonl`, pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoint = folder / "checkpoint.pt"
+        self.log = folder / "log.jsonl"
+
+    def save(self, state: State, name: str = "checkpoint.pt") -> None:
+        """Replace the checkpoint. Raises TrainingError when the disk refuses."""
+        try:
+            write_whole(self.folder / name, lambda file: torch.save(state, file))
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(f"Cannot write the checkpoint {self.folder / name}: {error}") from error
+
+    def load(self) -> State | None:
+        """The last checkpoint, tensors on the CPU; None before the first."""
+        return read_checkpoint(self.checkpoint) if self.checkpoint.exists() else None
+
+    def append(self, row: Mapping[str, object]) -> None:
+        """Add one line to the log."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The log's rows in step order; of rows for the same step (after a kill) the last written one."""
+        if not self.log.exists():
+            return []
+        found: dict[int, dict[str, Any]] = {}
+        for line in self.log.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line a kill cut short
+                continue
+            found[row["step"]] = row
+        return [found[step] for step in sorted(found)]
+
+
+def read_checkpoint(path: Path) -> State:
+    """Read a checkpoint file. Raises TrainingError naming it when it is missing or damaged."""
+    if not path.exists():
+        raise TrainingError(f"No checkpoint at {path}; train that part first")
+    try:
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise TrainingError(f"Cannot read the checkpoint {path}: {error}; delete it to start afresh") from error
+    return state
+
+
+def require_same(was: Mapping[str, object], now: Mapping[str, object], where: Path) -> None:
+    """Raise TrainingError naming every setting in which a checkpoint and the new run differ."""
+    differ = [f"{key}: {was.get(key)!r} there, {value!r} now" for key, value in now.items() if was.get(key) != value]
+    if differ:
+        raise TrainingError(f"{where} was trained with other settings ({'; '.join(differ)}); use another folder")

@@ -1,0 +1,67 @@
+"""Where training clips come from: the puppet world, drawn fresh. Knows scripts and pixels, no net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from generators.world.captions import write_caption
+from generators.world.grammar import Split, sample_script
+from generators.world.renderer import render
+from generators.world.words import LONG, SHORT
+
+EVENT_SHARES: dict[int, tuple[tuple[int, float], ...]] = {
+    SHORT: ((1, 0.7), (2, 0.3)),
+    LONG: ((1, 0.2), (2, 0.6), (3, 0.2)),
+}
+"""How many events clips of a length tell, and how often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnClips:
+    """B clips with several paraphrases each."""
+
+    frames: Tensor
+    """uint8 (B, T, 3, H, W)."""
+    captions: tuple[tuple[str, ...], ...]
+
+
+class ClipSource(Protocol):
+    """Anything that draws captioned clips from a random generator."""
+
+    def draw(self, rng: np.random.Generator, *, clips: int, frames: int, captions: int) -> DrawnClips:
+        """Draw clips of so many frames, each told in `captions` ways."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldClips:
+    """Clips of the puppet world; `train` never shows held-out combinations or sentences."""
+
+    device: str = "cpu"
+    split: Split = "train"
+
+    def draw(self, rng: np.random.Generator, *, clips: int, frames: int, captions: int) -> DrawnClips:
+        """Sample scripts, render them on the device, tell each of them `captions` times."""
+        counts, shares = zip(*EVENT_SHARES[frames], strict=True)
+        scripts = [
+            sample_script(rng, frames=frames, events=int(rng.choice(counts, p=shares)), split=self.split)
+            for _ in range(clips)
+        ]
+        told = tuple(tuple(write_caption(script, rng, self.split).text for _ in range(captions)) for script in scripts)
+        with torch.no_grad():
+            return DrawnClips(frames=render(scripts, self.device), captions=told)
+
+
+def to_signal(frames: Tensor) -> Tensor:
+    """uint8 (B, T, 3, H, W) to float32 (B, 3, T, H, W) in -1..1, as the autoencoder wants it."""
+    return frames.transpose(1, 2).float() / 127.5 - 1
+
+
+def to_pixels(signal: Tensor) -> Tensor:
+    """float (B, 3, T, H, W) in -1..1 to uint8 (B, T, 3, H, W)."""
+    return ((signal.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).transpose(1, 2)

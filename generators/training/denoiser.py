@@ -1,0 +1,318 @@
+"""Training of the bundled transformer and its text encoder: flow matching on encoded clips, as stock Wan will run it.
+
+x_s = (1 - s) x_0 + s n, the net predicts n - x_0 from x_s, 1000 s and the text. Some clips have finished latent
+frames: those keep x_0 and have s = 0 of their own. Knows nothing of pixels but to draw samples.
+B clips, C channels, t latent frames of h x w, N video tokens, M text columns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+from diffusers.models.transformers.transformer_wan import (
+    WanAttention,
+    WanAttnProcessor,
+    WanTransformer3DModel,
+)
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from generators.training.checkpoint import RunFolder, State
+from generators.training.clips import ClipSource, WorldClips
+from generators.training.config import DenoiserSize, DenoiserTraining, GivenSegments
+from generators.training.data import Batch, ShardFolder
+from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, autocast, fast_dtype, follow, run
+from generators.training.optimiser import Muon
+from generators.training.pictures import draw_sheet
+from generators.training.text import build_text_encoder, build_tokenizer, text_columns
+from generators.training.whiten import LatentCodec, load_codec
+from generators.world.captions import vocabulary
+from generators.world.words import HEIGHT, SHORT, WIDTH
+
+
+class Denoiser(nn.Module):
+    """Transformer and text encoder, trained together."""
+
+    def __init__(self, size: DenoiserSize, channels: int, tokens: int) -> None:
+        super().__init__()
+        self.transformer = WanTransformer3DModel(
+            patch_size=(1, size.patch, size.patch),
+            num_attention_heads=size.heads,
+            attention_head_dim=size.head_dim,
+            in_channels=channels,
+            out_channels=channels,
+            text_dim=size.text_width,
+            freq_dim=256,
+            ffn_dim=size.ffn,
+            num_layers=size.layers,
+            rope_max_seq_len=64,
+        )
+        self.text_encoder: UMT5EncoderModel = build_text_encoder(size, tokens)
+        nn.init.zeros_(self.transformer.proj_out.weight)
+
+
+def build_denoiser(size: DenoiserSize, channels: int, tokens: int, seed: int) -> Denoiser:
+    """Fresh nets from a seed; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Denoiser(size, channels, tokens)
+
+
+class FewColumns:
+    """What the cross-attentions of one forward pass share."""
+
+    bias: Tensor | None = None
+    """(B, 1, 1, M), added to the logits of the text columns."""
+
+
+class TrainingAttention(WanAttnProcessor):
+    """Stock Wan attention with a bias on the text columns, so that few columns stand for 512.
+
+    Norms and rotations stay in float32 under autocast, the attention itself takes the values' type.
+    """
+
+    def __init__(self, columns: FewColumns) -> None:
+        self.columns = columns
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        cross = encoder_hidden_states is not None
+        source = encoder_hidden_states if cross else hidden_states
+        value = attn.to_v(source).unflatten(2, (attn.heads, -1))
+        query = attn.norm_q(attn.to_q(hidden_states).float()).unflatten(2, (attn.heads, -1))
+        key = attn.norm_k(attn.to_k(source).float()).unflatten(2, (attn.heads, -1))
+        if rotary_emb is not None:
+            query, key = rotated(query, *rotary_emb), rotated(key, *rotary_emb)
+        bias = self.columns.bias if cross else None
+        out = F.scaled_dot_product_attention(
+            query.to(value.dtype).transpose(1, 2),
+            key.to(value.dtype).transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=None if bias is None else bias.to(value.dtype),
+        )
+        out = attn.to_out[0](out.transpose(1, 2).flatten(2, 3))
+        return attn.to_out[1](out)  # type: ignore[no-any-return]
+
+
+def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotary embedding of (B, N, H, D) by Wan's tables (1, N, 1, D), which hold every angle twice."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cosines[..., 0::2], sines[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+
+
+@contextlib.contextmanager
+def few_columns(transformer: WanTransformer3DModel) -> Iterator[FewColumns]:
+    """Within the block, cross-attention takes the columns and bias of `text_columns` instead of 512 columns."""
+    before, columns = transformer.attn_processors, FewColumns()
+    ours = TrainingAttention(columns)
+    transformer.set_attn_processor(dict.fromkeys(before, ours))
+    try:
+        yield columns
+    finally:
+        transformer.set_attn_processor(before)
+
+
+def predict(
+    transformer: WanTransformer3DModel,
+    columns: FewColumns,
+    noisy: Tensor,
+    levels: Tensor,
+    text: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Velocity (B, C, t, h, w) at noise levels s: (B,) for whole clips, or (B, t) a latent frame."""
+    side = transformer.config["patch_size"][1]
+    tokens = noisy.shape[3] // side * (noisy.shape[4] // side)
+    steps = 1000 * (levels if levels.dim() == 1 else levels.repeat_interleave(tokens, dim=1))
+    hidden, columns.bias = text
+    velocity: Tensor = transformer(
+        hidden_states=noisy, timestep=steps, encoder_hidden_states=hidden, return_dict=False
+    )[0]
+    return velocity
+
+
+def noise_levels(normal: Tensor, mean: float, shift: float) -> Tensor:
+    """Standard normal numbers to s in 0..1: logit-normal, then the scheduler's static shift."""
+    level = torch.sigmoid(normal + mean)
+    return shift * level / (1 + (shift - 1) * level)
+
+
+def given_frames(rng: np.random.Generator, clips: int, frames: int, config: GivenSegments) -> Tensor:
+    """Which of `frames` latent frames are handed over finished: bool (clips, frames), each row part true, part false.
+
+    A third each: the clip's beginning, its end, both sides of a hidden window.
+    """
+    given = torch.zeros(clips, frames, dtype=torch.bool)
+    for row in given:
+        kind = int(rng.integers(3))
+        if kind == 2 and frames > 2:
+            hidden = int(rng.integers(min(config.hidden[0], frames - 2), min(config.hidden[1], frames - 2) + 1))
+            first = int(rng.integers(1, frames - hidden))
+            row[:first] = row[first + hidden :] = True
+            continue
+        length = int(rng.integers(config.prefix[0], min(config.prefix[1], frames - 1) + 1))
+        row[:length] = True
+        if kind == 1:
+            row.copy_(row.flip(0))
+    return given
+
+
+class DenoiserTrainee:
+    """The nets, their moving average, optimiser and shards."""
+
+    def __init__(self, config: DenoiserTraining, codec: LatentCodec, source: ClipSource, words: list[str]) -> None:
+        self.config, self.codec, self.source = config, codec, source
+        self.device = torch.device(config.machine.device)
+        self.clips_per_step = config.batch
+        self.tokenizer: PreTrainedTokenizerFast = build_tokenizer(words)
+        channels = int(codec.vae.config["z_dim"])
+        self.nets = build_denoiser(config.size, channels, len(self.tokenizer), config.seed).to(self.device).train()
+        self.average = copy.deepcopy(self.nets).eval().requires_grad_(False)
+        if config.machine.compile:
+            self.nets.transformer.compile_repeated_blocks()
+        self.shards = ShardFolder(config.shards, config.out / "latents", codec, source, config.seed)
+        transformer = self.nets.transformer
+        self.optimiser = Muon(
+            [self.nets],
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            products=fast_dtype(config.machine),
+            by_adam=(nn.Embedding, nn.Conv3d, type(transformer.condition_embedder.time_embedder)),
+            also_by_adam=(transformer.proj_out.weight,),
+        )
+
+    def step(self, index: int, rate: float) -> Losses:
+        """One step on the batch of `index`; everything random comes from (seed, index)."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * rate
+        rng = np.random.default_rng([self.config.seed, 3, index])
+        batch = self.shards.batch(index, self.config.batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        errors = self._errors(batch, rng)
+        loss = sum(total for total, _ in errors) / sum(count for _, count in errors)
+        assert isinstance(loss, Tensor)
+        loss.backward()
+        size = nn.utils.clip_grad_norm_(self.nets.parameters(), self.config.clip_norm)
+        self.optimiser.step()
+        follow(self.average, self.nets, self.config.ema, index)
+        return {"loss": loss.item(), "gradient": size.item()}
+
+    def _errors(self, batch: Batch, rng: np.random.Generator) -> list[tuple[Tensor, int]]:
+        """Summed squared error and element count: of the clips with given frames, and of the others."""
+        config, clips, frames = self.config, len(batch.latents), batch.latents.shape[2]
+        noise = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        clean = batch.latents.to(self.device)
+        noisy = torch.randn(clean.shape, generator=noise, device=self.device)
+        normal = torch.randn(clips, generator=noise, device=self.device)
+        levels = noise_levels(normal, config.noise_mean, config.shift)
+        target = noisy - clean
+        split = round(clips * config.given.share)
+        given = given_frames(rng, split, frames, config.given).to(self.device)
+        by_frame = levels.unsqueeze(1).repeat(1, frames)
+        by_frame[:split].masked_fill_(given, 0.0)
+        mix = by_frame.view(clips, 1, frames, 1, 1)
+        noisy = (1 - mix) * clean + mix * noisy
+        told = [c if rng.random() >= config.caption_dropout else "" for c in batch.captions]
+        errors = []
+        with few_columns(self.nets.transformer) as columns, autocast(config.machine):
+            hidden, bias = text_columns(self.tokenizer, self.nets.text_encoder, told)
+            for rows in (slice(0, split), slice(split, clips)):
+                if rows.start == rows.stop:
+                    continue
+                steps = by_frame[rows] if rows.start == 0 else levels[rows]
+                seen = predict(self.nets.transformer, columns, noisy[rows], steps, (hidden[rows], bias[rows]))
+                error = (seen.float() - target[rows]).square()
+                if rows.start == 0:
+                    error = error * ~given.view(split, 1, frames, 1, 1)
+                hidden_frames = int((by_frame[rows] > 0).sum())
+                errors.append((error.sum(), hidden_frames * clean[0, :, 0].numel()))
+        return errors
+
+    def state(self) -> State:
+        """Nets and optimiser; the random state is a function of the step."""
+        return {
+            "nets": self.nets.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Load what `state` gave."""
+        self.nets.load_state_dict(state["nets"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def draw(self, path: Path) -> None:
+        """What the averaged nets film for six fixed held-out captions, by the stock pipeline."""
+        rng = np.random.default_rng([self.config.seed, 2**31])
+        source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source
+        told = source.draw(rng, clips=6, frames=SHORT, captions=1).captions
+        captions = [caption[0] for caption in told]
+        pipeline = stock_pipeline(self.average, self.tokenizer, self.codec, self.config.shift)
+        clips = pipeline(
+            prompt=captions,
+            negative_prompt="",
+            height=HEIGHT,
+            width=WIDTH,
+            num_frames=SHORT,
+            num_inference_steps=self.config.sample_steps,
+            guidance_scale=self.config.guidance,
+            generator=torch.Generator().manual_seed(self.config.seed),
+        ).frames
+        draw_sheet(
+            [(text, (255 * clip).round().astype(np.uint8)) for text, clip in zip(captions, clips, strict=True)],
+            path,
+        )
+
+
+def stock_pipeline(nets: Denoiser, tokenizer: PreTrainedTokenizerFast, codec: LatentCodec, shift: float) -> WanPipeline:
+    """The nets as diffusers' own pipeline, sharing their weights."""
+    pipeline = WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=nets.text_encoder,
+        transformer=nets.transformer,
+        vae=codec.vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def train_denoiser(
+    config: DenoiserTraining,
+    on_progress: OnTrainingProgress | None = None,
+    source: ClipSource | None = None,
+    words: list[str] | None = None,
+) -> TrainingOutcome:
+    """Train, or go on training, transformer and text encoder in `config.out / "denoiser"`.
+
+    Needs the whitened autoencoder of the same folder. Draws from the puppet world by default; `words` are what its
+    captions may hold. Raises TrainingError without an autoencoder or when the folder's settings differ.
+    """
+    if config.machine.threads is not None:
+        torch.set_num_threads(config.machine.threads)
+    codec = load_codec(config.out, config.machine.device)
+    trainee = DenoiserTrainee(config, codec, source or WorldClips(device=config.machine.device), words or vocabulary())
+    settings = {
+        "seed": config.seed,
+        "size": asdict(config.size),
+        "codec": codec.digest,
+        "words": trainee.tokenizer.convert_ids_to_tokens(range(len(trainee.tokenizer))),
+        "shift": config.shift,
+    }
+    return run(trainee, config.schedule, RunFolder(config.out / "denoiser"), settings, on_progress)

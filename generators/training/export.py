@@ -1,0 +1,105 @@
+"""Writes the trained nets as a stock diffusers folder with a model card. Knows the format, trains nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanPipeline
+
+from generators.errors import TrainingError
+from generators.training.checkpoint import RunFolder, read_checkpoint
+from generators.training.config import DenoiserSize
+from generators.training.denoiser import build_denoiser, stock_pipeline
+from generators.training.text import build_tokenizer
+from generators.training.whiten import LatentCodec, load_codec
+from generators.world.words import FPS, HEIGHT, LONG, SHORT, WIDTH
+
+SHARD = "14MB"
+MOST_BYTES = 30_000_000
+
+
+def load_trained(run: Path) -> WanPipeline:
+    """The averaged nets of a run as a stock pipeline in float32 on the CPU. Raises TrainingError without them."""
+    state = read_checkpoint(RunFolder(run / "denoiser").checkpoint)
+    return _pipeline(state, load_codec(run))
+
+
+def export(run: Path, to: Path) -> Path:
+    """Write the run's averaged nets to the folder `to` as stock WanPipeline weights with a model card.
+
+    Transformer and autoencoder are stored as float16 (stock diffusers loads them as float32), the text encoder as
+    float32 (transformers loads what is stored). An older export is replaced. Raises TrainingError when something is
+    missing, when the codec is not the one trained on, or when the folder would exceed 30 MB.
+    """
+    state = read_checkpoint(RunFolder(run / "denoiser").checkpoint)
+    codec = load_codec(run)
+    if codec.digest != state["settings"]["codec"]:
+        raise TrainingError(f"The autoencoder in {run} is not the one its denoiser was trained with; train it again")
+    fresh = to.with_name(f".{to.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    pipeline = _pipeline(state, codec)
+    pipeline.transformer.to(torch.float16)
+    pipeline.vae.to(torch.float16)
+    pipeline.save_pretrained(fresh, max_shard_size=SHARD)
+    (fresh / "README.md").write_text(model_card(state), encoding="utf-8")
+    size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
+    if size > MOST_BYTES:
+        raise TrainingError(f"The exported model takes {size} bytes, more than {MOST_BYTES}; train smaller nets")
+    shutil.rmtree(to, ignore_errors=True)
+    fresh.replace(to)
+    return to
+
+
+def _pipeline(state: dict[str, Any], codec: LatentCodec) -> WanPipeline:
+    settings = state["settings"]
+    tokenizer = build_tokenizer(settings["words"])
+    size = DenoiserSize(**settings["size"])
+    nets = build_denoiser(size, int(codec.vae.config["z_dim"]), len(tokenizer), settings["seed"])
+    nets.load_state_dict(state["trainee"]["average"])
+    return stock_pipeline(nets.eval().requires_grad_(False), tokenizer, codec, settings["shift"])
+
+
+def model_card(state: dict[str, Any]) -> str:
+    """The README of the exported folder, from the checkpoint's own record of how it was trained."""
+    settings, size = state["settings"], DenoiserSize(**state["settings"]["size"])
+    return f"""---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-video
+---
+# fabula puppets
+
+A very small text-to-video model of the Wan architecture. It films the puppet world of fabula: coloured puppets that
+walk, jump, spin, push and chase each other in six places by day and night. It is meant for laptops, tests and the
+study of attention control; it knows nothing of the real world.
+
+- **Frames**: {WIDTH} x {HEIGHT} pixels, {FPS} a second, {SHORT} or {LONG} frames.
+- **Words**: {len(settings["words"]) - 3} lower- or upper-case English words; others become `<unk>`.
+- **Transformer**: {size.layers} layers, width {size.width}, {size.heads} heads. Given latent frames may stand at t = 0
+  (per-token timesteps). Text encoder: UMT5, {size.text_layers} layers.
+- **Training**: {state["step"]} optimiser steps, seed {settings["seed"]}, on procedurally drawn clips only, by
+  `python main.py train world`. No third-party data.
+
+```python
+from diffusers import WanPipeline
+
+pipeline = WanPipeline.from_pretrained("FOLDER")
+clip = pipeline(
+    "In the meadow by day, the red fox jumps high up.",
+    height={HEIGHT}, width={WIDTH}, num_frames={SHORT}, num_inference_steps=20, guidance_scale=3.0,
+).frames[0]
+```
+
+Scores: run `python main.py bench world`.
+
+Settings of the run:
+
+```json
+{json.dumps({k: v for k, v in settings.items() if k != "words"} | {"size": asdict(size)}, indent=2)}
+```
+"""

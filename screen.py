@@ -1,0 +1,249 @@
+"""How results, errors and progress look in a terminal; as JSON where a program asks.
+
+Knows rich and the values of `fabula.py`; decides nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+import fabula
+
+console = Console(highlight=False)
+complaints = Console(stderr=True, highlight=False)
+
+SEEN, UNSEEN, UNJUDGED = "[green]✓[/]", "[red]✗[/]", "[dim]·[/]"
+
+
+def say(text: str) -> None:
+    """One plain line on standard output."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def show_film(film: fabula.FilmResult, as_json: bool, *, whole: bool = False) -> int:
+    """The result of a run; gives its exit code."""
+    if as_json:
+        return _json(film, film.exit_code)
+    console.print(film_tree(film, takes=whole))
+    for note in film.notes if whole else ():
+        console.print(Text(f"note: {note}", style="yellow"))
+    for line in _where(film):
+        say(line)
+    return film.exit_code
+
+
+def film_tree(film: fabula.FilmResult, *, takes: bool = False) -> Tree:
+    """The storyboard as a tree: shots, promised events and what was seen of them."""
+    tree = Tree(f"[bold]{escape(film.title or 'Untitled')}[/]  [dim]run {film.run} · {film.profile} · {film.status}[/]")
+    for shot in film.shots:
+        branch = tree.add(f"[bold]{shot.label}[/] {escape(shot.prompt)} [dim]{shot.seconds:.1f} s[/]")
+        for event in shot.events:
+            branch.add(_event_line(event))
+        for take in shot.takes if takes else ():
+            branch.add(_take_line(take, len(shot.events)))
+        if shot.error:
+            branch.add(f"[red]not filmed:[/] {escape(shot.error)}")
+    return tree
+
+
+def show_plan(plan: fabula.PlanResult, as_json: bool) -> int:
+    """A storyboard that waits to be read."""
+    if as_json:
+        return _json(plan, 0)
+    console.print(_board_tree(plan))
+    for note in plan.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
+    say(f"\nStoryboard: {plan.file}\nEdit it if you like, then: python main.py resume {plan.run}")
+    return 0
+
+
+def show_estimate(estimate: fabula.Estimate, as_json: bool) -> int:
+    """What a run would do and take at most; nothing was spent."""
+    if as_json:
+        return _json(estimate, 0)
+    if estimate.plan is not None:
+        console.print(_board_tree(estimate.plan))
+    table = Table(title="Estimate; nothing was spent", title_justify="left", show_header=False, box=None)
+    for name, value in estimate.rows():
+        table.add_row(f"[dim]{name}[/]", value)
+    console.print(table)
+    return 0
+
+
+def show_runs(lines: Sequence[fabula.RunLine], as_json: bool) -> int:
+    """Every run in one table."""
+    if as_json:
+        return _json({"runs": lines}, 0)
+    if not lines:
+        say("No run yet. A first one: python main.py run examples/the-fox-and-the-cat.txt")
+        return 0
+    table = Table("run", "status", "title", "profile", "begun", "spent", "story", box=None, header_style="bold")
+    for line in lines:
+        begun = line.created.astimezone().strftime("%d %b %H:%M")
+        row = (str(line.run), line.status, line.title, line.profile, begun, f"{line.seconds:.0f} s", line.story)
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+    return 0
+
+
+def show_batch(batch: fabula.BatchResult, as_json: bool) -> int:
+    """One summary of many stories."""
+    if as_json:
+        return _json(batch, batch.exit_code)
+    if not batch.lines:
+        say("Nothing is due.")
+        return 0
+    table = Table("", "story", "run", "events seen", "film or error", box=None, header_style="bold")
+    for line in batch.lines:
+        mark = {0: SEEN, 3: "[yellow]✓[/]"}.get(line.exit_code, UNSEEN)
+        run = "" if line.run is None else str(line.run)
+        table.add_row(
+            mark, escape(line.name), run, f"{line.seen}/{line.promised}", escape(str(line.film or line.error))
+        )
+    console.print(table)
+    return batch.exit_code
+
+
+def show_schedule(schedule: fabula.ScheduleResult, as_json: bool) -> int:
+    """What was stored, and when it is due."""
+    if as_json:
+        return _json(schedule, 0)
+    when = schedule.next_run.astimezone().strftime("%a %d %b %H:%M")
+    count = "1 story" if schedule.stories == 1 else f"{schedule.stories} stories"
+    say(f"Stored {schedule.name!r}: {count}, due {when} ({schedule.cron}).")
+    say("`python main.py due` films what is due; see docs/scheduling.md for cron and systemd.")
+    return 0
+
+
+def show_checkup(checkup: fabula.checkup.Checkup, as_json: bool) -> int:
+    """What there is and what would work."""
+    if as_json:
+        return _json(checkup, 0 if checkup.healthy else 1)
+    for title, items in checkup.sections():
+        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        for item in items:
+            mark = SEEN if item.fine else UNSEEN if item.needed else UNJUDGED
+            table.add_row(mark, item.name, escape(item.says))
+        console.print(table)
+        console.print()
+    return 0 if checkup.healthy else 1
+
+
+def show_table(rows: fabula.BenchResult, as_json: bool) -> int:
+    """What a bench measured."""
+    if as_json:
+        return _json(rows, 0)
+    say(rows.text)
+    return 0
+
+
+def show_error(error: BaseException, as_json: bool = False) -> int:
+    """Name the thing and the remedy on standard error, and how to go on; gives the exit code."""
+    code = fabula.exit_code(error)
+    message = _message(error)
+    notes = list(getattr(error, "__notes__", ()))
+    if as_json:
+        return _json({"error": message, "kind": type(error).__name__, "notes": notes}, code)
+    if message:
+        complaints.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
+    if code == 2 and not fabula.expected(error):
+        complaints.print(Text("python main.py --help lists commands and options", style="dim"))
+    elif code == 1 and not fabula.expected(error):
+        complaints.print(Text(f"{type(error).__name__}; --debug shows where it happened", style="dim"))
+    for note in notes:
+        complaints.print(Text(note), soft_wrap=True)
+    return code
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; everything finished is kept"
+    told = getattr(error, "format_message", None)  # typer's own errors
+    return str(told() if told else error)
+
+
+def plain(value: object) -> Any:
+    """Any result as JSON values: dataclasses by field, paths and times as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Path) else value
+
+
+def _json(value: object, code: int) -> int:
+    data = plain(value)
+    console.file.write(json.dumps({"exit_code": code, **data}, ensure_ascii=False, indent=1) + "\n")
+    console.file.flush()
+    return code
+
+
+def _event_line(event: fabula.EventOutcome) -> str:
+    mark = UNJUDGED if event.seen is None else SEEN if event.seen else UNSEEN
+    seen = f", seen {event.seen_start:.1f}–{event.seen_end:.1f}" if _timed(event) else ""
+    doubt = f" [dim]{escape(event.evidence)}[/]" if event.evidence and not event.seen else ""
+    words = escape(f"{event.subject} {event.phrase}")
+    return f"{mark} {words} [dim]{event.start:.1f}–{event.end:.1f} s{seen}[/]{doubt}"
+
+
+def _timed(event: fabula.EventOutcome) -> bool:
+    return bool(event.seen) and event.seen_start is not None and event.seen_end is not None
+
+
+def _take_line(take: fabula.TakeOutcome, promised: int) -> str:
+    seen = "not judged" if take.seen is None else f"{take.seen}/{promised} seen"
+    stands = " [bold]in the film[/]" if take.in_film else ""
+    told = f" → {take.remedy}: {take.reason}" if take.remedy else ""
+    failed = f" {take.error}" if take.error else ""
+    line = f"take {take.number}: {take.status}, {seen}, seed {take.seed}, {take.seconds:.1f} s{failed}{told}"
+    return f"[dim]{escape(line)}[/]{stands}"
+
+
+def _board_tree(plan: fabula.PlanResult) -> Tree:
+    tree = Tree(f"[bold]{escape(plan.title)}[/]  [dim]{len(plan.shots)} shots, {plan.seconds:.0f} s[/]")
+    for shot in plan.shots:
+        branch = tree.add(f"[bold]{shot.label}[/] {escape(shot.prompt)} [dim]{shot.seconds:.1f} s[/]")
+        for event in shot.events:
+            branch.add(_event_line(event))
+    return tree
+
+
+def _where(film: fabula.FilmResult) -> Iterator[str]:
+    spent = film.spent
+    yield f"\n{_seen(film)}; {spent.seconds:.0f} s of work, {spent.calls} model calls"
+    if film.missing:
+        yield f"Missing from the film: {', '.join(film.missing)}"
+    if film.error:
+        yield f"Error:  {film.error}"
+    if film.film is not None:
+        yield f"Film:   {film.film}"
+    if film.report is not None:
+        yield f"Report: {film.report}"
+    if film.status == "approval":
+        yield f"Storyboard: {film.storyboard}\nEdit it if you like, then: python main.py resume {film.run}"
+    elif film.film is None:
+        yield f"Go on with: python main.py resume {film.run}"
+    elif not film.complete and film.judged:
+        yield f"Try again: python main.py retry {film.run}"
+
+
+def _seen(film: fabula.FilmResult) -> str:
+    promised = len(film.events)
+    if not film.judged:
+        return f"{promised} promised events, not judged"
+    return f"{sum(bool(event.seen) for event in film.events)} of {promised} promised events seen"

@@ -1,0 +1,104 @@
+"""The archive: everything fabula remembers, rows in one database and files in one folder.
+
+The only door to storage. One transaction a step, every step safe to repeat: a step looks up, else does, then writes.
+Safe to call from any thread; rows come back as plain values that outlive their session. Knows nothing of agents,
+models or frames.
+
+    runs        open_run  ask  run  runs  story  set_status  spend  claim  renew  release          (runs.py)
+    storyboard  save_storyboard  shots  revise_shot  fail_shot                                (shots.py)
+    takes       begin_take  finish_take  fail_take  lose_take  take_file  take  takes         (takes.py)
+    verdicts    save_verdict  verdict  save_remedy  remedy                                    (takes.py)
+    calls       begin_call  finish_call  fail_call  answered  unknown  calls  costs           (calls.py)
+    film        save_film  film  record                                                       (here)
+    schedules   add_schedule  schedules  remove_schedule  due  claim_due                      (schedules.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlmodel import select
+
+from storage.calls import Calls
+from storage.database import Database
+from storage.media import Media
+from storage.records import RunRecord
+from storage.runs import Runs
+from storage.schedules import Schedules
+from storage.shots import Shots
+from storage.tables import Film, Run
+from storage.takes import Takes
+
+DATABASE = "fabula.db"
+
+
+class Archive(Runs, Shots, Takes, Calls, Schedules):
+    """One database and one media folder."""
+
+    def __init__(self, media: Path, url: str | None = None, *, echo: bool = False) -> None:
+        """Open both, making what is missing and bringing the schema to its newest form.
+
+        `url` is any SQLAlchemy URL; without one the database is a SQLite file in the media folder. Raises DiskError,
+        SchemaError.
+        """
+        self.media = Media(media)
+        self._db = Database(url or f"sqlite:///{(media / DATABASE).resolve()}", echo=echo)
+
+    def close(self) -> None:
+        """Let go of the database; calling it twice is harmless."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def claim(self, run_id: int, owner: str, seconds: float) -> Run:
+        """Hold the run (see `Runs.claim`) and remove what a killed holder had half written."""
+        held_before = self.run(run_id).owner == owner
+        run = super().claim(run_id, owner, seconds)
+        if not held_before:  # a holder's own temporaries are being written
+            self.media.sweep(f"run-{run_id:06d}")
+        return run
+
+    def save_film(
+        self,
+        run_id: int,
+        *,
+        takes: Sequence[int],
+        missing: Sequence[str],
+        folder: Path,
+        files: Mapping[str, str],
+        events_seen: int,
+        events_promised: int,
+    ) -> Film:
+        """Keep the edited result, in the place of an earlier one; `files` are names under `folder` to sha256."""
+        with self._db.write() as session:
+            film = session.exec(select(Film).where(Film.run_id == run_id)).first()
+            film = film or Film(run_id=run_id, folder=str(folder))
+            film.takes, film.missing, film.files = list(takes), list(missing), dict(files)
+            film.folder, film.events_seen, film.events_promised = str(folder), events_seen, events_promised
+            session.add(film)
+        return film
+
+    def film(self, run_id: int) -> Film | None:
+        """The run's film, when it was cut."""
+        with self._db.read() as session:
+            return session.exec(select(Film).where(Film.run_id == run_id)).first()
+
+    def record(self, run_id: int) -> RunRecord:
+        """Everything kept of one run, in the same handful of queries for any number of shots; NotFound."""
+        return RunRecord(
+            run=self.run(run_id),
+            story=self.story(run_id),
+            shots=tuple(self.shots(run_id)),
+            takes=tuple(self.takes(run_id)),
+            calls=tuple(self.calls(run_id)),
+            film=self.film(run_id),
+        )

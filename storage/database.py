@@ -1,0 +1,158 @@
+"""One database: its engine, its pragmas, short transactions and the way to the newest schema.
+
+Knows SQLAlchemy and SQLite's habits; knows nothing of runs, shots or takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlmodel import Session
+
+from storage.errors import DiskError, SchemaError, StorageError
+from storage.media import make_folder
+from storage.migrations import HEAD
+
+BUSY_SECONDS = 30.0
+"""How long a writer of another process is waited for."""
+
+
+class Database:
+    """A thread-safe door to one database, at the newest schema from the moment it is open."""
+
+    def __init__(self, url: str, *, echo: bool = False) -> None:
+        """Open and migrate; DiskError when the file cannot be opened, SchemaError when it is not ours or newer."""
+        try:
+            self.url = sa.make_url(url)
+        except exc.ArgumentError as error:
+            raise StorageError(f"Expected a database URL such as sqlite:///fabula.db, got {url!r}") from error
+        self._sqlite = self.url.get_backend_name() == "sqlite"
+        if self._sqlite and self.url.database not in (None, "", ":memory:"):
+            make_folder(Path(str(self.url.database)).parent)
+        self._engine = self._make_engine(echo)
+        self._turn: contextlib.AbstractContextManager[Any] = (
+            threading.RLock() if self._sqlite else contextlib.nullcontext()
+        )
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of every connection; calling it twice is harmless."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for looking; rows stay usable after it is closed."""
+        with self._named_errors(), Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, undone by an exception.
+
+        On SQLite it holds the write lock from its first statement (a reader that turns writer would fail at once
+        instead of waiting), and the threads of this process queue up instead of polling the file.
+        """
+        engine = self._engine.execution_options(writes=True)
+        with self._named_errors(), self._turn, Session(engine, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+
+    def _make_engine(self, echo: bool) -> sa.Engine:
+        try:
+            if not self._sqlite:
+                return sa.create_engine(self.url, echo=echo, pool_pre_ping=True)
+            memory = self.url.database in (None, "", ":memory:")
+            engine = sa.create_engine(
+                self.url,
+                echo=echo,
+                connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+                poolclass=sa.StaticPool if memory else sa.QueuePool,
+            )
+        except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
+            raise StorageError(
+                f"No driver for {self.url.drivername!r}: install one, e.g. psycopg ({error})"
+            ) from error
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _migrate(self) -> None:
+        with self._named_errors():
+            with self._engine.connect() as connection:
+                if _version(connection) == HEAD:
+                    return
+            from storage.migrations.upgrade import upgrade  # alembic takes a while to import; rarely needed
+
+            with self._turn, self._engine.execution_options(writes=True).begin() as connection:
+                upgrade(connection, _version(connection), self._shown)
+
+    @property
+    def _shown(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.OperationalError as error:
+            raise DiskError(f"Database {self._shown}: {error.orig}. {_remedy(str(error.orig))}") from error
+        except exc.DatabaseError as error:
+            if "not a database" in str(error.orig) or "malformed" in str(error.orig):
+                raise SchemaError(
+                    f"{self._shown} is not a readable database ({error.orig}): move it away or name another one"
+                ) from error
+            raise
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={int(BUSY_SECONDS * 1000)}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _version(connection: sa.Connection) -> str | None:
+    """The schema's revision; None for an empty database; SchemaError for tables that are not ours."""
+    names = set(sa.inspect(connection).get_table_names())
+    if "alembic_version" in names:
+        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if names:
+        raise SchemaError(
+            f"The database holds tables {sorted(names)[:5]} but none of fabula's: name an empty database"
+        )
+    return None
+
+
+def _remedy(reason: str) -> str:
+    """What a person can do about SQLite's short complaints."""
+    for sign, remedy in (
+        ("full", "Free some space and resume the run."),
+        ("unable to open", "Check that the folder exists and may be written."),
+        ("readonly", "Make the file and its folder writable."),
+        ("locked", "Another process holds the database; try again when it is done."),
+    ):
+        if sign in reason:
+            return remedy
+    return "Check that the database can be reached, then resume the run."

@@ -1,0 +1,113 @@
+"""Plain values that go into and come out of the archive, where a row alone is not enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.tables import Event, Film, ModelCall, Remedy, Run, Shot, Take, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventPlan:
+    """An event as it is to be filmed: `start` and `end` in seconds from the shot's start."""
+
+    subject: str
+    phrase: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotPlan:
+    """One revision of a shot as it is to be kept. Events are numbered 1, 2, … in this order, for ever."""
+
+    prompt: str
+    seconds: float
+    events: tuple[EventPlan, ...] = ()
+    subjects: tuple[str, ...] = ()
+    place: str | None = None
+    camera: str = "static"
+    transition: str = "cut"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotRecord:
+    """A shot as it stands: its newest revision, how its events are filmed now, and what was first promised."""
+
+    shot: Shot
+    events: tuple[Event, ...]
+    promised: tuple[Event, ...]
+    """The events of revision 1, in the same order as `events`: what verdicts judge (law 5)."""
+
+    @property
+    def label(self) -> str:
+        """What a person calls it: 3, or 3a after a split."""
+        return f"{self.shot.number}{self.shot.part}"
+
+    @property
+    def plan(self) -> ShotPlan:
+        """This revision as a plan, to change and hand to `revise_shot`."""
+        shot = self.shot
+        return ShotPlan(
+            prompt=shot.prompt,
+            seconds=shot.seconds,
+            events=tuple(
+                EventPlan(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in self.events
+            ),
+            subjects=tuple(shot.subjects),
+            place=shot.place,
+            camera=shot.camera,
+            transition=shot.transition,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeRecord:
+    """A take with the revision it films, what the critic saw in it, and what was changed after it."""
+
+    take: Take
+    shot: Shot
+    verdict: Verdict | None
+    remedy: Remedy | None
+
+    @property
+    def label(self) -> str:
+        """The label of the shot it belongs to."""
+        return f"{self.shot.number}{self.shot.part}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What a run has used so far."""
+
+    seconds: float
+    calls: int
+    unknown_calls: int
+    tokens_in: int
+    tokens_out: int
+    money: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Everything kept of one run."""
+
+    run: Run
+    story: str
+    shots: tuple[ShotRecord, ...]
+    takes: tuple[TakeRecord, ...]
+    """Of all revisions, by shot and then in the order they were filmed."""
+    calls: tuple[ModelCall, ...]
+    film: Film | None
+
+    @property
+    def costs(self) -> Costs:
+        """Sums over the run and its calls."""
+        return Costs(
+            seconds=self.run.seconds_spent,
+            calls=len(self.calls),
+            unknown_calls=sum(call.status == "unknown" for call in self.calls),
+            tokens_in=sum(call.tokens_in for call in self.calls),
+            tokens_out=sum(call.tokens_out for call in self.calls),
+            money=sum(call.cost for call in self.calls),
+        )

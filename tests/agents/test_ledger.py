@@ -1,0 +1,105 @@
+"""Every model call is written down before it is made, never paid twice, and stopped by the budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from agents.brains import Question, Reply
+from agents.errors import BudgetExhausted, ModelRefused, ModelUnavailable
+from agents.ledger import Ledger
+from agents.profile import Budget
+from agents.scripted import ScriptedModel
+from prompts.catalog import Rendered
+from storage.archive import Archive
+from storage.tables import CallStatus
+
+
+class Colour(BaseModel):
+    colour: str
+
+
+def question(user: str = "Which?", vote: int = 0) -> Question:
+    prompt = Rendered(name="colour", digest="d", system="s", user=user)
+    return Question(role="planner", prompt=prompt, shape=Colour, vote=vote)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    with Archive(tmp_path / "media") as opened:
+        yield opened
+
+
+@pytest.fixture
+def run_id(archive: Archive) -> int:
+    return archive.open_run("story", "bundled", {}).id
+
+
+async def test_an_answered_question_is_never_put_again(archive: Archive, run_id: int) -> None:
+    model = ScriptedModel(["red", "blue", "green"])
+    ledger = Ledger(model, archive, run_id, Budget())
+    answers = [
+        await ledger.complete(q) for q in (question(), question(), question(vote=1), question("Else?"))
+    ]
+    assert [answer.text for answer in answers] == ["red", "red", "blue", "green"]
+    assert len(model.asked) == 3
+    calls = archive.calls(run_id)
+    assert [call.status for call in calls] == [CallStatus.ANSWERED] * 3
+    assert calls[0].tokens_out > 0
+    assert (calls[0].role, calls[0].prompt_name, calls[0].prompt_digest) == ("planner", "colour", "d")
+
+
+async def test_the_intent_stands_before_the_call_is_made(archive: Archive, run_id: int) -> None:
+    seen: list[CallStatus] = []
+
+    def say(_: Question) -> str:
+        seen.append(archive.calls(run_id)[-1].status)
+        return "red"
+
+    await Ledger(ScriptedModel(say), archive, run_id, Budget()).complete(question())
+    assert seen == [CallStatus.SENT]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ModelUnavailable("gone"), CallStatus.UNKNOWN), (ModelRefused("no"), CallStatus.FAILED)],
+)
+async def test_a_call_without_answer_is_kept_as_what_it_is(
+    archive: Archive, run_id: int, error: Exception, status: CallStatus
+) -> None:
+    with pytest.raises(type(error)):
+        await Ledger(ScriptedModel([error]), archive, run_id, Budget()).complete(question())
+    assert archive.calls(run_id)[0].status == status
+
+
+async def test_a_cancelled_call_is_unknown(archive: Archive, run_id: int) -> None:
+    class Slow:
+        name = "slow"
+
+        async def complete(self, question: Question) -> Reply:
+            await asyncio.sleep(30)
+            return Reply(text="late")
+
+    task = asyncio.create_task(Ledger(Slow(), archive, run_id, Budget()).complete(question()))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert archive.calls(run_id)[0].status == CallStatus.UNKNOWN
+
+
+@pytest.mark.parametrize("budget", [Budget(calls=1), Budget(tokens=1)])
+async def test_the_budget_stops_before_the_call_that_would_break_it(
+    archive: Archive, run_id: int, budget: Budget
+) -> None:
+    model = ScriptedModel(["red", "blue"])
+    ledger = Ledger(model, archive, run_id, budget)
+    await ledger.complete(question())
+    with pytest.raises(BudgetExhausted, match=r"budget\.(calls|tokens)"):
+        await ledger.complete(question("Else?"))
+    assert len(model.asked) == 1
+    assert (await ledger.complete(question())).text == "red"

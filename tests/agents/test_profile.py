@@ -1,0 +1,108 @@
+"""Profiles: those that ship load, wrong ones are refused key by key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.brains import Critic, LanguageModel
+from agents.ensemble import brains_for
+from agents.errors import ProfileError
+from agents.offline import OfflinePlanner
+from agents.planner import ModelPlanner, ModelWorldPlanner
+from agents.profile import load_profile, override, parse_profile, profile_names
+from agents.scripted import ScriptedCritic, ScriptedModel
+from generators.backends import BACKENDS
+
+GOOD = {"name": "mine", "backend": {"kind": "instant"}}
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_that_ships_is_whole_and_gives_brains(name: str) -> None:
+    profile = load_profile(name, backends=BACKENDS)
+    assert profile.name == name
+    assert profile.description
+
+    def model_of(role: str) -> LanguageModel:
+        return ScriptedModel([], name=profile.brains.models.of(role))
+
+    critic: Critic = ScriptedCritic()
+    brains = brains_for(profile, model_of, critic)
+    assert (brains.critic is None) == (profile.critic.kind == "none")
+
+
+def test_the_bundled_profile_needs_no_endpoint_and_ten_minutes_at_most() -> None:
+    profile = load_profile("bundled")
+    assert not profile.needs_endpoint
+    assert profile.budget.seconds == 600
+    assert isinstance(brains_for(profile, None, ScriptedCritic()).planner, OfflinePlanner)
+
+
+def test_endpoints_plan_in_the_worlds_words_or_freely() -> None:
+    model = ScriptedModel([])
+    assert isinstance(
+        brains_for(load_profile("openai"), lambda _: model, ScriptedCritic()).planner, ModelWorldPlanner
+    )
+    assert isinstance(brains_for(load_profile("wan"), lambda _: model).planner, ModelPlanner)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"budget": {"second": 3}}, "budget.second: Extra inputs"),
+        ({"budget": {"takes_per_shot": 0}}, "budget.takes_per_shot"),
+        ({"budget": {"seconds": "long"}}, r"budget.seconds.*'long'"),
+        ({"brains": {"kind": "magic"}}, "brains.kind.*'offline' or 'endpoint'.*'magic'"),
+        ({"critic": {"kind": "mother"}}, "critic.kind"),
+        ({"backend": {}}, "backend.kind: Field required"),
+        ({"backend": {"kind": "sora"}}, "backend.kind: expected one of bundled, instant, local, got 'sora'"),
+        ({"brains": {"kind": "endpoint"}}, "brains.base_url"),
+        ({"brains": {"kind": "endpoint", "base_url": "http://x/v1"}}, "brains.models.planner: name a model"),
+        ({"critic": {"kind": "endpoint"}, "brains": {"base_url": "http://x"}}, "brains.models.critic"),
+    ],
+)
+def test_a_wrong_profile_names_the_key_and_the_value(data: dict[str, object], said: str) -> None:
+    with pytest.raises(ProfileError, match=said):
+        parse_profile(GOOD | data, "mine.toml", backends=BACKENDS)
+
+
+def test_files_that_are_missing_or_no_toml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match=r"No profile 'nothing'; there are bundled, instant"):
+        load_profile("nothing")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[budget\n")
+    with pytest.raises(ProfileError, match="broken.toml cannot be read"):
+        load_profile(str(broken))
+
+
+def test_a_persons_own_file_is_read_and_named_after_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[backend]\nkind = "instant"\n[budget]\nmoney = 2.5\n')
+    profile = load_profile(str(file))
+    assert (profile.name, profile.budget.money) == ("mine", 2.5)
+
+
+def test_keys_can_be_changed_one_by_one_and_are_checked_alike() -> None:
+    profile = override(load_profile("bundled"), {"budget.seconds": 60, "backend.model": "x"})
+    assert (profile.budget.seconds, profile.backend.model) == (60, "x")
+    with pytest.raises(ProfileError, match=r"no key 'budget\.minutes'"):
+        override(profile, {"budget.minutes": 1})
+    with pytest.raises(ProfileError, match=r"budget\.shots"):
+        override(profile, {"budget.shots": 0})
+
+
+def test_a_role_without_a_model_of_its_own_takes_the_default() -> None:
+    profile = parse_profile(
+        GOOD
+        | {"brains": {"kind": "endpoint", "base_url": "http://x", "models": {"default": "a", "critic": "b"}}},
+        "x",
+    )
+    assert [profile.brains.models.of(role) for role in ("planner", "critic")] == ["a", "b"]
+
+
+def test_brains_that_lack_what_they_need_are_refused() -> None:
+    with pytest.raises(ProfileError, match="world critic"):
+        brains_for(load_profile("bundled"))
+    with pytest.raises(ProfileError, match="planner needs an endpoint"):
+        brains_for(load_profile("wan"))

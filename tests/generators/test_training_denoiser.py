@@ -1,0 +1,189 @@
+"""The bundled denoiser's training: equals stock inference, given frames are clean, resuming keeps bits, exports load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanPipeline
+
+from generators.errors import TrainingError
+from generators.training.checkpoint import read_checkpoint
+from generators.training.clips import DrawnClips
+from generators.training.config import (
+    DenoiserSize,
+    DenoiserTraining,
+    GivenSegments,
+    LatentShards,
+    Machine,
+    Schedule,
+    VaeSize,
+    VaeTraining,
+)
+from generators.training.data import ShardFolder
+from generators.training.denoiser import build_denoiser, few_columns, given_frames, predict, train_denoiser
+from generators.training.export import export, load_trained
+from generators.training.text import build_tokenizer, text_columns
+from generators.training.vae import train_vae
+from generators.training.whiten import finish_vae, load_codec
+from generators.world.captions import vocabulary
+
+TINY = DenoiserSize(layers=2, heads=2, head_dim=24, ffn=64, text_width=48, text_heads=4, text_ffn=64)
+CAPTIONS = ("In the meadow by day, the red fox jumps high up.", "Then the blue cat spins around.", "")
+
+
+class FlatClips:
+    """Clips of one colour each, with a caption of as many words as the clip is bright."""
+
+    def draw(self, rng: np.random.Generator, *, clips: int, frames: int, captions: int) -> DrawnClips:
+        shades = torch.from_numpy(rng.integers(255, size=(clips, 1, 3, 1, 1), dtype=np.uint8))
+        noise = torch.from_numpy(rng.integers(40, size=(clips, frames, 3, 32, 48), dtype=np.uint8))
+        told = tuple(tuple(CAPTIONS[i % 2] for i in range(captions)) for _ in range(clips))
+        return DrawnClips(frames=(shades // 2 + noise), captions=told)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a tiny finished autoencoder."""
+    out = tmp_path_factory.mktemp("run")
+    config = VaeTraining(
+        out=out,
+        size=VaeSize(encoder_width=8, decoder_width=8),
+        batch=2,
+        frames=5,
+        schedule=Schedule(steps=2, sample_every=0),
+        machine=Machine(precision="float32"),
+    )
+    train_vae(config, source=FlatClips())
+    finish_vae(config, FlatClips(), clips=8)
+    return out
+
+
+def tiny_training(out: Path, steps: int) -> DenoiserTraining:
+    return DenoiserTraining(
+        out=out,
+        size=TINY,
+        batch=4,
+        shards=LatentShards(clips=4, count=3, first=2, every=2, batch=4, long_share=0.5),
+        schedule=Schedule(steps=steps, warmup=1, sample_every=0, log_every=1),
+        machine=Machine(precision="float32"),
+        given=GivenSegments(share=0.5),
+    )
+
+
+def with_codec(run_folder: Path, out: Path) -> Path:
+    """A new run folder that shares the finished autoencoder."""
+    (out / "vae").mkdir(parents=True)
+    (out / "vae" / "whitened").symlink_to(run_folder / "vae" / "whitened")
+    return out
+
+
+def test_few_text_columns_score_as_the_512_of_the_stock_pipeline() -> None:
+    tokenizer = build_tokenizer(vocabulary())
+    nets = build_denoiser(TINY, 16, len(tokenizer), seed=0).eval()
+    torch.nn.init.normal_(nets.transformer.proj_out.weight)
+    generator = torch.Generator().manual_seed(0)
+    noisy, levels = torch.randn(3, 16, 3, 4, 6, generator=generator), torch.tensor([0.9, 0.5, 0.2])
+    ids = tokenizer(list(CAPTIONS), padding="max_length", max_length=512, return_tensors="pt")
+    mask = ids.attention_mask
+    with torch.no_grad():
+        padded = nets.text_encoder(ids.input_ids, mask).last_hidden_state * mask.unsqueeze(-1)
+        stock = nets.transformer(noisy, 1000 * levels, padded, return_dict=False)[0]
+        with few_columns(nets.transformer) as columns:
+            text = text_columns(tokenizer, nets.text_encoder, CAPTIONS)
+            ours = predict(nets.transformer, columns, noisy, levels, text)
+            by_frame = predict(nets.transformer, columns, noisy, levels.view(3, 1).repeat(1, 3), text)
+        again = nets.transformer(noisy, 1000 * levels, padded, return_dict=False)[0]
+    assert text[0].shape[1] < 20
+    torch.testing.assert_close(ours, stock, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(by_frame, stock, atol=2e-5, rtol=1e-4)
+    assert torch.equal(again, stock)
+
+
+def test_the_tokenizer_splits_punctuation_keeps_offsets_and_ends_every_text() -> None:
+    tokenizer = build_tokenizer(vocabulary())
+    text = "The red fox, JUMPS up. dragon"
+    batch = tokenizer(text, return_offsets_mapping=True)
+    words = [text[a:b] for a, b in batch["offset_mapping"]]
+    assert words == ["The", "red", "fox", ",", "JUMPS", "up", ".", "dragon", ""]
+    tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"])
+    assert tokens == ["the", "red", "fox", ",", "jumps", "up", ".", "<unk>", "</s>"]
+    assert tokenizer("")["input_ids"] == [1]
+
+
+def test_given_segments_leave_something_hidden_and_come_from_every_side() -> None:
+    given = given_frames(np.random.default_rng(0), 200, 9, GivenSegments())
+    assert given.any(1).all()
+    assert (~given).any(1).all()
+    starts, ends = given[:, 0], given[:, -1]
+    assert (starts & ~ends).sum() > 30
+    assert (ends & ~starts).sum() > 30
+    assert (starts & ends).sum() > 30
+    hidden = (~given[starts & ends]).sum(1)
+    assert hidden.min() == 2
+    assert hidden.max() == 5
+
+
+def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path: Path) -> None:
+    codec = load_codec(run_folder)
+    config = tiny_training(tmp_path, 1).shards
+    one, two = (ShardFolder(config, tmp_path / name, codec, FlatClips(), seed=0) for name in ("a", "b"))
+    one.make(0)
+    two.make(0)
+    assert one.path(0).read_bytes() == two.path(0).read_bytes()
+    before = one.path(0).stat().st_mtime_ns
+    one.make(0)
+    assert one.path(0).stat().st_mtime_ns == before
+    lengths = {one.batch(step, 4).latents.shape[2] for step in range(8)}
+    assert lengths == {9, 17}
+
+
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(run_folder: Path, tmp_path: Path) -> None:
+    whole, parts = (with_codec(run_folder, tmp_path / name) for name in ("whole", "parts"))
+    train_denoiser(tiny_training(whole, 4), source=FlatClips())
+    train_denoiser(tiny_training(parts, 2), source=FlatClips())
+    train_denoiser(tiny_training(parts, 4), source=FlatClips())
+    one, two = (read_checkpoint(out / "denoiser" / "checkpoint.pt")["trainee"] for out in (whole, parts))
+    for name in ("nets", "average"):
+        for key, tensor in one[name].items():
+            assert torch.equal(tensor, two[name][key]), f"{name}.{key}"
+
+
+def test_an_export_loads_with_stock_diffusers_and_films_the_same(run_folder: Path, tmp_path: Path) -> None:
+    out = with_codec(run_folder, tmp_path / "run")
+    train_denoiser(tiny_training(out, 3), source=FlatClips())
+    folder = export(out, tmp_path / "weights")
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 30_000_000
+    assert "WanPipeline.from_pretrained" in (folder / "README.md").read_text()
+    clips = []
+    for pipeline in (load_trained(out), WanPipeline.from_pretrained(folder)):
+        assert {pipeline.transformer.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {
+            torch.float32
+        }
+        pipeline.set_progress_bar_config(disable=True)
+        clips.append(
+            pipeline(
+                CAPTIONS[0],
+                height=32,
+                width=48,
+                num_frames=9,
+                num_inference_steps=2,
+                guidance_scale=3.0,
+                generator=torch.Generator().manual_seed(0),
+            ).frames
+        )
+    assert np.abs(clips[0] - clips[1]).max() < 0.02  # float16 storage
+
+
+def test_another_autoencoder_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    out = with_codec(run_folder, tmp_path / "run")
+    train_denoiser(tiny_training(out, 1), source=FlatClips())
+    state = read_checkpoint(out / "denoiser" / "checkpoint.pt")
+    state["settings"]["codec"] = "another"
+    torch.save(state, out / "denoiser" / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="codec"):
+        train_denoiser(tiny_training(out, 2), source=FlatClips())
+    with pytest.raises(TrainingError, match="autoencoder"):
+        export(out, tmp_path / "weights")

@@ -1,0 +1,294 @@
+"""The command line: what it prints, what it ends with, whose code it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Cli = Callable[..., Any]
+STORY = "A red fox jumps high up in the meadow. A blue cat dances on the beach. The fox spins around."
+
+
+def python(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A Python process of its own."""
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True)
+
+
+def test_help_answers_in_less_than_a_second_of_work(checkout: Path, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = python(checkout / "main.py", "--help", cwd=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    assert done.returncode == 0
+    assert "Film a story" in done.stdout
+    assert spent < 1.0
+
+
+def fake_checkout(folder: Path) -> Path:
+    """Another checkout, or another distribution's packages, that must never run in our place."""
+    for name in ("agents", "storage", "generators", "evals", "prompts"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("raise SystemExit('the wrong package ran')")
+    for name in ("fabula.py", "screen.py", "watch.py"):
+        (folder / name).write_text("raise SystemExit('the wrong module ran')")
+    return folder
+
+
+@pytest.mark.parametrize("flags", [[], ["-P"]])
+def test_main_runs_its_own_checkout_wherever_it_is_called_from(
+    checkout: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    other = fake_checkout(tmp_path / "other")
+    done = python(*flags, checkout / "main.py", "--version", cwd=other, PYTHONPATH=str(other))
+    assert (done.returncode, done.stdout.strip()) == (0, "0.1.0"), done.stderr
+
+
+def test_importing_fabula_beside_a_foreign_package_says_whose_it_found(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "site" / "agents").mkdir(parents=True)
+    (tmp_path / "site" / "agents" / "__init__.py").write_text("")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path / 'site')!r}, {str(checkout)!r}]; import fabula"
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "fabula needs its own package 'agents'" in done.stderr
+
+
+def test_a_story_is_filmed_from_text_a_file_and_standard_input(
+    cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (desk / "tale.txt").write_text(STORY)
+    (desk / "other.txt").write_text(STORY + " The cat jumps.")
+    assert cli("run", STORY).code == 0
+    assert (desk / "films" / "a-red-fox-jumps-high-up" / "film.mp4").is_file()
+    assert cli("run", "other.txt").code == 0
+    assert (desk / "films" / "other" / "report.html").is_file()
+    with (desk / "tale.txt").open() as story:
+        monkeypatch.setattr(sys, "stdin", story)
+        assert cli("run", "-", "--json").data["run"] == 1, "the same text is the same run"
+
+
+def test_json_is_one_object_with_the_exit_code_and_nothing_else(cli: Cli, desk: Path) -> None:
+    answer = cli("run", STORY, "--json")
+    assert answer.err == ""
+    data = answer.data
+    assert data["exit_code"] == answer.code == 0
+    assert [shot["label"] for shot in data["shots"]] == ["1", "2", "3"]
+    assert all(event["seen"] for shot in data["shots"] for event in shot["events"])
+    assert Path(data["film"]).is_file()
+    failed = cli("run", "nowhere.txt", "--json")
+    assert failed.data["exit_code"] == failed.code == 2
+    assert "nowhere.txt" in failed.data["error"]
+
+
+def test_the_same_story_again_films_nothing_and_changes_no_file(cli: Cli, desk: Path) -> None:
+    first = cli("run", STORY, "--json").data
+    stamps = {path: path.stat().st_mtime_ns for path in (desk / "films").rglob("*")}
+    second = cli("run", STORY, "--json").data
+    assert {**second, "spent": None} == {**first, "spent": None}
+    assert {path: path.stat().st_mtime_ns for path in (desk / "films").rglob("*")} == stamps
+
+
+def test_another_seed_is_another_run_in_a_folder_of_its_own(cli: Cli, desk: Path) -> None:
+    one = cli("run", STORY, "--json").data
+    two = cli("run", STORY, "--seed", 5, "--json").data
+    assert (one["run"], two["run"]) == (1, 2)
+    assert one["folder"] != two["folder"]
+    assert Path(one["film"]).read_bytes() != Path(two["film"]).read_bytes()
+
+
+def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(cli: Cli, desk: Path) -> None:
+    out = cli("run", STORY).out
+    assert "shot 1: take 1 filmed" in out
+    assert re.search(r"shot 2: take 1: seen: \S+", out)
+    assert "\x1b[" not in out
+    assert "3 of 3 promised events seen" in out
+
+
+def test_a_storyboard_waits_is_edited_and_filmed_as_edited(cli: Cli, desk: Path) -> None:
+    waiting = cli("run", STORY, "--approve")
+    assert waiting.code == 5
+    assert "python main.py resume 1" in waiting.out
+    board = desk / "films" / "a-red-fox-jumps-high-up" / "storyboard.yaml"
+    data = yaml.safe_load(board.read_text())
+    data["shots"] = data["shots"][:1]
+    data["title"] = "Only the fox"
+    board.write_text(yaml.safe_dump(data))
+    again = cli("run", STORY, "--approve", "--json")
+    assert again.code == 5, "asking once more does not approve"
+    filmed = cli("resume", 1, "--json")
+    assert (filmed.code, filmed.data["title"], len(filmed.data["shots"])) == (0, "Only the fox", 1)
+
+
+def test_a_wrong_edit_is_refused_with_every_problem_and_can_be_put_right(cli: Cli, desk: Path) -> None:
+    cli("plan", STORY, "--out", "board.yaml")
+    text = (desk / "board.yaml").read_text()
+    data = yaml.safe_load(text)
+    data["shots"][0]["events"][0]["phrase"] = "sings an aria"
+    data["shots"][1]["subjects"] = ["walrus"]
+    (desk / "board.yaml").write_text(yaml.safe_dump(data))
+    refused = cli("resume", 1)
+    assert refused.code == 1
+    assert "sings an aria" in refused.err
+    assert "walrus" in refused.err
+    (desk / "board.yaml").write_text(text)
+    assert cli("resume", 1).code == 0
+
+
+def test_a_storyboard_is_filmed_as_it_stands(cli: Cli, desk: Path) -> None:
+    planned = cli("plan", STORY, "--out", "board.yaml", "--json").data
+    assert planned["file"] == str(desk / "board.yaml")
+    filmed = cli("run", "--from-plan", "board.yaml", "--json")
+    assert filmed.code == 0
+    assert [s["prompt"] for s in filmed.data["shots"]] == [s["prompt"] for s in planned["shots"]]
+
+
+def test_planning_again_plans_nothing_anew(cli: Cli, desk: Path) -> None:
+    one = cli("plan", STORY, "--json").data
+    assert cli("plan", STORY, "--json").data == one
+    assert cli("run", STORY, "--json").data["run"] == one["run"], "a person who ran it has seen the plan"
+
+
+def test_a_dry_run_prints_plan_and_estimate_and_keeps_nothing(cli: Cli, desk: Path) -> None:
+    answer = cli("run", STORY, "--dry-run")
+    assert answer.code == 0
+    assert "nothing was spent" in answer.out
+    assert "dances" in answer.out
+    assert cli("runs", "--json").data["runs"] == []
+    assert not (desk / "films").exists()
+
+
+def test_retry_films_a_shot_or_an_event_again_and_keeps_the_better_take(cli: Cli, desk: Path) -> None:
+    cli("run", STORY)
+    shot = cli("retry", 1, "--shot", 2, "--json").data
+    assert [len(s["takes"]) for s in shot["shots"]] == [1, 2, 1]
+    event = cli("retry", 1, "--event", "3.1", "--json").data
+    assert [len(s["takes"]) for s in event["shots"]] == [1, 2, 2]
+    nothing = cli("retry", 1, "--json").data
+    assert nothing["shots"] == event["shots"], "everything was seen: there is nothing to film again"
+    for wrong in (["--shot", "9"], ["--event", "1.7"], ["--event", "x"], ["--shot", "1", "--event", "1.1"]):
+        assert cli("retry", 1, *wrong).code == 2
+
+
+def test_show_and_runs_tell_what_is_kept(cli: Cli, desk: Path) -> None:
+    assert cli("runs").out.startswith("No run yet")
+    cli("run", STORY)
+    shown = cli("show", 1)
+    assert shown.code == 0
+    assert "take 1: done, 1/1 seen" in shown.out
+    assert cli("runs", "--json").data["runs"][0]["status"] == "done"
+    missing = cli("show", 7)
+    assert (missing.code, missing.out) == (2, "")
+    assert "No run 7" in missing.err
+
+
+def test_a_batch_goes_on_after_a_story_that_fails_and_costs_nothing_the_second_time(cli: Cli, desk: Path) -> None:
+    (desk / "one.txt").write_text(STORY)
+    stories = [{"story": "one.txt"}, {"story": "gone.txt"}, {"text": "A cat jumps.", "title": "cat", "seed": 3}]
+    for story in stories:
+        story["profile"] = str(desk / "stage.toml")
+    (desk / "night.jsonl").write_text("\n".join(json.dumps(story) for story in stories))
+    answer = cli("batch", "night.jsonl", "--json")
+    assert answer.code == 1
+    codes = [(line["name"], line["exit_code"]) for line in answer.data["lines"]]
+    assert codes == [("one", 0), ("gone", 2), ("cat", 0)]
+    assert "gone.txt" in answer.data["lines"][1]["error"]
+    assert (desk / "films" / "cat" / "film.mp4").is_file()
+    assert cli("batch", "night.jsonl", "--json").data == answer.data
+    assert len(cli("runs", "--json").data["runs"]) == 2
+
+
+def test_a_stored_batch_is_filmed_once_when_it_is_due(cli: Cli, desk: Path) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    import fabula
+
+    (desk / "night.yaml").write_text(f"- {{text: A cat jumps., profile: {desk / 'stage.toml'}}}\n")
+    stored = cli("batch", "night.yaml", "--cron", "0 2 * * *")
+    assert stored.code == 0
+    assert "Stored 'night': 1 story" in stored.out
+    assert "Nothing is due" in cli("due").out
+    with fabula.Studio() as studio:
+        (row,) = studio.archive.schedules()
+        past = datetime.now(UTC) - timedelta(days=3)
+        studio.archive.add_schedule(row.name, cron=row.cron, batch=row.batch, next_run=past)
+    filmed = cli("due", "--json")
+    assert (filmed.code, len(filmed.data["lines"])) == (0, 1)
+    assert cli("due", "--json").data["lines"] == []
+    assert cli("batch", "night.yaml", "--cron", "whenever").code == 2
+
+
+def test_doctor_says_what_would_work_and_never_shows_a_key(
+    cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-17")
+    plain = cli("doctor")
+    data = cli("doctor", "--json")
+    assert "sk-very-secret-17" not in plain.out + plain.err + data.out + data.err
+    profiles = {finding["name"]: finding["fine"] for finding in data.data["profiles"]}
+    assert profiles["instant"] is True
+    assert {"bundled", "wan"} <= set(profiles)
+    assert any(finding["name"] == "OPENAI_API_KEY" and finding["fine"] for finding in data.data["keys"])
+    assert any(finding["name"] == "ffmpeg" for finding in data.data["installed"])
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["run", ""], "empty"),
+        (["run", "a.txt"], "a.txt"),
+        (["run", "hi", "--profile", "nonesuch"], "nonesuch"),
+        (["run", "hi", "--size", "huge"], "huge"),
+        (["run", "hi", "--seconds", "-3"], "seconds"),
+        (["run"], "story"),
+        (["run", "hi", "--budget-takes", "0"], "takes_per_shot"),
+        (["run", "hi", "--from-plan", "x.yaml"], "one of them"),
+        (["run", "--from-plan", "x.yaml"], "x.yaml"),
+        (["run", "hi", "--sed", "3"], "--sed"),
+        (["film"], "film"),
+        (["resume", "one"], "RUN"),
+        (["resume", "12"], "12"),
+        (["batch", "none.yaml"], "none.yaml"),
+    ],
+)
+def test_a_wrong_command_ends_with_2_and_names_what_is_wrong(
+    cli: Cli, desk: Path, words: list[str], names: str
+) -> None:
+    answer = cli(*words)
+    assert answer.code == 2
+    assert names in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_an_unexpected_error_shows_its_traceback_only_with_debug(cli: Cli, desk: Path) -> None:
+    (desk / "broken").mkdir()
+    shutil.copytree(desk / "broken", desk / "home" / "fabula.db")
+    plain = cli("runs", "--home", desk / "home")
+    assert plain.code == 1
+    assert "fabula.db" in plain.err
+    assert "Traceback" not in plain.err
+    with pytest.raises(Exception, match=r"fabula\.db"):
+        cli("runs", "--home", desk / "home", "--debug")
+
+
+def test_home_and_database_go_where_they_are_told(cli: Cli, desk: Path) -> None:
+    url = f"sqlite:///{desk / 'elsewhere.db'}"
+    assert cli("run", STORY, "--home", desk / "home", "--database", url).code == 0
+    assert (desk / "elsewhere.db").is_file()
+    assert not (desk / "home" / "fabula.db").exists()
+    assert list((desk / "home").rglob("*.mkv"))
+
+
+def test_every_exit_code_is_documented(checkout: Path) -> None:
+    documented = set(re.findall(r"^\| (\d+) \|", (checkout / "docs" / "exit-codes.md").read_text(), re.MULTILINE))
+    assert documented == {"0", "1", "2", "3", "4", "5", "6", "130"}

@@ -1,0 +1,145 @@
+"""A run while it happens: the storyboard as a tree that fills with steps and verdicts, or plain lines, or nothing.
+
+Knows rich and the events of a run; a missed event only makes the picture poorer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+from rich.tree import Tree
+
+import fabula
+
+SEEN, UNSEEN, OPEN = "[green]✓[/]", "[red]✗[/]", "[dim]·[/]"
+BAR = 16
+
+
+@contextmanager
+def watch(as_json: bool, console: Console) -> Iterator[fabula.progress.OnEvent]:
+    """Somebody to tell the run's events to; what goes wrong inside leaves with the run's number and the way on."""
+    view = View(console=console)
+    live = console.is_terminal and not as_json
+    try:
+        if live:
+            with Live(get_renderable=view.tree, console=console, refresh_per_second=8, transient=True):
+                yield view.take
+        else:
+            yield view.take if as_json else view.tell
+    except BaseException as error:
+        if view.run is not None:
+            error.add_note(f"Run {view.run} is kept. Go on with: python main.py resume {view.run}")
+        raise
+
+
+@dataclass
+class ShotView:
+    """What is known of one shot."""
+
+    prompt: str
+    events: list[str]
+    marks: list[str] = field(default_factory=list)
+    doing: str = ""
+
+    def marked(self) -> Iterator[str]:
+        """The events, each with its mark."""
+        marks = self.marks or [OPEN] * len(self.events)
+        return (f"{mark} {escape(words)}" for mark, words in zip(marks, self.events, strict=False))
+
+
+@dataclass
+class View:
+    """The run as far as it was heard of."""
+
+    console: Console
+    run: int | None = None
+    title: str = ""
+    doing: str = "reading the story"
+    shots: dict[str, ShotView] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def tree(self) -> Tree:
+        """The storyboard with all that is known."""
+        tree = Tree(f"[bold]{escape(self.title or 'fabula')}[/]  [dim]{escape(self.doing)}[/]")
+        for label, shot in self.shots.items():
+            branch = tree.add(f"[bold]{label}[/] {escape(shot.prompt)}  [cyan]{escape(shot.doing)}[/]")
+            for line in shot.marked():
+                branch.add(line)
+        return tree
+
+    def tell(self, event: fabula.progress.RunEvent) -> None:
+        """Take the event in and say it in one line, where it is worth one."""
+        self.take(event)
+        line = sentence(event)
+        if line:
+            self.console.print(line, soft_wrap=True)
+
+    def take(self, event: fabula.progress.RunEvent) -> None:
+        """Take the event into the picture."""
+        if event.run_id != self.run:
+            self.run, self.shots, self.title = event.run_id, {}, f"run {event.run_id}"
+        match event:
+            case fabula.progress.Planned():
+                self._plan(event)
+            case fabula.progress.Step():
+                done = round(BAR * event.step / event.of)
+                bar = "█" * done + "░" * (BAR - done)
+                self._shot(event).doing = f"take {event.take} {bar} {event.step}/{event.of}"
+            case fabula.progress.TakeStarted():
+                self._shot(event).doing = f"take {event.take}"
+            case fabula.progress.TakeDone():
+                self._shot(event).doing = f"take {event.take} is being judged"
+            case fabula.progress.Judged():
+                self._shot(event).marks = [SEEN if verdict.done else UNSEEN for verdict in event.events]
+            case fabula.progress.RemedyChosen():
+                self._shot(event).doing = f"{event.kind}: {event.reason}"
+            case fabula.progress.ShotDone():
+                self._shot(event).doing = event.error or f"{event.seen}/{event.promised} seen"
+            case fabula.progress.ShotStarted():
+                self._shot(event).prompt = event.prompt
+            case fabula.progress.FilmDone():
+                self.doing = "cut"
+            case fabula.progress.Note():
+                self.notes.append(event.text)
+            case _:
+                pass
+
+    def _plan(self, event: fabula.progress.Planned) -> None:
+        board = event.storyboard
+        self.title, self.doing = board.title, f"run {event.run_id}, {len(board.shots)} shots"
+        for number, shot in enumerate(board.shots, 1):
+            words = [f"{planned.subject} {planned.phrase}" for planned in shot.events]
+            self.shots.setdefault(str(number), ShotView(prompt=shot.prompt, events=words))
+
+    def _shot(self, event: fabula.progress.ShotEvent) -> ShotView:
+        return self.shots.setdefault(event.shot, ShotView(prompt="", events=[]))
+
+
+def sentence(event: fabula.progress.RunEvent) -> Text | None:
+    """An event as one plain line; None for what would only fill a log."""
+    match event:
+        case fabula.progress.Planned():
+            return Text(f"run {event.run_id}: {event.storyboard.title}, {len(event.storyboard.shots)} shots")
+        case fabula.progress.TakeDone():
+            return Text(f"shot {event.shot}: take {event.take} filmed in {event.seconds:.1f} s")
+        case fabula.progress.Judged():
+            pairs = zip(event.phrases, event.events, strict=True)
+            seen = "; ".join(f"{'seen' if verdict.done else 'NOT seen'}: {phrase}" for phrase, verdict in pairs)
+            return Text(f"shot {event.shot}: take {event.take}: {seen or 'nothing was promised'}")
+        case fabula.progress.RemedyChosen():
+            return Text(f"shot {event.shot}: next: {event.kind}, because {event.reason}")
+        case fabula.progress.ShotDone():
+            end = f" {event.error}" if event.error else f" {event.seen} of {event.promised} seen"
+            return Text(f"shot {event.shot}: done,{end}")
+        case fabula.progress.FilmDone():
+            return Text(f"film cut, {event.seen} of {event.promised} events seen")
+        case fabula.progress.Note():
+            return Text(f"note: {event.text}")
+        case _:
+            return None
