@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must sleep, not spin
 
@@ -81,6 +81,9 @@ if TYPE_CHECKING:
     from agents.storyboard import Storyboard
     from generators.backends import BackendConfig
     from generators.backends.lazy import LazyBackend
+    from generators.training.loop import OnTrainingProgress
+    from generators.training.loop import TrainingOutcome as TrainingOutcome
+    from generators.training.loop import TrainingProgress as TrainingProgress
     from storage.archive import Archive
 
 __all__ = [
@@ -93,15 +96,19 @@ __all__ = [
     "Order",
     "PlanResult",
     "RunLine",
+    "RunStopped",
     "ScheduleResult",
     "ShotOutcome",
     "Spent",
     "Studio",
     "TakeOutcome",
     "UsageError",
+    "Wishes",
     "decode",
     "doctor",
+    "export_world",
     "size_of",
+    "train_world",
     "version",
 ]
 _LATER = {"progress": "agents.progress", "checkup": "agents.checkup", "storyboard": "agents.storyboard"}
@@ -418,7 +425,7 @@ class Studio:
         return board_result(board, run=run_id, file=path)
 
     def _write_board(self, run_id: int, file: Path | None) -> Path:
-        """Write the storyboard for a person, and keep where it lies; what they may have edited is never written over."""
+        """Write the storyboard for a person, and keep where it lies; never over what they may have edited."""
         from agents.boardfile import board_text
         from agents.state import storyboard_of
         from storage.media import keep_file
@@ -512,6 +519,53 @@ def doctor(home: Path | None = None) -> Checkup:
     from agents.checkup import look
 
     return look(home or default_home(), os.environ)
+
+
+def train_world(
+    part: Literal["vae", "denoiser"],
+    *,
+    out: Path | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    decay_steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    on_progress: OnTrainingProgress | None = None,
+) -> TrainingOutcome:
+    """Train a part of the bundled model, or go on training it. A finished autoencoder is whitened for the denoiser."""
+    from generators.training.config import DenoiserTraining, Machine, VaeTraining
+
+    config: VaeTraining | DenoiserTraining = VaeTraining() if part == "vae" else DenoiserTraining()
+    usual = config.schedule
+    steps = usual.steps if steps is None else steps
+    decay_steps = min(usual.decay_steps, steps) if decay_steps is None else decay_steps
+    try:
+        schedule = replace(usual, steps=steps, decay_steps=decay_steps, minutes=minutes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    machine = Machine(device=device, threads=threads)
+    config = replace(config, out=out or config.out, seed=seed, schedule=schedule, machine=machine)
+    if isinstance(config, DenoiserTraining):
+        from generators.training.denoiser import train_denoiser
+
+        return train_denoiser(config, on_progress)
+    from generators.training.vae import train_vae
+    from generators.training.whiten import finish_vae
+
+    outcome = train_vae(config, on_progress)
+    if outcome.reason == "steps":
+        finish_vae(config)
+    return outcome
+
+
+def export_world(out: Path | None = None, to: Path | None = None) -> Path:
+    """Write what was trained as a stock diffusers folder with a model card; by default where `bundled` looks."""
+    from generators.backends import WEIGHTS
+    from generators.training.config import RUN_FOLDER
+    from generators.training.export import export
+
+    return export(out or RUN_FOLDER, to or WEIGHTS / "world")
 
 
 def exit_code(error: BaseException) -> int:

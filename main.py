@@ -92,8 +92,12 @@ def plan(
     json: Json = False,
 ) -> int:
     """Write the storyboard of a story, for a person to read and edit."""
-    with fabula.Studio(profile, model=model, home=home, database=database) as studio:
-        planned = studio.plan(read(story), out=out, seed=seed, seconds=seconds, size=fabula.size_of(size), style=style)
+    wishes = fabula.Wishes(seed=seed, seconds=seconds, size=fabula.size_of(size), style=style, out=out)
+    with (
+        fabula.Studio(profile, model=model, home=home, database=database) as studio,
+        watch(json, screen.console) as on_event,
+    ):
+        planned = studio.plan(read(story), on_event=on_event, **wishes)
     return screen.show_plan(planned, json)
 
 
@@ -119,24 +123,23 @@ def run(
     json: Json = False,
 ) -> int:
     """Film a story; a second time the same story costs nothing."""
-    with (
-        fabula.Studio(profile, model=model, home=home, database=database) as studio,
-        watch(json, screen.console) as on_event,
-    ):
-        order = fabula.Order(
-            story=read(story) if story is not None else None,
-            from_plan=from_plan,
-            out=out,
-            seed=seed,
-            seconds=seconds,
-            size=fabula.size_of(size),
-            style=style,
-            approve=approve,
-            budget=fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money),
-        )
+    order = fabula.Order(
+        story=read(story) if story is not None else None,
+        from_plan=from_plan,
+        out=out,
+        seed=seed,
+        seconds=seconds,
+        size=fabula.size_of(size),
+        style=style,
+        approve=approve,
+        budget=fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money),
+    )
+    with fabula.Studio(profile, model=model, home=home, database=database) as studio:
         if dry_run:
             return screen.show_estimate(studio.estimate(order), json)
-        return screen.show_film(studio.run(order, on_event=on_event), json)
+        with watch(json, screen.console) as on_event:
+            film = studio.run(order, on_event=on_event)
+    return screen.show_film(film, json)
 
 
 @app.command(rich_help_panel=FILM)
@@ -154,7 +157,8 @@ def resume(
     """Go on with a run: after an interruption, a failure, or the approval of its storyboard."""
     caps = fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money)
     with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
-        return screen.show_film(studio.resume(run, from_plan=from_plan, budget=caps, on_event=on_event), json)
+        film = studio.resume(run, from_plan=from_plan, budget=caps, on_event=on_event)
+    return screen.show_film(film, json)
 
 
 @app.command(rich_help_panel=FILM)
@@ -173,7 +177,8 @@ def retry(
     """Film again what was not seen, or one shot or event of a finished run; the best take stays in the film."""
     caps = fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money)
     with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
-        return screen.show_film(studio.retry(run, shot=shot, event=event, budget=caps, on_event=on_event), json)
+        film = studio.retry(run, shot=shot, event=event, budget=caps, on_event=on_event)
+    return screen.show_film(film, json)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -207,17 +212,90 @@ def batch(
     json: Json = False,
 ) -> int:
     """Film a list of stories, one after the other; run it again to go on where it stopped."""
-    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
+    with fabula.Studio(home=home, database=database) as studio:
         if cron is not None:
             return screen.show_schedule(studio.schedule(file, cron, name=name), json)
-        return screen.show_batch(studio.batch(file, on_event=on_event), json)
+        with watch(json, screen.console) as on_event:
+            filmed = studio.batch(file, on_event=on_event)
+    return screen.show_batch(filmed, json)
 
 
 @app.command(rich_help_panel=NIGHT)
 def due(home: Home = None, database: Database = None, json: Json = False) -> int:
     """Film every stored batch whose time has come, then end; for cron and systemd timers."""
     with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
-        return screen.show_batch(studio.due(on_event=on_event), json)
+        filmed = studio.due(on_event=on_event)
+    return screen.show_batch(filmed, json)
+
+
+TrainOut = Annotated[Path | None, typer.Option(help="Folder of the training run; training/world by default.")]
+Steps = Annotated[int | None, typer.Option(help="Steps in all; the rate falls to zero over the last --decay-steps.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")]
+Decay = Annotated[int | None, typer.Option(help="Steps over which the learning rate falls to zero at the end.")]
+Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda.")]
+Threads = Annotated[int | None, typer.Option(help="Processor threads; torch's own choice by default.")]
+
+
+@train_world.command()
+def vae(
+    out: TrainOut = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    decay_steps: Decay = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> int:
+    """Train the autoencoder, or go on; when its steps are done it is made ready for the denoiser."""
+    outcome = fabula.train_world(
+        "vae",
+        out=out,
+        steps=steps,
+        minutes=minutes,
+        decay_steps=decay_steps,
+        seed=seed,
+        device=device,
+        threads=threads,
+        on_progress=None if json else screen.tell_training,
+    )
+    return screen.show_training(outcome, json)
+
+
+@train_world.command()
+def denoiser(
+    out: TrainOut = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    decay_steps: Decay = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> int:
+    """Train the transformer and its text encoder, or go on."""
+    outcome = fabula.train_world(
+        "denoiser",
+        out=out,
+        steps=steps,
+        minutes=minutes,
+        decay_steps=decay_steps,
+        seed=seed,
+        device=device,
+        threads=threads,
+        on_progress=None if json else screen.tell_training,
+    )
+    return screen.show_training(outcome, json)
+
+
+@train_world.command()
+def export(
+    out: TrainOut = None,
+    to: Annotated[Path | None, typer.Option(help="Where to; generators/weights/world by default.")] = None,
+) -> int:
+    """Write what was trained as a stock diffusers pipeline with its model card."""
+    screen.say(f"Written: {fabula.export_world(out, to)}")
+    return 0
 
 
 def read(story: str) -> str | Path:
@@ -237,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
             app(args=[word for word in words if word != "--debug"], standalone_mode=False, prog_name="python main.py")
             or 0
         )
-    except (Exception, KeyboardInterrupt) as error:
+    except Exception as error:
         if debug and not isinstance(error, typer.TyperException):
             raise
         return screen.show_error(error, "--json" in words)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +19,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 import fabula
+
+if TYPE_CHECKING:
+    from fabula import TrainingOutcome, TrainingProgress
 
 console = Console(highlight=False)
 complaints = Console(stderr=True, highlight=False)
@@ -148,11 +151,27 @@ def show_table(rows: fabula.BenchResult, as_json: bool) -> int:
     return 0
 
 
+def tell_training(progress: TrainingProgress) -> None:
+    """One line of a training run."""
+    losses = "  ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
+    say(f"step {progress.step}/{progress.of}  {losses}  {progress.clips_per_second:.1f} clips/s")
+
+
+def show_training(outcome: TrainingOutcome, as_json: bool) -> int:
+    """Where training stands and how to go on."""
+    if as_json:
+        return _json(outcome, 0)
+    say(f"{outcome.step} steps done after {outcome.seconds / 60:.1f} minutes; kept in {outcome.checkpoint.parent}")
+    if outcome.reason != "steps":
+        say("The same command goes on.")
+    return 0
+
+
 def show_error(error: BaseException, as_json: bool = False) -> int:
     """Name the thing and the remedy on standard error, and how to go on; gives the exit code."""
     code = fabula.exit_code(error)
     message = _message(error)
-    notes = list(getattr(error, "__notes__", ()))
+    notes = [note for note in getattr(error, "__notes__", ()) if "python main.py" in note]
     if as_json:
         return _json({"error": message, "kind": type(error).__name__, "notes": notes}, code)
     if message:
@@ -167,8 +186,6 @@ def show_error(error: BaseException, as_json: bool = False) -> int:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted; everything finished is kept"
     told = getattr(error, "format_message", None)  # typer's own errors
     return str(told() if told else error)
 

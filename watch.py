@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +20,8 @@ import fabula
 
 SEEN, UNSEEN, OPEN = "[green]✓[/]", "[red]✗[/]", "[dim]·[/]"
 BAR = 16
+ROOM = 6
+"""Shots that fit on a screen with their events."""
 
 
 @contextmanager
@@ -32,10 +35,19 @@ def watch(as_json: bool, console: Console) -> Iterator[fabula.progress.OnEvent]:
                 yield view.take
         else:
             yield view.take if as_json else view.tell
-    except BaseException as error:
-        if view.run is not None:
-            error.add_note(f"Run {view.run} is kept. Go on with: python main.py resume {view.run}")
+    except KeyboardInterrupt as error:  # typer would end the program without a word
+        stopped = fabula.RunStopped("interrupted; everything finished is kept")
+        say_how_to_go_on(stopped, view.run)
+        raise stopped from error
+    except Exception as error:
+        say_how_to_go_on(error, view.run)
         raise
+
+
+def say_how_to_go_on(error: Exception, run: int | None) -> None:
+    """Add the resume command to an error, where a run was begun."""
+    if run is not None:
+        error.add_note(f"Run {run} is kept. Go on with: python main.py resume {run}")
 
 
 @dataclass
@@ -46,8 +58,9 @@ class ShotView:
     events: list[str]
     marks: list[str] = field(default_factory=list)
     doing: str = ""
+    state: Literal["waiting", "filming", "done"] = "waiting"
 
-    def marked(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         """The events, each with its mark."""
         marks = self.marks or [OPEN] * len(self.events)
         return (f"{mark} {escape(words)}" for mark, words in zip(marks, self.events, strict=False))
@@ -65,12 +78,16 @@ class View:
     notes: list[str] = field(default_factory=list)
 
     def tree(self) -> Tree:
-        """The storyboard with all that is known."""
+        """The storyboard with all that is known; a long one only where something happens."""
         tree = Tree(f"[bold]{escape(self.title or 'fabula')}[/]  [dim]{escape(self.doing)}[/]")
-        for label, shot in self.shots.items():
+        shown = [item for item in self.shots.items() if len(self.shots) <= ROOM or item[1].state == "filming"][:ROOM]
+        for label, shot in shown:
             branch = tree.add(f"[bold]{label}[/] {escape(shot.prompt)}  [cyan]{escape(shot.doing)}[/]")
-            for line in shot.marked():
+            for line in shot.lines():
                 branch.add(line)
+        if len(shown) < len(self.shots):
+            done = sum(shot.state == "done" for shot in self.shots.values())
+            tree.add(f"[dim]{done} of {len(self.shots)} shots are done[/]")
         return tree
 
     def tell(self, event: fabula.progress.RunEvent) -> None:
@@ -90,7 +107,8 @@ class View:
             case fabula.progress.Step():
                 done = round(BAR * event.step / event.of)
                 bar = "█" * done + "░" * (BAR - done)
-                self._shot(event).doing = f"take {event.take} {bar} {event.step}/{event.of}"
+                shot = self._shot(event)
+                shot.doing, shot.state = f"take {event.take} {bar} {event.step}/{event.of}", "filming"
             case fabula.progress.TakeStarted():
                 self._shot(event).doing = f"take {event.take}"
             case fabula.progress.TakeDone():
@@ -100,7 +118,8 @@ class View:
             case fabula.progress.RemedyChosen():
                 self._shot(event).doing = f"{event.kind}: {event.reason}"
             case fabula.progress.ShotDone():
-                self._shot(event).doing = event.error or f"{event.seen}/{event.promised} seen"
+                shot = self._shot(event)
+                shot.doing, shot.state = event.error or f"{event.seen}/{event.promised} seen", "done"
             case fabula.progress.ShotStarted():
                 self._shot(event).prompt = event.prompt
             case fabula.progress.FilmDone():

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from agents.brains import LanguageModel, Question, Reply, Turn
+from agents.brains import LanguageModel, Question, Remembering, Reply, Turn
 from agents.errors import ModelRefused
 
 REPAIRS = 2
@@ -37,7 +37,9 @@ async def ask(
     Raises ModelRefused with the last problems when it never does, and what the model itself raises.
     """
     problems: Sequence[str] = ()
+    asked: list[Question] = []
     for _ in range(1 + repairs):
+        asked.append(question)
         reply = await model.complete(question)
         answer, problems = read(reply, shape, check)
         if answer is not None:
@@ -45,6 +47,9 @@ async def ask(
         question = replace(
             question, turns=(*question.turns, Turn(answer=reply.text, objection=_objection(problems)))
         )
+    if isinstance(model, Remembering):
+        for wrong in asked:  # a resumed run asks anew instead of reading the same wrong answers
+            model.reject(wrong, "; ".join(problems))
     raise ModelRefused(
         f"Model {model.name!r} gave no valid answer to {question.prompt.name!r} in {1 + repairs} tries; "
         f"last: {'; '.join(problems)}. Resume the run to ask again, or use a stronger model"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -78,6 +77,15 @@ class LanguageModel(Protocol):
 
     async def complete(self, question: Question) -> Reply:
         """Put the question. Raises ModelUnavailable, ModelMisconfigured or ModelRefused."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A model that keeps answers, and can be told that one was of no use."""
+
+    def reject(self, question: Question, reason: str) -> None:
+        """Do not give the kept answer to this question again."""
         ...
 
 
@@ -196,11 +204,6 @@ class Brains:
     segmenter: Segmenter
     reworder: Reworder | None = None
     critic: Critic | None = None
-
-
-def even_shares(count: int) -> Sequence[float]:
-    """Equal shares of a shot for `count` events."""
-    return [1 / count] * count
 
 
 def _share(name: str, value: float) -> None:

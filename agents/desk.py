@@ -103,6 +103,9 @@ class FilmingDesk:
         shooting = asyncio.get_running_loop().run_in_executor(
             self._thread, self._backend.shoot, [ticket.request], ticket.on_progress, self._stop
         )
+        shooting.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # told below, or nobody waits
         try:
             while not (await asyncio.wait({shooting}, timeout=POLL))[0]:
                 if self._cancelled.is_set() or self._clock.left <= 0:

@@ -142,7 +142,7 @@ async def segment(state: StoryState, runtime: Runtime[Context]) -> StoryState:
     context = runtime.context
     job, archive = context.job, context.crew.archive
     run, shots = archive.run(job.run_id), archive.shots(job.run_id)
-    if run.status == RunStatus.FAILED and archive.takes(job.run_id, [shots[0].shot.number]):
+    if run.status == RunStatus.FAILED and archive.takes(job.run_id):
         run = archive.set_status(job.run_id, RunStatus.FILMING)
     if run.status in (RunStatus.PLANNING, RunStatus.FAILED):
         board = await _segmented(context.crew, storyboard_of(run, shots))
@@ -198,10 +198,12 @@ async def cut(state: StoryState, runtime: Runtime[Context]) -> StoryState:
     if not _stands(record.film, plan):
         files = await asyncio.to_thread(edit, plan)
         _keep(context, files)
-    errors = [f"shot {label}: {text}" for label, text in context.stage.errors.items()]
-    status = RunStatus.FAILED if errors else RunStatus.DONE
-    if context.run.status != status or errors:
-        archive.set_status(job.run_id, status, "; ".join(errors) or None)
+    error = "; ".join(f"shot {label}: {text}" for label, text in context.stage.errors.items())
+    if not plan.cuts and not error:
+        error = f"no shot was filmed: {context.stage.limit}"
+    status = RunStatus.FAILED if error else RunStatus.DONE
+    if context.run.status != status or error:
+        archive.set_status(job.run_id, status, error or None)
     return {}
 
 

@@ -66,6 +66,12 @@ class Ledger:
         )
         return reply
 
+    def reject(self, question: Question, reason: str) -> None:
+        """The answer was of no use: it stays on record and is paid, but is not given again."""
+        kept = self.archive.answered(self.run_id, question.digest(self.model.name))
+        if kept is not None:
+            self.archive.fail_call(kept.id, reason, seconds=kept.seconds)
+
     def _within_budget(self) -> None:
         spent = self.archive.costs(self.run_id)
         for name, used, limit in (

@@ -95,7 +95,13 @@ class ModelWorldPlanner:
             verbs=[(verb.name, _NEEDS[verb.slot]) for verb in VERBS.values()],
         )
         question = Question(role="planner", prompt=prompt, shape=WorldPlan)
-        plan = await ask(self.model, question, WorldPlan, lambda a: worldplan.problems(a, brief.max_shots))
+        answer = await ask(
+            self.model,
+            question,
+            WorldPlan,
+            lambda a: worldplan.problems(worldplan.tidied(a), brief.max_shots),
+        )
+        plan = worldplan.tidied(answer)
         board = worldplan.storyboard(plan, brief.shot_seconds)
         if brief.style:
             note = f"The style {brief.style!r} is not applied: the bundled world has one look"

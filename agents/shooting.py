@@ -63,6 +63,8 @@ class Set:
     """The run was finished before: only what was lost is made again."""
     shots: dict[int, ShotRecord] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    limit: str | None = None
+    """The limit that was reached, when one was."""
     made: set[int] = field(default_factory=set)
     """Takes whose files this process wrote, and need not be looked at again."""
 
@@ -96,6 +98,7 @@ async def film_shot(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> 
     except ModelMisconfigured:
         raise  # no other shot would fare better; a person must act
     except BudgetExhausted as limit:
+        stage.limit = str(limit)
         stage.emit(Note(run_id=stage.job.run_id, text=f"Shot {shot.label}: {limit}"))
         history = stage.history(shot)
     except (GenerationError, ModelError, PlanError) as failure:

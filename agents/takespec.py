@@ -204,14 +204,17 @@ def fitted(
 
 
 def subject_words(name: str, prompt: str, cast: Sequence[Subject]) -> str:
-    """The words that stand for a subject in the prompt: its description without an article, or its name."""
+    """The words that stand for a subject in the prompt: its description without an article, or its name.
+
+    Empty when neither stands there: the event is then steered in the whole picture.
+    """
     described = next((subject.description for subject in cast if subject.name == name), name)
     bare = described.split(" ", 1)[1] if described.lower().startswith(("the ", "a ", "an ")) else described
     for words in (bare, name):
         at = prompt.lower().find(words.lower())
         if at >= 0:
             return prompt[at : at + len(words)]
-    return name
+    return ""
 
 
 def take_seed(seed: int, shot: str, number: int) -> int:

@@ -83,6 +83,39 @@ class Told:
     template: str
 
 
+def tidied(plan: WorldPlan) -> WorldPlan:
+    """The plan without harmless slips: slots a verb does not take, a side left open, acts that need shots of their own.
+
+    Small models make these all the time and mean no harm by them; whatever changes the story stays to be refused.
+    """
+    shots: list[WorldShot] = []
+    for shot in plan.shots:
+        groups: list[list[WorldEvent]] = []
+        for event in map(_tidy, shot.events):
+            if groups and _sound([*groups[-1], event]) and fits([*groups[-1], event]):
+                groups[-1].append(event)
+            else:
+                groups.append([event])
+        shots += [shot.model_copy(update={"events": group}) for group in groups or [[]]]
+    return plan.model_copy(update={"shots": shots})
+
+
+def _tidy(event: WorldEvent) -> WorldEvent:
+    slot = VERBS[event.verb].slot
+    side = event.side if event.side != "none" else SIDES[1]
+    return event.model_copy(
+        update={
+            "side": side if slot == "side" else "none",
+            "prop": event.prop if slot == "prop" else "none",
+            "other": event.other if slot == "other" else "none",
+        }
+    )
+
+
+def _sound(events: Sequence[WorldEvent]) -> bool:
+    return not any(_event_problems(event, actors_of(events)) for event in events)
+
+
 def problems(plan: WorldPlan, max_shots: int) -> list[str]:
     """What a schema cannot check about a plan, as sentences a model can act on."""
     names = [subject.name for subject in plan.cast]

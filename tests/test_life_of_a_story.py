@@ -1,4 +1,4 @@
-"""A story from text to film through every agent, planned and judged by an endpoint that begins badly; and killed runs."""
+"""A story from text to film: planned and judged by an endpoint that begins badly, and by runs that are killed."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from generators.world.words import WIDTH
 
 OFF_GROUND = 0.16
 """Heights above the ground that are no longer a step."""
+_BEAT = 0.8
+"""Seconds between two swings of one dance, at most."""
 
 
 def flights(view: View) -> list[Run]:
@@ -53,9 +55,7 @@ def jump(view: View) -> list[Seen]:
         if high < view.setting.rise or far > 0.55 or end - start > 3.4:
             found.append(missed(f"rises {high:.2f} heights, lands {far:.2f} heights away", high / view.setting.rise))
         else:
-            found.append(
-                kept(f"rises {high:.2f} heights and lands", start, end, view.scene, high / view.setting.rise)
-            )
+            found.append(kept(f"rises {high:.2f} heights and lands", start, end, view.scene, high / view.setting.rise))
     return found or [missed("stays on the ground")]
 
 
@@ -127,7 +127,11 @@ def _against_neighbours(wide: Curve, usable: np.ndarray) -> Curve:
 def _standing(view: View) -> np.ndarray:
     """Samples before the puppet lies down for good, with a sample of distance."""
     lying = stretches(np.abs(view.me.tilt) > 0.45)
-    until = lying[-1][0] - 1 if lying and lying[-1][1] >= view.last and lying[-1][1] - lying[-1][0] >= 2 else len(view.times)
+    until = (
+        lying[-1][0] - 1
+        if lying and lying[-1][1] >= view.last and lying[-1][1] - lying[-1][0] >= 2
+        else len(view.times)
+    )
     return np.arange(len(view.times)) < until
 
 
@@ -195,7 +199,7 @@ def dance(view: View) -> list[Seen]:
     lean = np.where(me.seen & (np.abs(me.tilt) < 0.6), me.tilt, 0.0)
     drift = _drift(me.x)
     sway = (me.x - drift) / TALL
-    beats = _swings(sway, lean, view.setting.sway / 2)
+    beats = _swings(view, sway, lean, view.setting.sway / 2)
     if len(beats) < 3:
         return [missed(f"sways {len(beats)} times", len(beats) / 4)]
     first, last = beats[0], beats[-1]
@@ -213,17 +217,17 @@ def _drift(x: Curve) -> Curve:
     return np.convolve(padded, np.full(9, 1 / 9), mode="valid")
 
 
-def _swings(sway: Curve, lean: Curve, least: float) -> list[int]:
-    """Samples at which the puppet is far out, each on the other side than the one before, leaning the same way."""
-    found: list[int] = []
+def _swings(view: View, sway: Curve, lean: Curve, least: float) -> list[int]:
+    """Samples at which the puppet is far out, each on the other side than the one before and soon after it."""
+    groups: list[list[int]] = [[]]
     for i, (aside, tilt) in enumerate(zip(sway, lean, strict=True)):
-        if abs(tilt) < 0.1 or aside * tilt <= 0:
+        if abs(tilt) < 0.07 or aside * tilt <= 0 or abs(aside) < 0.4 * least:
             continue
-        if found and np.sign(lean[found[-1]]) == np.sign(tilt):
-            continue
-        found.append(i)
-    reach = [i for i in found if abs(sway[i]) > 0.4 * least]
-    return reach if len(reach) >= 3 else []
+        if groups[-1] and view.times[i] - view.times[groups[-1][-1]] > _BEAT:
+            groups.append([])
+        if not groups[-1] or np.sign(lean[groups[-1][-1]]) != np.sign(tilt):
+            groups[-1].append(i)
+    return max(groups, key=len)
 
 
 def lie_down(view: View) -> list[Seen]:
@@ -234,4 +238,12 @@ def lie_down(view: View) -> list[Seen]:
     if end_lean < view.setting.lean or not view.stays or len(stands) < 2:
         return [missed(f"leans {np.rad2deg(end_lean):.0f} degrees at the end", end_lean / view.setting.lean)]
     start, end = eased(view.times, lean, int(stands[-1]), view.last, 0.0, max(end_lean, 1.2))
-    return [kept(f"leans {np.rad2deg(end_lean):.0f} degrees and stays down", start, end, view.scene, end_lean / view.setting.lean)]
+    return [
+        kept(
+            f"leans {np.rad2deg(end_lean):.0f} degrees and stays down",
+            start,
+            end,
+            view.scene,
+            end_lean / view.setting.lean,
+        )
+    ]

@@ -67,12 +67,13 @@ def _despeckle(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     padded = np.pad(masks, ((0, 0), (1, 1), (1, 1))).astype(np.int8)
     rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    return masks & (around >= 4)
+    kept: NDArray[np.bool_] = masks & (around >= 4)
+    return kept
 
 
 def _bodies(masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Curve]:
     """The puppet's own pixels in every frame, and how many of its hue stand elsewhere."""
-    coarse = masks.reshape(len(masks), HEIGHT // 2, 2, WIDTH // 2, 2).any((2, 4))
+    coarse: NDArray[np.bool_] = masks.reshape(len(masks), HEIGHT // 2, 2, WIDTH // 2, 2).max((2, 4))
     names = _components(coarse).repeat(2, 1).repeat(2, 2) * masks
     own, spare = np.zeros_like(masks), np.zeros(len(masks))
     before: tuple[float, float] | None = None
@@ -167,11 +168,43 @@ def _fit_prop(image: torch.Tensor, kind: str) -> PropSighting:
     square = F.conv2d(image**2, weight)[:, 0]
     cross = F.conv2d(image, (picture * cover).unsqueeze(0))[:, 0]
     error = (square - 2 * cross + (picture**2 * cover).sum()) / (3 * cover.sum())
-    rows, columns = np.divmod(error.flatten(1).argmin(1).numpy(), error.shape[2])
-    misfit = error.flatten(1).min(1).values.clamp(min=0).sqrt().numpy().astype(float)
-    return PropSighting(kind=kind, x=columns + _WINDOW / 2, foot=rows + _WINDOW - 1.0, misfit=misfit)
+    rows, columns, misfits = _best_places(error.clamp(min=0).sqrt())
+    chosen = _smoothest(columns, rows, misfits)
+    frame = np.arange(len(chosen))
+    return PropSighting(
+        kind=kind,
+        x=columns[frame, chosen] + _WINDOW / 2,
+        foot=rows[frame, chosen] + _WINDOW - 1.0,
+        misfit=misfits[frame, chosen],
+    )
 
 
+def _best_places(misfit: torch.Tensor) -> tuple[Curve, Curve, Curve]:
+    """(T, _PLACES) rows, columns and misfits of the best local minima."""
+    lowest = -F.max_pool2d(-misfit.unsqueeze(1), 5, 1, 2)[:, 0]
+    minima = torch.where(misfit <= lowest, misfit, 255.0)
+    values, at = minima.flatten(1).topk(_PLACES, largest=False)
+    rows, columns = np.divmod(at.numpy(), misfit.shape[2])
+    return rows.astype(float), columns.astype(float), values.numpy().astype(float)
+
+
+def _smoothest(x: Curve, y: Curve, misfit: Curve) -> NDArray[np.intp]:
+    """Which place to take in every frame so that misfits and leaps together are least (dynamic programming)."""
+    cost = misfit[0]
+    came = []
+    for t in range(1, len(x)):
+        leap = np.hypot(x[t][:, None] - x[t - 1], y[t][:, None] - y[t - 1])
+        total = cost[None] + _LEAP * np.minimum(leap, 40.0)
+        came.append(total.argmin(1))
+        cost = total.min(1) + misfit[t]
+    path = [int(cost.argmin())]
+    for back in reversed(came):
+        path.append(int(back[path[-1]]))
+    return np.array(path[::-1])
+
+
+_PLACES, _LEAP = 5, 0.5
+"""Places considered a frame; what a pixel of movement costs, in misfit."""
 _WINDOW = 12
 """Side of a prop's picture; its foot stands one pixel above the lower edge."""
 
@@ -228,5 +261,3 @@ def sharpness(frames: Frames) -> float:
     steps = np.abs(np.diff(grey, axis=2))
     spread = np.abs(grey[:, :, 3:] - grey[:, :, :-3])
     return float(np.percentile(steps, 99) / max(float(np.percentile(spread, 99)), 1.0))
-
-

@@ -24,7 +24,7 @@ _OTHERS = ((230, 199, 178), (92, 87, 82), (117, 117, 117), (245, 245, 245), (20,
 _BITS = 3
 
 
-def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
     """CIELAB (D65) of sRGB colours: (..., 3) in 0..255 to (..., 3)."""
     share = rgb / 255.0
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
@@ -33,7 +33,9 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
 
 
-_TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
@@ -62,7 +64,8 @@ def _other_colours() -> NDArray[np.float64]:
 
 
 def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sqrt(np.maximum((a**2).sum(-1)[:, None] + (b**2).sum(-1)[None] - 2 * a @ b.T, 0))
+    apart: NDArray[np.float64] = np.sqrt(np.maximum((a**2).sum(-1)[:, None] + (b**2).sum(-1)[None] - 2 * a @ b.T, 0))
+    return apart
 
 
 def label(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -59,7 +59,8 @@ def kind_of(shape: Shape, clean: NDArray[np.bool_]) -> tuple[str | None, float, 
 def tilt_of(shape: Shape, kind: str | None) -> Curve:
     """How far the puppet leans in every frame, radians, clockwise positive."""
     best = shape.tilts if kind is None else shape.tilts[:, [KINDS.index(kind)]]
-    return np.nan_to_num(best.mean(1))
+    lean: Curve = np.nan_to_num(best.mean(1))
+    return lean
 
 
 def _peak(by_angle: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -70,7 +71,8 @@ def _peak(by_angle: NDArray[np.float64]) -> NDArray[np.float64]:
     curve = low - 2 * mid + high
     shift = np.where(curve < -1e-6, 0.5 * (low - high) / np.where(curve < -1e-6, curve, -1.0), 0.0)
     step = ANGLES[1] - ANGLES[0]
-    return np.where(at == inner, ANGLES[inner] + np.clip(shift, -0.5, 0.5) * step, ANGLES[at])
+    found: NDArray[np.float64] = np.where(at == inner, ANGLES[inner] + np.clip(shift, -0.5, 0.5) * step, ANGLES[at])
+    return found
 
 
 def _normalised(sighting: Sighting) -> NDArray[np.float32]:
@@ -84,7 +86,8 @@ def _normalised(sighting: Sighting) -> NDArray[np.float32]:
     column = np.clip(columns, 0, WIDTH - 1).astype(int)
     frame = np.arange(len(row))[:, None, None]
     picked = sighting.masks[frame, row[:, :, None], column[:, None, :]] & inside
-    return picked.reshape(len(row), -1).astype(np.float32)
+    flat: NDArray[np.float32] = picked.reshape(len(row), -1).astype(np.float32)
+    return flat
 
 
 @functools.cache

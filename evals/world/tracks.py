@@ -110,7 +110,9 @@ def watch(frames: Frames, setting: Setting, fps: int = FPS) -> Scene:
     """Look at a clip (T, 64, 96, 3) the way `setting` does. Raises ValueError for another size or too few frames."""
     chosen = np.arange(setting.first, len(frames), setting.step)
     if len(chosen) < 4:
-        raise ValueError(f"watch: {setting.name} needs at least 4 of its frames, a clip of {len(frames)} has {len(chosen)}")
+        raise ValueError(
+            f"watch: {setting.name} needs at least 4 of its frames, a clip of {len(frames)} has {len(chosen)}"
+        )
     looked = frames[chosen]
     sightings = sight(looked)
     shapes = {hue: compare(sighting) for hue, sighting in sightings.items()}
@@ -135,9 +137,7 @@ def follow(hue: str, sightings: dict[str, Sighting], shapes: dict[str, Shape]) -
     return _track(hue, _joined(parts, sightings), _joined_shape(parts, shapes), _worn(parts, sightings))
 
 
-def _recolouring(
-    part: tuple[str, int], sightings: dict[str, Sighting], known: list[str]
-) -> tuple[str, int] | None:
+def _recolouring(part: tuple[str, int], sightings: dict[str, Sighting], known: list[str]) -> tuple[str, int] | None:
     """(hue, frame) when the puppet's colour ends for good where another one begins for good."""
     mine = sightings[part[0]].area > 0
     if not mine.any() or mine[-1]:
@@ -158,20 +158,30 @@ def _joined(parts: list[tuple[str, int]], sightings: dict[str, Sighting]) -> Sig
     whole = sightings[parts[0][0]]
     for hue, begin in parts[1:]:
         later = sightings[hue]
-        names = ("area", "x", "y", "left", "right", "top", "foot", "clone", "masks")
-        both = {n: np.concatenate([getattr(whole, n)[:begin], getattr(later, n)[begin:]]) for n in names}
-        whole = replace(whole, **both)
+        whole = Sighting(
+            hue=whole.hue,
+            area=_then(whole.area, later.area, begin),
+            x=_then(whole.x, later.x, begin),
+            y=_then(whole.y, later.y, begin),
+            left=_then(whole.left, later.left, begin),
+            right=_then(whole.right, later.right, begin),
+            top=_then(whole.top, later.top, begin),
+            foot=_then(whole.foot, later.foot, begin),
+            clone=_then(whole.clone, later.clone, begin),
+            masks=np.concatenate([whole.masks[:begin], later.masks[begin:]]),
+        )
     return whole
+
+
+def _then(before: Curve, after: Curve, begin: int) -> Curve:
+    return np.concatenate([before[:begin], after[begin:]])
 
 
 def _joined_shape(parts: list[tuple[str, int]], shapes: dict[str, Shape]) -> Shape:
     whole = shapes[parts[0][0]]
     for hue, begin in parts[1:]:
         later = shapes[hue]
-        whole = Shape(
-            fits=np.concatenate([whole.fits[:begin], later.fits[begin:]]),
-            tilts=np.concatenate([whole.tilts[:begin], later.tilts[begin:]]),
-        )
+        whole = Shape(fits=_then(whole.fits, later.fits, begin), tilts=_then(whole.tilts, later.tilts, begin))
     return whole
 
 
@@ -189,7 +199,8 @@ def _track(hue: str, one: Sighting, shape: Shape, worn: tuple[str | None, ...]) 
     kind, fit, lead = kind_of(shape, clean if clean.any() else seen & (one.area > 0))
     tilt = np.where(one.area > 0, tilt_of(shape, kind), np.nan)
     return Track(
-        hue=hue, seen=seen, kind=kind, kind_fit=fit, kind_lead=lead, hue_at=worn, area=one.area, glow=np.ones(len(seen)),
+        hue=hue, seen=seen, kind=kind, kind_fit=fit, kind_lead=lead, hue_at=worn,
+        area=one.area, glow=np.ones(len(seen)),
         x=_filled(_middle(one), seen), left=_filled(one.left, seen), right=_filled(one.right, seen),
         top=_filled(one.top, seen), foot=_filled(one.foot, seen),
         size=_filled(np.sqrt(np.where(one.area > 0, one.area, np.nan)), seen), tilt=_filled(tilt, seen),
@@ -209,7 +220,7 @@ def _middle(one: Sighting) -> Curve:
 
 
 def _glow(frames: Frames, backdrop: Backdrop, one: Sighting, track: Track) -> Curve:
-    """The hue left inside the puppet's last whole outline, against the empty stage; 1 all along when it did not fade."""
+    """The hue left inside the puppet's last whole outline, against the empty stage; 1 when it did not fade."""
     seen = np.flatnonzero((one.area > 0) & track.seen)
     if track.recoloured or not len(seen) or seen[-1] >= len(frames) - 1 or track.at_edge[seen[-1]]:
         return np.ones(len(frames))
@@ -272,9 +283,4 @@ def _filled(values: Curve, seen: NDArray[np.bool_]) -> Curve:
 
 def _prop_track(prop: PropSighting) -> PropTrack:
     seen = prop.misfit < MISFIT[prop.kind]
-    jumpy = np.zeros(len(seen), dtype=bool)
-    for axis in (prop.x, prop.foot):
-        between = (axis[:-2] + axis[2:]) / 2
-        jumpy[1:-1] |= (np.abs(axis[1:-1] - between) > 8) & (np.abs(axis[2:] - axis[:-2]) < 12)
-    good = seen & ~jumpy
-    return PropTrack(kind=prop.kind, seen=good, x=_filled(prop.x, good), foot=_filled(prop.foot, good))
+    return PropTrack(kind=prop.kind, seen=_bridged(seen), x=_filled(prop.x, seen), foot=_filled(prop.foot, seen))

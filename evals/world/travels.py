@@ -62,7 +62,7 @@ def _other_name(view: View, run: Run) -> str:
     if float(np.median(view.rise[run[0] : run[1] + 1])) > 0.3:
         return "flies"
     for prop in view.scene.props.values():
-        if _pushes(view.me, prop, run):
+        if prop.seen[run[0] : run[1] + 1].mean() > 0.6 and _pushes(view.me, prop, run):
             return f"pushes the {prop.kind}"
     for hue, other in view.scene.tracks.items():
         if other is not view.me and hue != view.me.hue and other.seen[run[0] : run[1] + 1].all():
@@ -167,7 +167,7 @@ def _pushes(me: Track, prop: PropTrack, run: Run) -> bool:
     ahead = np.median((prop.x - me.x)[inner]) * np.sign(mine) / TALL
     down = np.ptp(prop.foot[inner]) < 0.35 * TALL
     grounded = np.median(prop.foot[inner] - me.foot[inner]) > -0.5 * TALL
-    return bool(abs(mine - its) < 0.4 * abs(mine) + 3 and 0.15 < ahead < 1.3 and down and grounded)
+    return bool(abs(mine - its) < 0.4 * abs(mine) + 3 and 0.3 < ahead < 1.3 and down and grounded)
 
 
 def lift(view: View) -> list[Seen]:
@@ -196,7 +196,7 @@ def _carried(prop: PropTrack, low: np.ndarray, up: int) -> bool:
         return False
     at = np.flatnonzero(prop.seen[low[-1] : up + 1]) + low[-1]
     leaps = np.hypot(np.diff(prop.x[at]), np.diff(prop.foot[at])) / np.diff(at)
-    return bool(np.diff(at).max(initial=0) <= 3 and leaps.max(initial=0) < 0.6 * TALL)
+    return bool(np.diff(at).max(initial=0) <= 5 and leaps.max(initial=0) < 0.6 * TALL)
 
 
 def _comes_to_rest(high: Curve, first: int) -> int:
@@ -252,7 +252,7 @@ def chase(view: View) -> list[Seen]:
         mine, its = (abs(float(t.x[run[1]] - t.x[run[0]])) / TALL for t in (me, other))
         evidence = f"goes {mine:.2f} heights, {ahead.mean():.2f} behind the {other.hue} puppet, which goes {its:.2f}"
         far = min(mine, its)
-        if far < view.setting.stride or not _together(me, other, run) or not 0.3 < ahead.min() or ahead.max() > 2.2:
+        if far < view.setting.stride or not _together(me, other, run) or not ahead.min() > 0.3 or ahead.max() > 2.2:
             found.append(missed(evidence, 0.8 * far / view.setting.stride))
         else:
             found.append(_went(view, run, evidence, far / view.setting.stride))
@@ -270,10 +270,14 @@ def hop_over(view: View) -> list[Seen]:
         a, b = (float(me.x[i] - other.x[i]) / TALL for i in (before, after))
         over = a * b < 0 and min(abs(a), abs(b)) > 0.3
         evidence = f"rises {high:.2f} heights, from {abs(a):.2f} before to {abs(b):.2f} behind the {other.hue} puppet"
-        if not over or high < view.setting.rise or not landed(view, run) or abs(float(other.foot[before] - me.foot[before])) > 0.4 * TALL:
+        if (
+            not over
+            or high < view.setting.rise
+            or not landed(view, run)
+            or abs(float(other.foot[before] - me.foot[before])) > 0.4 * TALL
+        ):
             found.append(missed(evidence if over else f"rises {high:.2f} heights and stays on its side", 0.6))
         else:
             start, end = flight_times(view, run)
             found.append(kept(evidence, start, end, view.scene, high / view.setting.rise))
     return found or [missed("stays on the ground")]
-

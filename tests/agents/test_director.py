@@ -281,6 +281,7 @@ def test_subjects_are_named_as_the_prompt_names_them() -> None:
     assert subject_words("Pim", "In the meadow, the Red fox jumps.", CAST) == "Red fox"
     assert subject_words("Pim", "Then Pim jumps.", CAST) == "Pim"
     assert subject_words("Oro", "Then Oro jumps.", CAST) == "Oro"
+    assert subject_words("Oro", "Then somebody jumps.", CAST) == "", "nobody named: the whole picture is steered"
 
 
 def test_unknown_controls_are_refused_by_name() -> None:

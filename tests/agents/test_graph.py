@@ -7,13 +7,15 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.brains import Brains, Critic
-from agents.errors import ModelMisconfigured, ModelUnavailable, PlanError, RunStopped
+from agents.desk import FilmingDesk
+from agents.errors import BudgetExhausted, ModelMisconfigured, ModelUnavailable, PlanError, RunStopped
 from agents.graph import Outcome, approve, film_story
 from agents.offline import OfflinePlanner
 from agents.profile import Budget
@@ -33,11 +35,11 @@ from agents.progress import (
 from agents.reworder import RuleReworder
 from agents.scripted import ScriptedCritic, ScriptedPlanner, ScriptedSegmenter
 from agents.segmenter import RuleSegmenter
-from agents.state import Crew, Job, brief_for
+from agents.state import Clock, Crew, Job, brief_for
 from agents.storyboard import Place, PlannedEvent, PlannedShot, Storyboard, Subject
 from agents.takespec import TakeSpec
 from generators.backends.instant import InstantBackend
-from generators.clip import Limits, ShotRequest
+from generators.clip import Clip, Limits, ShotRequest
 from generators.errors import BackendUnavailable, OutOfMemory
 from generators.video import read_take
 from storage.archive import DATABASE, Archive
@@ -435,15 +437,43 @@ async def test_every_shot_has_one_take_before_any_has_two(studio: Studio) -> Non
 
 
 async def test_the_wall_clock_is_hard_and_the_film_is_cut_from_what_exists(studio: Studio) -> None:
-    studio.backend = InstantBackend(limits=TINY, seconds_per_step=0.25)
-    studio.budget = Budget(takes_per_shot=4, seconds=2.6)
+    class Slows(InstantBackend):
+        def shoot(self, *arguments: Any, **named: Any) -> list[Clip]:
+            clips = super().shoot(*arguments, **named)
+            self.seconds_per_step = 100.0  # every take after the first would last for minutes
+            return clips
+
+    studio.backend = Slows(limits=TINY)
+    studio.budget = Budget(takes_per_shot=4, seconds=6.0)
+    begun = time.monotonic()
     outcome = await studio.film()
+    assert time.monotonic() - begun < 60
     assert outcome.film is not None
-    assert 1 <= len(outcome.film.takes) < 3
-    assert outcome.film.missing
+    assert outcome.film.missing == ["2", "3"]
+    assert outcome.status == RunStatus.DONE
     notes = [event.text for event in studio.told(Note) if isinstance(event, Note)]
-    assert any("budget.seconds" in note for note in notes)
-    assert studio.archive.run(studio.run_id).seconds_spent > 1
+    assert all("budget.seconds" in note for note in notes)
+    assert len(notes) == 2
+    assert studio.archive.run(studio.run_id).seconds_spent >= 6.0
+
+
+async def test_time_that_is_up_before_the_first_take_is_told_and_no_success(studio: Studio) -> None:
+    studio.budget = Budget(seconds=0.001)
+    outcome = await studio.film()
+    assert outcome.status == RunStatus.FAILED
+    assert "no shot was filmed: budget.seconds" in str(studio.archive.run(studio.run_id).error)
+    studio.budget = Budget()
+    assert (await studio.film()).all_seen
+
+
+async def test_a_take_that_would_not_fit_is_not_begun() -> None:
+    clock = Clock(100.0, spent=40.0)
+    async with FilmingDesk(InstantBackend(limits=TINY), clock, threading.Event(), pace=2.0) as desk:
+        request = ShotRequest(prompt="a fox", frames=33, fps=8, width=16, height=16, seed=1)
+        with pytest.raises(BudgetExhausted, match=r"40 of 100 s are spent.*about 66 s"):
+            await desk.shoot(request, (1, 1), lambda: None, lambda _: None)
+        short = replace(request, frames=17)
+        assert (await desk.shoot(short, (1, 1), lambda: None, lambda _: None)).frames.shape[0] == 17
 
 
 async def test_one_event_can_be_filmed_again_in_its_window(studio: Studio) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from agents.answers import ask
 from agents.brains import Question, Reply
 from agents.errors import BudgetExhausted, ModelRefused, ModelUnavailable
 from agents.ledger import Ledger
@@ -90,6 +91,20 @@ async def test_a_cancelled_call_is_unknown(archive: Archive, run_id: int) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     assert archive.calls(run_id)[0].status == CallStatus.UNKNOWN
+
+
+async def test_answers_that_were_of_no_use_are_paid_but_not_read_again_on_resume(
+    archive: Archive, run_id: int
+) -> None:
+    model = ScriptedModel(["no", "nope", "never", '{"colour": "red"}'])
+    ledger = Ledger(model, archive, run_id, Budget())
+    with pytest.raises(ModelRefused):
+        await ask(ledger, question(), Colour)
+    assert (await ask(ledger, question(), Colour)).colour == "red"
+    calls = archive.calls(run_id)
+    assert [call.status for call in calls] == [CallStatus.FAILED] * 3 + [CallStatus.ANSWERED]
+    assert calls[0].answer == "no"
+    assert archive.costs(run_id).tokens_out > 3
 
 
 @pytest.mark.parametrize("budget", [Budget(calls=1), Budget(tokens=1)])

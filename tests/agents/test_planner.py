@@ -138,14 +138,29 @@ async def test_in_the_world_an_endpoint_chooses_among_the_worlds_words() -> None
         ({"actor": "Mia"}, "unknown cast member 'Mia'; the cast is Drago"),
         ({"verb": "chase"}, "chase needs other, got none"),
         ({"verb": "chase", "other": "Drago"}, "Drago cannot chase itself"),
-        ({"side": "left"}, "float takes no side"),
-        ({"verb": "walk"}, "walk needs side"),
+        ({"verb": "lift"}, "lift needs prop"),
     ],
 )
 async def test_plans_that_the_world_cannot_play_go_back(changes: dict[str, object], said: str) -> None:
     model = ScriptedModel([plan(**changes), plan()])
     await ModelWorldPlanner(model).plan("A story.", BRIEF)
     assert said in model.asked[1].turns[0].objection
+
+
+async def test_harmless_slips_of_a_small_model_are_put_right_without_asking_again() -> None:
+    slips = [
+        WorldEvent(actor="Drago", verb="float", side="left", prop="ball", other="Drago"),
+        WorldEvent(actor="Drago", verb="walk", side="none", prop="none", other=""),
+        WorldEvent(actor="Drago", verb="jump", side="none", prop="none", other="none"),
+    ]
+    answer = plan()
+    answer = answer.model_copy(update={"shots": [answer.shots[0].model_copy(update={"events": slips})]})
+    model = ScriptedModel([answer])
+    board = await ModelWorldPlanner(model).plan("A story.", BRIEF)
+    assert [[event.phrase for event in shot.events] for shot in board.shots] == [
+        ["floats up into the sky"],
+        ["walks to the right", "jumps up"],
+    ]
 
 
 async def test_words_the_world_does_not_have_go_back_with_those_it_has() -> None:

@@ -1,0 +1,107 @@
+"""Rendered truth passes every score; everything else does not: the controls of the puppet world's judges."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from evals.world.events import Promise, judge_event, promised
+from evals.world.scores import SCORES, ClipJudgement, judge_clip, judge_scene, score
+from evals.world.settings import CRITIC, SCORE, Setting
+from evals.world.splits import Case, SplitName, cases
+from evals.world.tracks import watch
+from generators.clip import Frames
+from generators.world.renderer import render
+from generators.world.words import PROPS, SIDES, VERBS
+
+BOTH = pytest.mark.parametrize("setting", [CRITIC, SCORE], ids=lambda s: s.name)
+
+
+def film(case: Case) -> Frames:
+    return render([case.script])[0].permute(0, 2, 3, 1).numpy()
+
+
+def shortfalls(judged: list[ClipJudgement], wanted: float) -> dict[str, str]:
+    """Scores below `wanted`, with their mean and count; unread ones are left out of the mean, not hidden."""
+    scores = {name: score(name, [read(clip) for clip in judged]) for name, read in SCORES.items()}
+    return {n: str(s.interval) for n, s in scores.items() if s.value is not None and s.value < wanted}
+
+
+@functools.cache
+def one_of_each() -> tuple[Case, ...]:
+    return tuple(cases("seen", 1, len(VERBS), seed=11))
+
+
+@BOTH
+def test_rendered_truth_passes_every_score(setting: Setting) -> None:
+    judged = [judge_clip(film(case), case.script, setting) for case in one_of_each()]
+    assert shortfalls(judged, 1.0) == {}
+
+
+@BOTH
+def test_a_clip_shows_nothing_but_its_own_event(setting: Setting) -> None:
+    wrong = []
+    for case in one_of_each():
+        scene = watch(film(case), setting)
+        true = promised(case.script, case.script.events[0])
+        for verb, kind in VERBS.items():
+            for promise in every_promise(verb, kind.slot, case):
+                if promise != true and judge_event(scene, promise).done:
+                    wrong.append(f"{true} also looks like {promise}")
+    assert wrong == []
+
+
+def every_promise(verb: str, slot: str, case: Case) -> list[Promise]:
+    hues = [actor.hue for actor in case.script.actors]
+    if slot == "side":
+        return [Promise(verb=verb, hue=hue, side=side) for hue in hues for side in SIDES]
+    if slot == "prop":
+        return [Promise(verb=verb, hue=hue, prop=prop) for hue in hues for prop in PROPS]
+    if slot == "other":
+        return [Promise(verb=verb, hue=hue, other=other) for hue in hues for other in hues if other != hue]
+    return [Promise(verb=verb, hue=hue) for hue in hues]
+
+
+def test_the_two_settings_look_at_different_frames() -> None:
+    frames = film(one_of_each()[0])
+    assert not set(watch(frames, CRITIC).times) & set(watch(frames, SCORE).times)
+
+
+@pytest.mark.slow
+@BOTH
+@pytest.mark.parametrize("events", [1, 2, 3])
+def test_rendered_truth_reaches_995_in_a_thousand_on_every_score(events: int, setting: Setting) -> None:
+    splits: tuple[SplitName, ...] = ("seen", "both")
+    judged = [
+        judge_clip(film(case), case.script, setting) for split in splits for case in cases(split, events, 104, seed=5)
+    ]
+    assert shortfalls(judged, 0.995) == {}
+
+
+@pytest.mark.slow
+def test_wrong_captions_pass_at_chance() -> None:
+    """A clip judged by the next case's script: hue, verb and place must all agree by accident."""
+    listed = cases("both", 1, 96, seed=6)
+    scenes = {s.name: [watch(film(case), s) for case in listed] for s in (CRITIC, SCORE)}
+    for watched in scenes.values():
+        judged = [judge_scene(one, other.script) for one, other in zip(watched, listed[1:] + listed[:1], strict=True)]
+        assert np.mean([clip.completed for clip in judged]) <= 0.03
+        assert np.mean([clip.colour for clip in judged]) <= 0.2
+
+
+@pytest.mark.slow
+@BOTH
+def test_wrong_verbs_are_hardly_ever_accepted(setting: Setting) -> None:
+    """The critic's own risk: the right cast, another verb."""
+    asked, accepted = 0, Counter[str]()
+    for case in cases("both", 1, 64, seed=7):
+        scene = watch(film(case), setting)
+        true = promised(case.script, case.script.events[0])
+        for verb, kind in VERBS.items():
+            for promise in every_promise(verb, kind.slot, case):
+                asked += 1
+                accepted[verb] += promise != true and judge_event(scene, promise).done
+    assert sum(accepted.values()) / asked <= 0.005, accepted
