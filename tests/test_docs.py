@@ -87,7 +87,8 @@ def test_a_documented_command_works(block: Block, line: str, desk: Path, capfd: 
         parse(arguments)
     else:
         code = main.main(arguments)
-        assert code in (0, 3, 5), f"{line} ended with {code}: {capfd.readouterr()}"
+        fine = (0, 1) if arguments[0] == "doctor" else (0, 3, 5)  # the doctor may find this machine lacking
+        assert code in fine, f"{line} ended with {code}: {capfd.readouterr()}"
 
 
 @pytest.mark.parametrize("block", PYTHON)

@@ -22,7 +22,7 @@ _BEAT = 0.8
 
 def flights(view: View) -> list[Run]:
     """Stretches in which the actor is off the ground."""
-    return stretches((view.rise > OFF_GROUND) & view.me.seen)
+    return [run for run in stretches((view.rise > OFF_GROUND) & view.me.seen) if run[1] > run[0]]
 
 
 def landed(view: View, run: Run) -> bool:

@@ -152,7 +152,9 @@ class PropSighting:
 def sight_props(frames: Frames, kinds: tuple[str, ...] = PROPS) -> dict[str, PropSighting]:
     """Where each prop fits best, by template; a prop that is not there has a high misfit."""
     image = _soften(torch.from_numpy(frames).permute(0, 3, 1, 2).float())
-    return {kind: _fit_prop(image, kind) for kind in kinds}
+    hidden = torch.from_numpy(label(frames) != NOTHING).float().unsqueeze(1)
+    free = 1 - F.max_pool2d(hidden, 3, 1, 1)
+    return {kind: _fit_prop(image, free, kind) for kind in kinds}
 
 
 def _soften(image: torch.Tensor) -> torch.Tensor:
@@ -162,13 +164,18 @@ def _soften(image: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(F.pad(opponent, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def _fit_prop(image: torch.Tensor, kind: str) -> PropSighting:
+def _fit_prop(image: torch.Tensor, free: torch.Tensor, kind: str) -> PropSighting:
+    """Only pixels that no puppet covers count; a place that is mostly covered is no place."""
     picture, cover = _prop_picture(kind)
     weight = cover.expand(3, -1, -1).unsqueeze(0)
-    square = F.conv2d(image**2, weight)[:, 0]
-    cross = F.conv2d(image, (picture * cover).unsqueeze(0))[:, 0]
-    error = (square - 2 * cross + (picture**2 * cover).sum()) / (3 * cover.sum())
-    rows, columns, misfits = _best_places(error.clamp(min=0).sqrt())
+    square = F.conv2d(image**2 * free, weight)
+    cross = F.conv2d(image * free, (picture * cover).unsqueeze(0))
+    own = F.conv2d(free, (picture**2 * cover).sum(0)[None, None])
+    shown = F.conv2d(free, cover.unsqueeze(0))
+    share = shown / cover.sum()
+    error = ((square - 2 * cross + own) / (3 * shown).clamp(min=1e-6)).clamp(min=0).sqrt()
+    error = torch.where(share > _SHOWN, error + _HIDDEN * (1 - share), 255.0)[:, 0]
+    rows, columns, misfits = _best_places(error)
     chosen = _smoothest(columns, rows, misfits)
     frame = np.arange(len(chosen))
     return PropSighting(
@@ -194,7 +201,7 @@ def _smoothest(x: Curve, y: Curve, misfit: Curve) -> NDArray[np.intp]:
     came = []
     for t in range(1, len(x)):
         leap = np.hypot(x[t][:, None] - x[t - 1], y[t][:, None] - y[t - 1])
-        total = cost[None] + _LEAP * np.minimum(leap, 40.0)
+        total = cost[None] + _LEAP * np.clip(leap - 4.0, 0.0, 40.0)
         came.append(total.argmin(1))
         cost = total.min(1) + misfit[t]
     path = [int(cost.argmin())]
@@ -205,6 +212,8 @@ def _smoothest(x: Curve, y: Curve, misfit: Curve) -> NDArray[np.intp]:
 
 _PLACES, _LEAP = 5, 0.5
 """Places considered a frame; what a pixel of movement costs, in misfit."""
+_SHOWN, _HIDDEN = 0.5, 30.0
+"""Share of a prop that must be free of puppets; what being wholly hidden would cost, in misfit."""
 _WINDOW = 12
 """Side of a prop's picture; its foot stands one pixel above the lower edge."""
 

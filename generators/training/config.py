@@ -67,7 +67,7 @@ class VaeSize:
 
     encoder_width: int = 24
     decoder_width: int = 32
-    channels: int = 16
+    channels: int = 32
     patch: int = 2
     """Pixels a side that are folded into channels before the first convolution."""
 
@@ -82,20 +82,19 @@ class VaeTraining:
     schedule: Schedule = field(default_factory=lambda: Schedule(steps=2000, decay_steps=800))
     machine: Machine = field(default_factory=Machine)
     batch: int = 8
-    frames: int = 17
+    frames: int = 9
     """Frames of a window, 4k + 1; causal in time, so longer clips work too."""
     windows: int = 2
     """Windows cut out of one drawn clip."""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 1e-3
     ema: float = 0.998
-    squared: float = 1.0
-    """Weight of the squared error beside the absolute one."""
-    moving: float = 4.0
-    """Extra weight of pixels that differ from the clip's still picture, where the puppets are."""
-    kl: float = 3e-5
-    latent_noise: float = 0.15
-    """Up to so many standard deviations of noise are added to half of the latents before decoding."""
+    puppets: float = 8.0
+    """Extra weight of pixels on and around puppets."""
+    encoder_share: float = 0.5
+    """Share of the clips that the encoder learns from; the decoder learns from all."""
+    latent_noise: float = 0.3
+    """Up to so much noise is added to half of the latents before decoding; their own deviation is about 1."""
 
     def __post_init__(self) -> None:
         if self.frames % 4 != 1:
@@ -106,7 +105,7 @@ class VaeTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentShards:
-    """Encoded clips on disk: shard i is a function of (seed, i, autoencoder) alone."""
+    """Encoded clips on disk: shard i is a function of (seed, i, latent code) alone."""
 
     seed: int = 0
     clips: int = 512
@@ -138,6 +137,8 @@ class LatentShards:
 class DenoiserSize:
     """Widths of the transformer and of its text encoder."""
 
+    channels: int = 32
+    """Latent channels, those of the latent code."""
     patch: int = 2
     """Latent pixels a side that make one video token."""
     layers: int = 8

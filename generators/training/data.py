@@ -1,6 +1,6 @@
 """Encoded clips on disk: shards of normalised latents with their captions, made once, drawn from for ever.
 
-Shard i is a function of (seed, i, autoencoder); the batch of step s is a function of (seed, s) and of which shards are
+Shard i is a function of (seed, i, latent code); the batch of step s is a function of (seed, s) and of which shards are
 due at s. Knows nothing of the denoiser.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -17,9 +18,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from generators.training.checkpoint import write_whole
-from generators.training.clips import ClipSource
+from generators.training.clips import ClipSource, to_signal
+from generators.training.codec import LinearCodec
 from generators.training.config import LatentShards
-from generators.training.whiten import LatentCodec
 from generators.world.words import LONG, SHORT
 
 
@@ -38,9 +39,9 @@ class _Shard:
 
 
 class ShardFolder:
-    """The shards of one autoencoder: makes what is due, keeps what was read."""
+    """The shards of one latent code: makes what is due, keeps what was read."""
 
-    def __init__(self, config: LatentShards, folder: Path, codec: LatentCodec, source: ClipSource, seed: int) -> None:
+    def __init__(self, config: LatentShards, folder: Path, codec: LinearCodec, source: ClipSource, seed: int) -> None:
         self.config, self._codec, self._source, self._seed = config, codec, source, seed
         self.folder = folder / f"{codec.digest[:16]}-{config.seed}"
         self._read: dict[int, _Shard] = {}
@@ -59,10 +60,14 @@ class ShardFolder:
         for start in range(0, config.clips, config.batch):
             count = min(config.batch, config.clips - start)
             drawn = self._source.draw(rng, clips=count, frames=frames, captions=config.captions)
-            latents.append(self._codec.encode(drawn.frames).half().cpu())
+            latents.append(self._codec.encode(to_signal(drawn.frames.cpu())).half())
             captions += [list(told) for told in drawn.captions]
         whole = save({"latents": torch.cat(latents)}, metadata={"captions": json.dumps(captions)})
-        write_whole(self.path(index), lambda file: file.write(whole) and None)
+
+        def put(file: BinaryIO) -> None:
+            file.write(whole)
+
+        write_whole(self.path(index), put)
 
     def frames(self, index: int) -> int:
         """Clip length of shard `index`: long ones are spread evenly at `long_share`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline
 from diffusers.models.transformers.transformer_wan import (
     WanAttention,
     WanAttnProcessor,
@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from generators.training.checkpoint import RunFolder, State
-from generators.training.clips import ClipSource, WorldClips
+from generators.training.clips import ClipSource, WorldClips, to_pixels
+from generators.training.codec import LinearCodec, open_codec
 from generators.training.config import DenoiserSize, DenoiserTraining, GivenSegments
 from generators.training.data import Batch, ShardFolder
 from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, autocast, fast_dtype, follow, run
 from generators.training.optimiser import Muon
 from generators.training.pictures import draw_sheet
 from generators.training.text import build_text_encoder, build_tokenizer, text_columns
-from generators.training.whiten import LatentCodec, load_codec
 from generators.world.captions import vocabulary
 from generators.world.words import HEIGHT, SHORT, WIDTH
 
@@ -174,13 +174,14 @@ def given_frames(rng: np.random.Generator, clips: int, frames: int, config: Give
 class DenoiserTrainee:
     """The nets, their moving average, optimiser and shards."""
 
-    def __init__(self, config: DenoiserTraining, codec: LatentCodec, source: ClipSource, words: list[str]) -> None:
+    def __init__(self, config: DenoiserTraining, codec: LinearCodec, source: ClipSource, words: list[str]) -> None:
         self.config, self.codec, self.source = config, codec, source
         self.device = torch.device(config.machine.device)
         self.clips_per_step = config.batch
         self.tokenizer: PreTrainedTokenizerFast = build_tokenizer(words)
-        channels = int(codec.vae.config["z_dim"])
-        self.nets = build_denoiser(config.size, channels, len(self.tokenizer), config.seed).to(self.device).train()
+        self.nets = (
+            build_denoiser(config.size, codec.channels, len(self.tokenizer), config.seed).to(self.device).train()
+        )
         self.average = copy.deepcopy(self.nets).eval().requires_grad_(False)
         if config.machine.compile:
             self.nets.transformer.compile_repeated_blocks()
@@ -263,8 +264,7 @@ class DenoiserTrainee:
         source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source
         told = source.draw(rng, clips=6, frames=SHORT, captions=1).captions
         captions = [caption[0] for caption in told]
-        pipeline = stock_pipeline(self.average, self.tokenizer, self.codec, self.config.shift)
-        clips = pipeline(
+        latents = stock_pipeline(self.average, self.tokenizer, None, self.config.shift)(
             prompt=captions,
             negative_prompt="",
             height=HEIGHT,
@@ -273,20 +273,21 @@ class DenoiserTrainee:
             num_inference_steps=self.config.sample_steps,
             guidance_scale=self.config.guidance,
             generator=torch.Generator().manual_seed(self.config.seed),
+            output_type="latent",
         ).frames
-        draw_sheet(
-            [(text, (255 * clip).round().astype(np.uint8)) for text, clip in zip(captions, clips, strict=True)],
-            path,
-        )
+        clips = to_pixels(self.codec.decode(latents.cpu())).permute(0, 1, 3, 4, 2).numpy()
+        draw_sheet(list(zip(captions, clips, strict=True)), path)
 
 
-def stock_pipeline(nets: Denoiser, tokenizer: PreTrainedTokenizerFast, codec: LatentCodec, shift: float) -> WanPipeline:
-    """The nets as diffusers' own pipeline, sharing their weights."""
+def stock_pipeline(
+    nets: Denoiser, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLWan | None, shift: float
+) -> WanPipeline:
+    """The nets as diffusers' own pipeline, sharing their weights; without an autoencoder it gives latents only."""
     pipeline = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=nets.text_encoder,
         transformer=nets.transformer,
-        vae=codec.vae,
+        vae=vae,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -301,13 +302,15 @@ def train_denoiser(
 ) -> TrainingOutcome:
     """Train, or go on training, transformer and text encoder in `config.out / "denoiser"`.
 
-    Needs the whitened autoencoder of the same folder. Draws from the puppet world by default; `words` are what its
-    captions may hold. Raises TrainingError without an autoencoder or when the folder's settings differ.
+    Works on the folder's latent code, which is fitted when there is none; the autoencoder may be trained before, beside
+    or after. Draws from the puppet world by default; `words` are what its captions may hold. Raises TrainingError when
+    the folder's settings differ.
     """
     if config.machine.threads is not None:
         torch.set_num_threads(config.machine.threads)
-    codec = load_codec(config.out, config.machine.device)
-    trainee = DenoiserTrainee(config, codec, source or WorldClips(device=config.machine.device), words or vocabulary())
+    source = source or WorldClips(device=config.machine.device)
+    codec = open_codec(config.out, source, seed=config.seed, channels=config.size.channels)
+    trainee = DenoiserTrainee(config, codec, source, words or vocabulary())
     settings = {
         "seed": config.seed,
         "size": asdict(config.size),

@@ -16,7 +16,7 @@ from generators.training.checkpoint import RunFolder, read_checkpoint
 from generators.training.config import DenoiserSize
 from generators.training.denoiser import build_denoiser, stock_pipeline
 from generators.training.text import build_tokenizer
-from generators.training.whiten import LatentCodec, load_codec
+from generators.training.vae import trained_vae
 from generators.world.words import FPS, HEIGHT, LONG, SHORT, WIDTH
 
 SHARD = "14MB"
@@ -25,8 +25,7 @@ MOST_BYTES = 30_000_000
 
 def load_trained(run: Path) -> WanPipeline:
     """The averaged nets of a run as a stock pipeline in float32 on the CPU. Raises TrainingError without them."""
-    state = read_checkpoint(RunFolder(run / "denoiser").checkpoint)
-    return _pipeline(state, load_codec(run))
+    return _pipeline(run, read_checkpoint(RunFolder(run / "denoiser").checkpoint))
 
 
 def export(run: Path, to: Path) -> Path:
@@ -34,15 +33,12 @@ def export(run: Path, to: Path) -> Path:
 
     Transformer and autoencoder are stored as float16 (stock diffusers loads them as float32), the text encoder as
     float32 (transformers loads what is stored). An older export is replaced. Raises TrainingError when something is
-    missing, when the codec is not the one trained on, or when the folder would exceed 30 MB.
+    missing, when autoencoder and denoiser do not speak one latent code, or when the folder would exceed 30 MB.
     """
     state = read_checkpoint(RunFolder(run / "denoiser").checkpoint)
-    codec = load_codec(run)
-    if codec.digest != state["settings"]["codec"]:
-        raise TrainingError(f"The autoencoder in {run} is not the one its denoiser was trained with; train it again")
     fresh = to.with_name(f".{to.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    pipeline = _pipeline(state, codec)
+    pipeline = _pipeline(run, state)
     pipeline.transformer.to(torch.float16)
     pipeline.vae.to(torch.float16)
     pipeline.save_pretrained(fresh, max_shard_size=SHARD)
@@ -55,13 +51,18 @@ def export(run: Path, to: Path) -> Path:
     return to
 
 
-def _pipeline(state: dict[str, Any], codec: LatentCodec) -> WanPipeline:
+def _pipeline(run: Path, state: dict[str, Any]) -> WanPipeline:
     settings = state["settings"]
+    vae, code = trained_vae(run)
+    if code != settings["codec"]:
+        raise TrainingError(
+            f"The autoencoder in {run} speaks another latent code than its denoiser; train one of them again"
+        )
     tokenizer = build_tokenizer(settings["words"])
     size = DenoiserSize(**settings["size"])
-    nets = build_denoiser(size, int(codec.vae.config["z_dim"]), len(tokenizer), settings["seed"])
+    nets = build_denoiser(size, size.channels, len(tokenizer), settings["seed"])
     nets.load_state_dict(state["trainee"]["average"])
-    return stock_pipeline(nets.eval().requires_grad_(False), tokenizer, codec, settings["shift"])
+    return stock_pipeline(nets.eval().requires_grad_(False), tokenizer, vae, settings["shift"])
 
 
 def model_card(state: dict[str, Any]) -> str:

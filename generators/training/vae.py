@@ -1,4 +1,4 @@
-"""Training of the bundled autoencoder: diffusers' own AutoencoderKLWan, small, on windows of drawn clips.
+"""Training of the bundled autoencoder: diffusers' own AutoencoderKLWan, small, taught the run's latent code.
 
 Latents are 4x smaller in time, the first frame on its own, causal, and `4 * patch` times smaller in space. Knows
 nothing of captions. B clips, C channels, T frames of H x W, t latent frames of h x w.
@@ -25,14 +25,15 @@ from torch import Tensor, nn
 
 from generators.training.checkpoint import RunFolder, State, read_checkpoint
 from generators.training.clips import ClipSource, WorldClips, to_pixels, to_signal
+from generators.training.codec import LinearCodec, open_codec, vivid
 from generators.training.config import VaeSize, VaeTraining
 from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, autocast, fast_dtype, follow, run
 from generators.training.optimiser import Muon
 from generators.training.pictures import draw_sheet
 from generators.world.words import SHORT
 
-_STILL = 0.06
-"""Pixels farther than this from the clip's temporal median count as moving (signal units, 2 is black to white)."""
+_POSTERIOR_LOGVAR = -10.0
+"""What the posterior says of its spread: nearly nothing, the code is a function of the pixels."""
 
 
 def build_vae(size: VaeSize, seed: int) -> AutoencoderKLWan:
@@ -96,23 +97,19 @@ def channels_last(module: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
-def reconstruction_loss(seen: Tensor, truth: Tensor, *, moving: float, squared: float) -> Tensor:
-    """Absolute plus `squared` times squared error, 1 + `moving` times as much where a pixel is not still.
-
-    (B, 3, T, H, W) in -1..1. A pixel is still where it shows the clip's temporal median.
-    """
-    off = (truth - truth.median(2, keepdim=True).values).abs().amax(1, keepdim=True)
-    weight = 1 + moving * (off > _STILL)
+def reconstruction_loss(seen: Tensor, truth: Tensor, *, puppets: float) -> Tensor:
+    """Absolute plus squared error, 1 + `puppets` times as much on and around puppets. (B, 3, T, H, W) in -1..1."""
     error = seen.float() - truth
-    return (weight * (error.abs() + squared * error.square())).mean()
+    return ((1 + puppets * vivid(truth)) * (error.abs() + error.square())).mean()
 
 
 class VaeTrainee:
-    """The autoencoder, its moving average and optimiser."""
+    """The autoencoder, its moving average and optimiser. Encoder and decoder learn the same code side by side."""
 
-    def __init__(self, config: VaeTraining, source: ClipSource) -> None:
+    def __init__(self, config: VaeTraining, codec: LinearCodec, source: ClipSource) -> None:
         self.config, self.source = config, source
         self.device = torch.device(config.machine.device)
+        self.codec = codec.to(self.device)
         self.clips_per_step = config.batch
         self.vae = build_vae(config.size, config.seed).to(self.device).train()
         channels_last(self.vae)
@@ -132,19 +129,21 @@ class VaeTrainee:
         rng = np.random.default_rng([self.config.seed, index])
         noise = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         truth = to_signal(self._windows(rng))
+        codes = self.codec.encode(truth)
+        read = round(len(truth) * self.config.encoder_share)
         with autocast(self.config.machine):
-            mean, logvar = encode_whole(self.vae, truth)
-            latents = self._noisy(mean.float(), logvar.float(), noise)
-            seen = decode_whole(self.vae, latents)
-        pixels = reconstruction_loss(seen, truth, moving=self.config.moving, squared=self.config.squared)
-        kl = 0.5 * (mean.float().square() + logvar.float().exp() - 1 - logvar.float()).mean()
+            mean = encode_whole(self.vae, truth[:read])[0].float()
+            seen = decode_whole(self.vae, self._heard(codes, mean.detach(), noise))
+        pixels = reconstruction_loss(seen, truth, puppets=self.config.puppets)
+        code = F.mse_loss(mean, codes[:read])
         self.optimiser.zero_grad(set_to_none=True)
-        (pixels + self.config.kl * kl).backward()
+        (pixels + code).backward()
         size = nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
         self.optimiser.step()
         follow(self.average, self.vae, self.config.ema, index)
-        error = F.l1_loss(seen.detach().float(), truth)
-        return {"loss": pixels.item(), "l1": error.item(), "kl": kl.item(), "gradient": size.item()}
+        shown = vivid(truth)
+        error = ((seen.detach().float() - truth).abs() * shown).sum() / (3 * shown.sum().clamp(min=1))
+        return {"loss": pixels.item(), "puppets": error.item(), "code": code.item(), "gradient": size.item()}
 
     def _windows(self, rng: np.random.Generator) -> Tensor:
         """Cut `windows` pieces of `frames` frames out of every drawn clip: uint8 (B, T, 3, H, W)."""
@@ -153,14 +152,17 @@ class VaeTrainee:
         starts = rng.integers(drawn.shape[1] - config.frames + 1, size=(config.windows, len(drawn)))
         return torch.stack([clip[s : s + config.frames] for row in starts for clip, s in zip(drawn, row, strict=True)])
 
-    def _noisy(self, mean: Tensor, logvar: Tensor, noise: torch.Generator) -> Tensor:
-        """A posterior sample; half of the clips get up to `latent_noise` channel deviations more."""
-        shape = (len(mean), 1, 1, 1, 1)
-        more = torch.rand(shape, generator=noise, device=mean.device) * self.config.latent_noise
-        more = more * (torch.rand(shape, generator=noise, device=mean.device) < 0.5)
-        spread = mean.detach().std(dim=(0, 2, 3, 4), keepdim=True)
-        sigma = (logvar.exp() + (more * spread).square()).sqrt()
-        return mean + sigma * torch.randn(mean.shape, generator=noise, device=mean.device)
+    def _heard(self, codes: Tensor, mean: Tensor, noise: torch.Generator) -> Tensor:
+        """What the decoder is given: for half of the clips that were encoded the encoder's word, else the exact code.
+
+        Half of all clips get noise of up to `latent_noise`, as a denoiser's latents are never exact.
+        """
+        own = len(mean) // 2
+        heard = torch.cat([mean[:own], codes[own:]])
+        shape = (len(codes), 1, 1, 1, 1)
+        sigma = torch.rand(shape, generator=noise, device=codes.device) * self.config.latent_noise
+        sigma = sigma * (torch.rand(shape, generator=noise, device=codes.device) < 0.5)
+        return heard + sigma * torch.randn(codes.shape, generator=noise, device=codes.device)
 
     def state(self) -> State:
         """Nets and optimiser; the random state is a function of the step."""
@@ -198,22 +200,34 @@ def reconstruct(vae: AutoencoderKLWan, signal: Tensor) -> Tensor:
 def train_vae(
     config: VaeTraining, on_progress: OnTrainingProgress | None = None, source: ClipSource | None = None
 ) -> TrainingOutcome:
-    """Train, or go on training, the autoencoder in `config.out / "vae"`. Draws from the puppet world by default."""
+    """Train, or go on training, the autoencoder in `config.out / "vae"`. Draws from the puppet world by default.
+
+    It learns the folder's latent code, which is fitted when there is none.
+    """
     if config.machine.threads is not None:
         torch.set_num_threads(config.machine.threads)
-    trainee = VaeTrainee(config, source or WorldClips(device=config.machine.device))
+    source = source or WorldClips(device=config.machine.device)
+    codec = open_codec(config.out, source, seed=config.seed, channels=config.size.channels)
     settings = {
         "seed": config.seed,
         "size": asdict(config.size),
         "batch": config.batch,
         "frames": config.frames,
+        "codec": codec.digest,
     }
-    return run(trainee, config.schedule, RunFolder(config.out / "vae"), settings, on_progress)
+    folder = RunFolder(config.out / "vae")
+    return run(VaeTrainee(config, codec, source), config.schedule, folder, settings, on_progress)
 
 
-def trained_vae(config: VaeTraining) -> AutoencoderKLWan:
-    """The averaged autoencoder of the run's checkpoint, in eval mode on the CPU. Raises TrainingError without one."""
-    state = read_checkpoint(RunFolder(config.out / "vae").checkpoint)
-    vae = build_vae(VaeSize(**state["settings"]["size"]), config.seed).eval().requires_grad_(False)
+def trained_vae(out: Path) -> tuple[AutoencoderKLWan, str]:
+    """The averaged autoencoder of a run, in eval mode on the CPU, and the digest of the code it speaks.
+
+    Its posterior is the code itself: the log-variance channels are a constant. Raises TrainingError without one.
+    """
+    state = read_checkpoint(RunFolder(out / "vae").checkpoint)
+    size = VaeSize(**state["settings"]["size"])
+    vae = build_vae(size, state["settings"]["seed"]).eval().requires_grad_(False)
     vae.load_state_dict(state["trainee"]["average"])
-    return vae
+    vae.quant_conv.weight[size.channels :] = 0.0
+    vae.quant_conv.bias[size.channels :] = _POSTERIOR_LOGVAR
+    return vae, state["settings"]["codec"]

@@ -32,7 +32,7 @@ LEAD = 0.3
 """Seconds of rest before the first and after the last event, so that start and end can be seen."""
 APART = 20.0
 """Two puppets that have nothing to do with each other keep this distance."""
-_TRIES = 400
+_TRIES, _REDRAWS = 400, 20
 _VERBS, _HUES = tuple(VERBS), tuple(HUES)
 _SETTLES = ("lie_down", "float", "vanish", "leave")
 """After these an actor does nothing more in the clip."""
@@ -68,11 +68,12 @@ def sample_script(
     """
     if events * SHORTEST > frames / FPS - 2 * LEAD:
         raise ValueError(f"{events} events of {SHORTEST} s do not fit into {frames} frames at {FPS} a second")
-    first = verb or _VERBS[rng.integers(len(_VERBS))]  # drawn once: rare verbs come up as often as easy ones
-    for _ in range(_TRIES):
-        script = _try(rng, frames, events, split, first)
-        if script is not None and is_held_out(script) == (split == "heldout"):
-            return script
+    for _ in range(1 if verb else _REDRAWS):
+        first = verb or _VERBS[rng.integers(len(_VERBS))]  # kept for many tries: rare verbs come up as often as others
+        for _ in range(_TRIES):
+            script = _try(rng, frames, events, split, first)
+            if script is not None and is_held_out(script) == (split == "heldout"):
+                return script
     raise ValueError(f"No possible script with {events} events ({split}, verb {first}) in {_TRIES} tries")
 
 

@@ -1,4 +1,4 @@
-"""The bundled denoiser's training: equals stock inference, given frames are clean, resuming keeps bits, exports load."""
+"""The denoiser's training: equals stock inference, given frames are clean, resuming keeps bits, exports load."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from diffusers import WanPipeline
 from generators.errors import TrainingError
 from generators.training.checkpoint import read_checkpoint
 from generators.training.clips import DrawnClips
+from generators.training.codec import read_codec
 from generators.training.config import (
     DenoiserSize,
     DenoiserTraining,
@@ -27,10 +28,9 @@ from generators.training.denoiser import build_denoiser, few_columns, given_fram
 from generators.training.export import export, load_trained
 from generators.training.text import build_tokenizer, text_columns
 from generators.training.vae import train_vae
-from generators.training.whiten import finish_vae, load_codec
 from generators.world.captions import vocabulary
 
-TINY = DenoiserSize(layers=2, heads=2, head_dim=24, ffn=64, text_width=48, text_heads=4, text_ffn=64)
+TINY = DenoiserSize(channels=16, layers=2, heads=2, head_dim=24, ffn=64, text_width=48, text_heads=4, text_ffn=64)
 CAPTIONS = ("In the meadow by day, the red fox jumps high up.", "Then the blue cat spins around.", "")
 
 
@@ -46,18 +46,17 @@ class FlatClips:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a tiny finished autoencoder."""
+    """A run with a tiny autoencoder and its latent code."""
     out = tmp_path_factory.mktemp("run")
     config = VaeTraining(
         out=out,
-        size=VaeSize(encoder_width=8, decoder_width=8),
+        size=VaeSize(encoder_width=8, decoder_width=8, channels=16),
         batch=2,
         frames=5,
         schedule=Schedule(steps=2, sample_every=0),
         machine=Machine(precision="float32"),
     )
     train_vae(config, source=FlatClips())
-    finish_vae(config, FlatClips(), clips=8)
     return out
 
 
@@ -74,9 +73,10 @@ def tiny_training(out: Path, steps: int) -> DenoiserTraining:
 
 
 def with_codec(run_folder: Path, out: Path) -> Path:
-    """A new run folder that shares the finished autoencoder."""
-    (out / "vae").mkdir(parents=True)
-    (out / "vae" / "whitened").symlink_to(run_folder / "vae" / "whitened")
+    """A new run folder that shares autoencoder and latent code."""
+    out.mkdir(parents=True)
+    for name in ("vae", "codec.safetensors"):
+        (out / name).symlink_to(run_folder / name)
     return out
 
 
@@ -127,7 +127,7 @@ def test_given_segments_leave_something_hidden_and_come_from_every_side() -> Non
 
 
 def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path: Path) -> None:
-    codec = load_codec(run_folder)
+    codec = read_codec(run_folder / "codec.safetensors")
     config = tiny_training(tmp_path, 1).shards
     one, two = (ShardFolder(config, tmp_path / name, codec, FlatClips(), seed=0) for name in ("a", "b"))
     one.make(0)
@@ -159,9 +159,7 @@ def test_an_export_loads_with_stock_diffusers_and_films_the_same(run_folder: Pat
     assert "WanPipeline.from_pretrained" in (folder / "README.md").read_text()
     clips = []
     for pipeline in (load_trained(out), WanPipeline.from_pretrained(folder)):
-        assert {pipeline.transformer.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {
-            torch.float32
-        }
+        assert {pipeline.transformer.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {torch.float32}
         pipeline.set_progress_bar_config(disable=True)
         clips.append(
             pipeline(
@@ -177,7 +175,7 @@ def test_an_export_loads_with_stock_diffusers_and_films_the_same(run_folder: Pat
     assert np.abs(clips[0] - clips[1]).max() < 0.02  # float16 storage
 
 
-def test_another_autoencoder_is_refused(run_folder: Path, tmp_path: Path) -> None:
+def test_another_latent_code_is_refused(run_folder: Path, tmp_path: Path) -> None:
     out = with_codec(run_folder, tmp_path / "run")
     train_denoiser(tiny_training(out, 1), source=FlatClips())
     state = read_checkpoint(out / "denoiser" / "checkpoint.pt")
@@ -185,5 +183,5 @@ def test_another_autoencoder_is_refused(run_folder: Path, tmp_path: Path) -> Non
     torch.save(state, out / "denoiser" / "checkpoint.pt")
     with pytest.raises(TrainingError, match="codec"):
         train_denoiser(tiny_training(out, 2), source=FlatClips())
-    with pytest.raises(TrainingError, match="autoencoder"):
+    with pytest.raises(TrainingError, match="another latent code"):
         export(out, tmp_path / "weights")

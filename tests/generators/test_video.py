@@ -130,9 +130,7 @@ def test_a_named_ffmpeg_that_is_not_there_is_an_error_not_another_ffmpeg() -> No
         find_ffmpeg("no-such-ffmpeg")
 
 
-def test_without_any_ffmpeg_the_message_says_how_to_get_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_ffmpeg_the_message_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "gone"))
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
@@ -140,9 +138,7 @@ def test_without_any_ffmpeg_the_message_says_how_to_get_one(
         find_ffmpeg()
 
 
-def test_the_ffmpeg_on_the_path_comes_before_the_bundled_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ffmpeg_on_the_path_comes_before_the_bundled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tmp_path / "ffmpeg"
     mine.write_text("#!/bin/sh\necho ffmpeg version 1.2-mine Copyright\n")
     mine.chmod(0o755)

@@ -1,0 +1,64 @@
+"""The storyboard file a person edits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.boardfile import board_text, parse_board, read_board
+from agents.errors import PlanError, UsageError
+from agents.storyboard import Place, PlannedEvent, PlannedShot, Storyboard, Subject
+
+WORDS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=30).map(str.strip).filter(bool)
+
+
+def board(title: str = "A dance", phrase: str = "dances happily", style: str = "") -> Storyboard:
+    shot = PlannedShot(
+        prompt=f"The blue cat {phrase}.",
+        subjects=("cat",),
+        place="beach",
+        seconds=4.0,
+        events=(PlannedEvent(subject="cat", phrase=phrase, start=0.5, end=3.5),),
+    )
+    return Storyboard(
+        title=title,
+        style=style,
+        cast=(Subject(name="cat", description="the blue cat"),),
+        places=(Place(name="beach", description="the beach"),),
+        shots=(shot, shot.model_copy(update={"transition": "continues"})),
+        notes=("a note: with a colon",),
+    )
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "board.yaml").write_text(board_text(board()), encoding="utf-8")
+    assert read_board(tmp_path / "board.yaml") == board()
+
+
+@settings(max_examples=50, deadline=None)
+@given(title=WORDS, phrase=WORDS, style=WORDS)
+def test_any_words_survive_the_file(title: str, phrase: str, style: str) -> None:
+    whole = board(title, phrase, style)
+    assert parse_board(board_text(whole), "the test") == whole
+
+
+def test_every_problem_is_listed_with_the_files_name(tmp_path: Path) -> None:
+    path = tmp_path / "board.yaml"
+    path.write_text(board_text(board()).replace("- cat\n", "- walrus\n").replace("end: 3.5", "end: 9.5"))
+    with pytest.raises(PlanError) as caught:
+        read_board(path)
+    assert all(words in str(caught.value) for words in ("board.yaml", "walrus", "9.5"))
+
+
+@pytest.mark.parametrize("text", ["title: [", "", "17", "- a\n- b", "!!python/object/apply:os.getcwd []"])
+def test_what_is_no_storyboard_is_refused(text: str) -> None:
+    with pytest.raises(PlanError, match="the test"):
+        parse_board(text, "the test")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nowhere\.yaml"):
+        read_board(tmp_path / "nowhere.yaml")
