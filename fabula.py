@@ -24,6 +24,7 @@ from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack
 
@@ -47,7 +48,19 @@ def _check_packages() -> None:
 _check_packages()
 
 from agents.errors import BatchError, BudgetExhausted, ProfileError, RunStopped, StoryError, UsageError
-from agents.order import Caps, Order, Wishes, batch_order, decode, order_of, read_order, retries, size_of, title_of
+from agents.order import (
+    Caps,
+    Order,
+    Wishes,
+    batch_order,
+    counts_of,
+    decode,
+    order_of,
+    read_order,
+    retries,
+    size_of,
+    title_of,
+)
 from agents.outcome import (
     BatchLine,
     BatchResult,
@@ -79,6 +92,8 @@ if TYPE_CHECKING:
     from agents.progress import OnEvent, RunEvent
     from agents.state import Crew
     from agents.storyboard import Storyboard
+    from evals.benchmarks.graph import GraphRow
+    from evals.benchmarks.sampler import SamplerRow
     from generators.backends import BackendConfig
     from generators.backends.lazy import LazyBackend
     from generators.training.loop import OnTrainingProgress
@@ -104,6 +119,9 @@ __all__ = [
     "TakeOutcome",
     "UsageError",
     "Wishes",
+    "bench_graph",
+    "bench_sampler",
+    "counts_of",
     "decode",
     "doctor",
     "export_world",
@@ -120,10 +138,12 @@ DEFAULT_PROFILE = "bundled"
 STORYBOARD = "storyboard.yaml"
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return importlib.import_module(_LATER[name])
-    raise AttributeError(f"module 'fabula' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            return importlib.import_module(_LATER[name])
+        raise AttributeError(f"module 'fabula' has no attribute {name!r}")
 
 
 def _twin(method: Callable[Concatenate[Studio, P], Coroutine[Any, Any, T]]) -> Callable[Concatenate[Studio, P], T]:
@@ -533,7 +553,7 @@ def train_world(
     threads: int | None = None,
     on_progress: OnTrainingProgress | None = None,
 ) -> TrainingOutcome:
-    """Train a part of the bundled model, or go on training it. A finished autoencoder is whitened for the denoiser."""
+    """Train a part of the bundled model, or go on training it; both parts work on the folder's latent code."""
     from generators.training.config import DenoiserTraining, Machine, VaeTraining
 
     config: VaeTraining | DenoiserTraining = VaeTraining() if part == "vae" else DenoiserTraining()
@@ -551,12 +571,8 @@ def train_world(
 
         return train_denoiser(config, on_progress)
     from generators.training.vae import train_vae
-    from generators.training.whiten import finish_vae
 
-    outcome = train_vae(config, on_progress)
-    if outcome.reason == "steps":
-        finish_vae(config)
-    return outcome
+    return train_vae(config, on_progress)
 
 
 def export_world(out: Path | None = None, to: Path | None = None) -> Path:
@@ -566,6 +582,21 @@ def export_world(out: Path | None = None, to: Path | None = None) -> Path:
     from generators.training.export import export
 
     return export(out or RUN_FOLDER, to or WEIGHTS / "world")
+
+
+def bench_graph(shots: Sequence[int], repeats: int, on_row: Callable[[GraphRow], None] | None = None) -> list[GraphRow]:
+    """Seconds and bytes of everything around the model, for stories of so many shots."""
+    from evals.benchmarks.graph import measure
+
+    with TemporaryDirectory() as folder:
+        return measure(Path(folder), shots, repeats, on_row)
+
+
+def bench_sampler() -> list[SamplerRow]:
+    """FLOPs and peak bytes of a denoising step over those of the stock pipelines."""
+    from evals.benchmarks.sampler import measure
+
+    return measure()
 
 
 def exit_code(error: BaseException) -> int:

@@ -27,9 +27,9 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(help="Measure: rows stay in the results file, and a bench goes on where it stopped.")
+bench = typer.Typer(help="Measure fabula itself.")
 train = typer.Typer(help="Train the bundled model.")
-train_world = typer.Typer(help="The puppet world's model: first `vae`, then `denoiser`, then `export`.")
+train_world = typer.Typer(help="The puppet world's model: `vae` and `denoiser`, in any order, then `export`.")
 FILM, LOOK, NIGHT, WORKSHOP, BUDGET = "Film a story", "Look", "Overnight", "Workshop", "Hard limits"
 app.add_typer(bench, name="bench", rich_help_panel=WORKSHOP, no_args_is_help=True)
 app.add_typer(train, name="train", rich_help_panel=WORKSHOP, no_args_is_help=True)
@@ -247,7 +247,7 @@ def vae(
     threads: Threads = None,
     json: Json = False,
 ) -> int:
-    """Train the autoencoder, or go on; when its steps are done it is made ready for the denoiser."""
+    """Train the autoencoder, or go on."""
     outcome = fabula.train_world(
         "vae",
         out=out,
@@ -296,6 +296,22 @@ def export(
     """Write what was trained as a stock diffusers pipeline with its model card."""
     screen.say(f"Written: {fabula.export_world(out, to)}")
     return 0
+
+
+@bench.command("graph")
+def bench_graph(
+    shots: Annotated[str, typer.Option(help="Shots of a story, with commas between.")] = "32,100,1000",
+    repeats: Annotated[int, typer.Option(min=1, help="How often; the sizes take turns.")] = 3,
+    json: Json = False,
+) -> int:
+    """Seconds and bytes of everything around the model: graph, archive, editor."""
+    return screen.show_rows(fabula.bench_graph(fabula.counts_of(shots), repeats), json)
+
+
+@bench.command("sampler")
+def bench_sampler(json: Json = False) -> int:
+    """FLOPs and peak bytes of a denoising step, over those of the stock pipelines."""
+    return screen.show_rows(fabula.bench_sampler(), json)
 
 
 def read(story: str) -> str | Path:

@@ -21,6 +21,8 @@ from rich.tree import Tree
 import fabula
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from fabula import TrainingOutcome, TrainingProgress
 
 console = Console(highlight=False)
@@ -143,12 +145,22 @@ def show_checkup(checkup: fabula.checkup.Checkup, as_json: bool) -> int:
     return 0 if checkup.healthy else 1
 
 
-def show_table(rows: fabula.BenchResult, as_json: bool) -> int:
-    """What a bench measured."""
+def show_rows(rows: Sequence[DataclassInstance], as_json: bool) -> int:
+    """What a bench measured, a row a line."""
     if as_json:
-        return _json(rows, 0)
-    say(rows.text)
+        return _json({"rows": rows}, 0)
+    names = [field.name for field in dataclasses.fields(rows[0])]
+    table = Table(*(name.replace("_", " ") for name in names), box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(_cell(getattr(row, name)) for name in names))
+    console.print(table)
     return 0
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def tell_training(progress: TrainingProgress) -> None:

@@ -146,6 +146,14 @@ def size_of(size: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def counts_of(text: str) -> tuple[int, ...]:
+    """`32,100` as numbers, each at least 1. Raises UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"Expected counts such as 32,100,1000, got {text!r}")
+    return tuple(int(part) for part in parts)
+
+
 def batch_order(story: BatchStory) -> Order:
     """A story of a batch as an order of its own. Raises BatchError or UsageError."""
     known = set(vars(Caps()))

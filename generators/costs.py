@@ -48,7 +48,7 @@ class CostRatios:
         return self.ours.peak_bytes / self.stock.peak_bytes
 
 
-class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LiveBytes(TorchDispatchMode):
     """Counts the bytes of every storage that an operator makes, until it is freed."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ def measured() -> Iterator[Meter]:
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    flops: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    flops: int = sdpa_flop_count(query, key, value)
     return flops
 
 

@@ -1,14 +1,14 @@
 """What can go wrong while frames are made. Catch :class:`GenerationError` for all of it.
 
-    GenerationError
-    ├── RequestRejected       the request breaks a limit of this backend (size, frames, events)
-    │   └── ControlRejected   a control cannot act on this request or model (law 3: never a silent no-op)
-    ├── OutOfMemory           a smaller size or offloading may succeed
-    ├── BackendUnavailable    weights, device or service missing; the message says how to get them
-    ├── ShootingCancelled     somebody asked the backend to stop
-    └── MediaError            a video file could not be written or read
+GenerationError
+├── RequestRejected       the request breaks a limit of this backend (size, frames, events)
+│   └── ControlRejected   a control cannot act on this request or model (law 3: never a silent no-op)
+├── OutOfMemory           a smaller size or offloading may succeed
+├── BackendUnavailable    weights, device or service missing; the message says how to get them
+├── ShootingCancelled     somebody asked the backend to stop
+└── MediaError            a video file could not be written or read
 
-    TrainingError             a training run cannot start, go on or be exported
+TrainingError             a training run cannot start, go on or be exported
 """
 
 from __future__ import annotations

@@ -97,9 +97,7 @@ def contact_sheet(title: str, under: str, rows: list[SheetRow], *, font: Path | 
     sheet = Image.new("RGB", (width, 120 + sum(heights) + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, 30), _fit(title, _font(34, font), width - 2 * MARGIN), fill=INK, font=_font(34, font))
-    draw.text(
-        (MARGIN, 76), _fit(under, _font(18, font), width - 2 * MARGIN), fill=FAINT, font=_font(18, font)
-    )
+    draw.text((MARGIN, 76), _fit(under, _font(18, font), width - 2 * MARGIN), fill=FAINT, font=_font(18, font))
     top = 120
     for row, height in zip(rows, heights, strict=True):
         _draw_row(sheet, draw, row, top, cell, font)
@@ -142,9 +140,7 @@ def _draw_row(
     _draw_axis(draw, row, top, MARGIN, MARGIN + len(row.frames) * cell, font)
 
 
-def _draw_axis(
-    draw: ImageDraw.ImageDraw, row: SheetRow, top: int, left: int, right: int, font: Path | None
-) -> None:
+def _draw_axis(draw: ImageDraw.ImageDraw, row: SheetRow, top: int, left: int, right: int, font: Path | None) -> None:
     def x(seconds: float) -> float:
         return left + (right - left) * min(max(seconds, 0.0), row.seconds) / row.seconds
 
@@ -160,14 +156,10 @@ def _draw_axis(
         if lane.seen is None:
             draw.rectangle((x(lane.promised[0]), y, x(lane.promised[1]), y + 26), outline=MISSED, width=2)
         else:
-            draw.rectangle(
-                (x(lane.seen[0]), y + 20, max(x(lane.seen[1]), x(lane.seen[0]) + 3), y + 26), fill=SEEN
-            )
+            draw.rectangle((x(lane.seen[0]), y + 20, max(x(lane.seen[1]), x(lane.seen[0]) + 3), y + 26), fill=SEEN)
         text = lane.text + (" · not seen" if lane.seen is None else "")
         wide = _font(15, font).getlength(text)
-        draw.text(
-            (min(x(lane.promised[0]) + 6, right - wide), y + 2), text, fill=colour, font=_font(15, font)
-        )
+        draw.text((min(x(lane.promised[0]) + 6, right - wide), y + 2), text, fill=colour, font=_font(15, font))
 
 
 def _picture_height(row: SheetRow, cell: int) -> int:

@@ -136,9 +136,7 @@ def find_ffmpeg(setting: str | None = None) -> str:
     if setting is not None:
         found = shutil.which(setting)
         if found is None:
-            raise BackendUnavailable(
-                f"No program {setting!r}: name an ffmpeg that can be run, or leave the option out"
-            )
+            raise BackendUnavailable(f"No program {setting!r}: name an ffmpeg that can be run, or leave the option out")
         return found
     found = shutil.which("ffmpeg")
     if found is not None:
@@ -157,9 +155,7 @@ def find_ffmpeg(setting: str | None = None) -> str:
 def ffmpeg_version(ffmpeg: str) -> str:
     """The version an ffmpeg binary says it has."""
     try:
-        said = subprocess.run(
-            [ffmpeg, "-version"], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
+        said = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise BackendUnavailable(f"{ffmpeg} does not run: {error}") from error
     found = re.match(r"ffmpeg version (\S+)", said)
@@ -201,9 +197,7 @@ def _film_command(
     import ffmpeg as builder
 
     height, width = size
-    picture = builder.input(
-        "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=str(fps)
-    )
+    picture = builder.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=str(fps))
     if factor > 1:
         picture = picture.filter("scale", width * factor, height * factor, flags=_SCALERS[smoothing] + _EXACT)
     film = picture.output(
@@ -225,9 +219,7 @@ def _film_command(
     return argv
 
 
-def _feed(
-    process: subprocess.Popen[bytes], first: Frames, rest: Iterable[Frames], size: tuple[int, ...]
-) -> None:
+def _feed(process: subprocess.Popen[bytes], first: Frames, rest: Iterable[Frames], size: tuple[int, ...]) -> None:
     pipe = process.stdin
     if pipe is None:
         raise MediaError("ffmpeg was started without an input")
@@ -237,9 +229,7 @@ def _feed(
             for frames in rest:
                 even = _even(frames)
                 if even.shape[1:3] != size:
-                    raise MediaError(
-                        f"Frames of one film differ in size: {size} and {even.shape[1:3]} (height, width)"
-                    )
+                    raise MediaError(f"Frames of one film differ in size: {size} and {even.shape[1:3]} (height, width)")
                 pipe.write(np.ascontiguousarray(even).tobytes())
     except BrokenPipeError:
         return  # ffmpeg ended early: its exit code and words say why
@@ -251,9 +241,7 @@ def _raise_ffmpeg(path: Path, code: int, complaints: IO[bytes]) -> None:
     if "No space left on device" in said:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
     if "Unknown encoder 'libx264'" in said:
-        raise BackendUnavailable(
-            "This ffmpeg has no libx264: name another one, or `pip install imageio-ffmpeg`"
-        )
+        raise BackendUnavailable("This ffmpeg has no libx264: name another one, or `pip install imageio-ffmpeg`")
     raise MediaError(f"ffmpeg could not write {path} (exit code {code}): {said or 'it was stopped'}")
 
 

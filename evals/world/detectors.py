@@ -152,9 +152,26 @@ class PropSighting:
 def sight_props(frames: Frames, kinds: tuple[str, ...] = PROPS) -> dict[str, PropSighting]:
     """Where each prop fits best, by template; a prop that is not there has a high misfit."""
     image = _soften(torch.from_numpy(frames).permute(0, 3, 1, 2).float())
-    hidden = torch.from_numpy(label(frames) != NOTHING).float().unsqueeze(1)
+    hidden = torch.from_numpy(_outlines(label(frames))).float().unsqueeze(1)
     free = 1 - F.max_pool2d(hidden, 3, 1, 1)
     return {kind: _fit_prop(image, free, kind) for kind in kinds}
+
+
+def _outlines(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Everything a puppet covers, its white belly too: pixels with its hue on all four sides. Props stand behind."""
+    covered = np.zeros(labels.shape, dtype=bool)
+    for index in np.unique(labels[labels != NOTHING]):
+        mask = labels == index
+        covered |= _between(mask, 1) & _between(mask, 2)
+    return covered
+
+
+def _between(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Pixels with a true one before and one after them along the axis, or true themselves."""
+    before = np.logical_or.accumulate(mask, axis)
+    after = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis), axis)
+    both: NDArray[np.bool_] = before & after
+    return both
 
 
 def _soften(image: torch.Tensor) -> torch.Tensor:

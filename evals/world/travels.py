@@ -196,7 +196,7 @@ def _carried(prop: PropTrack, low: np.ndarray, up: int) -> bool:
         return False
     at = np.flatnonzero(prop.seen[low[-1] : up + 1]) + low[-1]
     leaps = np.hypot(np.diff(prop.x[at]), np.diff(prop.foot[at])) / np.diff(at)
-    return bool(np.diff(at).max(initial=0) <= 5 and leaps.max(initial=0) < 0.6 * TALL)
+    return bool(np.diff(at).max(initial=0) <= 5 and leaps.max(initial=0) < 0.75 * TALL)
 
 
 def _comes_to_rest(high: Curve, first: int) -> int:

@@ -106,7 +106,8 @@ class LinearCodec:
         write_whole(path, put)
 
     def _bytes(self) -> bytes:
-        return save({name: tensor.contiguous().cpu() for name, tensor in vars(self).items()})
+        data: bytes = save({name: tensor.contiguous().cpu() for name, tensor in vars(self).items()})
+        return data
 
 
 def read_codec(path: Path) -> LinearCodec:

@@ -79,7 +79,7 @@ class VaeTraining:
     out: Path = RUN_FOLDER
     seed: int = 0
     size: VaeSize = field(default_factory=VaeSize)
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=2000, decay_steps=800))
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=2100, warmup=60, decay_steps=840))
     machine: Machine = field(default_factory=Machine)
     batch: int = 8
     frames: int = 9
@@ -108,13 +108,13 @@ class LatentShards:
     """Encoded clips on disk: shard i is a function of (seed, i, latent code) alone."""
 
     seed: int = 0
-    clips: int = 512
+    clips: int = 256
     """Clips in a shard, all of one length."""
-    count: int = 64
+    count: int = 240
     """Shards in all; later epochs draw from all of them again."""
-    first: int = 4
+    first: int = 6
     """Shards made before the first step (at least one of each length)."""
-    every: int = 60
+    every: int = 25
     """Steps between two new shards."""
     long_share: float = 0.25
     captions: int = 4
@@ -175,10 +175,10 @@ class DenoiserTraining:
     size: DenoiserSize = field(default_factory=DenoiserSize)
     shards: LatentShards = field(default_factory=LatentShards)
     given: GivenSegments = field(default_factory=GivenSegments)
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=1_000_000))
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=1_000_000, warmup=100))
     machine: Machine = field(default_factory=Machine)
     batch: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.01
     ema: float = 0.998

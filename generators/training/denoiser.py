@@ -12,16 +12,19 @@ import copy
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import (
     WanAttention,
     WanAttnProcessor,
     WanTransformer3DModel,
 )
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
@@ -73,7 +76,7 @@ class FewColumns:
     """(B, 1, 1, M), added to the logits of the text columns."""
 
 
-class TrainingAttention(WanAttnProcessor):
+class TrainingAttention(WanAttnProcessor):  # type: ignore[misc]
     """Stock Wan attention with a bias on the text columns, so that few columns stand for 512.
 
     Norms and rotations stay in float32 under autocast, the attention itself takes the values' type.
@@ -118,9 +121,11 @@ def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 @contextlib.contextmanager
 def few_columns(transformer: WanTransformer3DModel) -> Iterator[FewColumns]:
     """Within the block, cross-attention takes the columns and bias of `text_columns` instead of 512 columns."""
-    before, columns = transformer.attn_processors, FewColumns()
-    ours = TrainingAttention(columns)
-    transformer.set_attn_processor(dict.fromkeys(before, ours))
+    before: Any = transformer.attn_processors
+    columns = FewColumns()
+    ours: Any = TrainingAttention(columns)
+    steered: Any = dict.fromkeys(before, ours)
+    transformer.set_attn_processor(steered)
     try:
         yield columns
     finally:
@@ -264,7 +269,7 @@ class DenoiserTrainee:
         source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source
         told = source.draw(rng, clips=6, frames=SHORT, captions=1).captions
         captions = [caption[0] for caption in told]
-        latents = stock_pipeline(self.average, self.tokenizer, None, self.config.shift)(
+        filmed: Any = stock_pipeline(self.average, self.tokenizer, None, self.config.shift)(
             prompt=captions,
             negative_prompt="",
             height=HEIGHT,
@@ -274,8 +279,8 @@ class DenoiserTrainee:
             guidance_scale=self.config.guidance,
             generator=torch.Generator().manual_seed(self.config.seed),
             output_type="latent",
-        ).frames
-        clips = to_pixels(self.codec.decode(latents.cpu())).permute(0, 1, 3, 4, 2).numpy()
+        )
+        clips = to_pixels(self.codec.decode(filmed.frames.cpu())).permute(0, 1, 3, 4, 2).numpy()
         draw_sheet(list(zip(captions, clips, strict=True)), path)
 
 
@@ -283,13 +288,14 @@ def stock_pipeline(
     nets: Denoiser, tokenizer: PreTrainedTokenizerFast, vae: AutoencoderKLWan | None, shift: float
 ) -> WanPipeline:
     """The nets as diffusers' own pipeline, sharing their weights; without an autoencoder it gives latents only."""
-    pipeline = WanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=nets.text_encoder,
-        transformer=nets.transformer,
-        vae=vae,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
-    )
+    parts: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "text_encoder": nets.text_encoder,
+        "transformer": nets.transformer,
+        "vae": vae,
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=shift),
+    }
+    pipeline = WanPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -315,7 +321,7 @@ def train_denoiser(
         "seed": config.seed,
         "size": asdict(config.size),
         "codec": codec.digest,
-        "words": trainee.tokenizer.convert_ids_to_tokens(range(len(trainee.tokenizer))),
+        "words": trainee.tokenizer.convert_ids_to_tokens(list(range(len(trainee.tokenizer)))),
         "shift": config.shift,
     }
     return run(trainee, config.schedule, RunFolder(config.out / "denoiser"), settings, on_progress)

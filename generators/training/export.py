@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanPipeline
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 
 from generators.errors import TrainingError
 from generators.training.checkpoint import RunFolder, read_checkpoint

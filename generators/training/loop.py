@@ -188,4 +188,4 @@ def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float, step: i
     weight = 1 - min(decay, (1 + step) / (10 + step))
     pairs = zip(average.parameters(), net.parameters(), strict=True)
     ours, theirs = zip(*pairs, strict=True)
-    torch._foreach_lerp_(list(ours), list(theirs), weight)
+    torch._foreach_lerp_(list(ours), list(theirs), weight)  # pyright: ignore[reportPrivateImportUsage]

@@ -25,7 +25,8 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(a * x, torch.addmm(b * gram, gram, gram, beta=1.0, alpha=c), x)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    turned: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
+    return turned
 
 
 class Muon(torch.optim.Optimizer):

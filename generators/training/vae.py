@@ -85,7 +85,8 @@ def decode_whole(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     parts = [vae.decoder(x[:, :, :1], feat_cache=cache, feat_idx=[0], first_chunk=True)]
     if x.shape[2] > 1:
         parts.append(vae.decoder(x[:, :, 1:], feat_cache=cache, feat_idx=[0]))
-    return unpatchify(torch.cat(parts, 2), vae.config["patch_size"])
+    signal: Tensor = unpatchify(torch.cat(parts, 2), vae.config["patch_size"])
+    return signal
 
 
 def channels_last(module: nn.Module) -> None:
@@ -111,7 +112,8 @@ class VaeTrainee:
         self.device = torch.device(config.machine.device)
         self.codec = codec.to(self.device)
         self.clips_per_step = config.batch
-        self.vae = build_vae(config.size, config.seed).to(self.device).train()
+        self.vae: AutoencoderKLWan = build_vae(config.size, config.seed)
+        nn.Module.to(self.vae, self.device)
         channels_last(self.vae)
         self.average = copy.deepcopy(self.vae).eval().requires_grad_(False)
         self.optimiser = Muon(
@@ -228,6 +230,7 @@ def trained_vae(out: Path) -> tuple[AutoencoderKLWan, str]:
     size = VaeSize(**state["settings"]["size"])
     vae = build_vae(size, state["settings"]["seed"]).eval().requires_grad_(False)
     vae.load_state_dict(state["trainee"]["average"])
-    vae.quant_conv.weight[size.channels :] = 0.0
-    vae.quant_conv.bias[size.channels :] = _POSTERIOR_LOGVAR
+    weight, bias = vae.quant_conv.parameters()
+    weight[size.channels :] = 0.0
+    bias[size.channels :] = _POSTERIOR_LOGVAR
     return vae, state["settings"]["codec"]

@@ -68,13 +68,13 @@ def sample_script(
     """
     if events * SHORTEST > frames / FPS - 2 * LEAD:
         raise ValueError(f"{events} events of {SHORTEST} s do not fit into {frames} frames at {FPS} a second")
-    for _ in range(1 if verb else _REDRAWS):
+    for _ in range(_REDRAWS):
         first = verb or _VERBS[rng.integers(len(_VERBS))]  # kept for many tries: rare verbs come up as often as others
         for _ in range(_TRIES):
             script = _try(rng, frames, events, split, first)
             if script is not None and is_held_out(script) == (split == "heldout"):
                 return script
-    raise ValueError(f"No possible script with {events} events ({split}, verb {first}) in {_TRIES} tries")
+    raise ValueError(f"No possible script with {events} events ({split}, verb {verb}) in {_REDRAWS * _TRIES} tries")
 
 
 def event_times(rng: np.random.Generator, frames: int, events: int) -> Iterator[tuple[float, float]]:
