@@ -38,25 +38,22 @@ def read_look(name: str, description: str) -> Look:
 
 
 def read_promise(subject: str, phrase: str, cast: Mapping[str, Look]) -> Promise:
-    """The promise that subject and phrase make. Raises Unreadable for an unknown subject, verb or other."""
-    if subject not in cast:
-        raise Unreadable(f"{subject!r} is not in the cast of this shot ({', '.join(cast) or 'nobody'})")
+    """The promise that phrase makes of subject, a name or the words of a prompt. Raises Unreadable for unknown words."""
+    hue = cast[subject].hue if subject in cast else read_member(_plain(subject), cast)
     plain = _plain(phrase)
     for verb, pattern in _patterns():
         match = pattern.fullmatch(plain)
         if match is not None:
             slots = match.groupdict()
-            other = read_other(slots["other"], cast) if "other" in slots else None
-            return Promise(
-                verb=verb, hue=cast[subject].hue, side=slots.get("side"), prop=slots.get("prop"), other=other
-            )
+            other = read_member(slots["other"], cast) if "other" in slots else None
+            return Promise(verb=verb, hue=hue, side=slots.get("side"), prop=slots.get("prop"), other=other)
     raise Unreadable(f"{phrase!r} is none of the puppet world's sentences")
 
 
-def read_other(words: str, cast: Mapping[str, Look]) -> str:
+def read_member(words: str, cast: Mapping[str, Look]) -> str:
     """The hue of the puppet that `words` call: by its colour, its name, or its kind when only one is of that kind."""
     hues = _found(words, tuple(HUES))
-    if len(hues) == 1:
+    if len(hues) == 1 and any(look.hue == hues[0] for look in cast.values()):
         return hues[0]
     named = [look.hue for name, look in cast.items() if _plain(name) == words]
     kinds = _found(words, KINDS)

@@ -133,10 +133,17 @@ def test_a_friend_may_be_called_by_name_or_by_kind() -> None:
     assert read_promise("Mia", "Approaches Tom slowly!", CAST).other == "blue"
 
 
+def test_an_actor_may_be_called_as_the_prompt_calls_it() -> None:
+    assert read_promise("red fox", "spins around", CAST).hue == "red"
+    assert read_promise("the blue robot", "spins around", CAST).hue == "blue"
+
+
 def test_unknown_words_are_refused_with_a_reason() -> None:
     with pytest.raises(Unreadable, match="'the dragon' means 0|'dragon' means 0"):
         read_promise("Mia", "approaches the dragon", CAST)
-    with pytest.raises(Unreadable, match="not in the cast"):
+    with pytest.raises(Unreadable, match="'ann' means 0 members"):
         read_promise("Ann", "spins around", CAST)
+    with pytest.raises(Unreadable, match="'green cat' means 0 members"):
+        read_promise("green cat", "spins around", CAST)
     with pytest.raises(Unreadable, match="names not one colour"):
         read_look("Ann", "a tall woman")

@@ -1,0 +1,196 @@
+"""How well a model films the puppet world: held-out cases filmed, read from pixels, a row a case in a JSONL file.
+
+Every score stands between its ceiling (rendered truth through the model's autoencoder) and its floor (the same clips
+held against another case's script). Knows no model: `generate` films, `roundtrip` is the autoencoder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.world import splits as world_splits
+from evals.world.detectors import Frames
+from evals.world.events import Promise, judge_event, promised
+from evals.world.scores import SCORES, ClipJudgement, judge_clip, judge_scene, score
+from evals.world.settings import CRITIC, SCORE
+from evals.world.splits import Case, SplitName
+from evals.world.tracks import Scene, watch
+from generators.world.renderer import render
+from generators.world.script import Script
+from generators.world.words import PROPS, SIDES, VERBS
+
+Generate = Callable[[Sequence[Case], Sequence[int]], Sequence[Frames]]
+"""Cases of one length and a seed each to clips (T, 64, 96, 3), in order."""
+Roundtrip = Callable[[Frames], Frames]
+"""A clip through the model's autoencoder and back."""
+Row = Mapping[str, Any]
+FILE = "rows.jsonl"
+READ = {"completion": "ECR", "colour": "Colour", "kind": "Kind", "place": "Place", "time": "Time", "order": "Order"}
+"""What the tables call a score, and its name in `scores.SCORES`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldRow:
+    """One score over the clips of a split with so many events; None where no clip could be read.
+
+    `low` and `high` bound the value with 95 % confidence; `count` clips could be read.
+    """
+
+    split: str
+    events: int
+    score: str
+    value: float | None
+    low: float | None
+    high: float | None
+    ceiling: float | None
+    floor: float | None
+    count: int
+
+
+def bench_world(
+    generate: Generate,
+    roundtrip: Roundtrip,
+    out: Path,
+    *,
+    model: str,
+    cases: int = 96,
+    events: Sequence[int] = (1, 2),
+    splits: Sequence[SplitName] = ("both",),
+    batch: int = 4,
+    seed: int = 0,
+    on_row: Callable[[Row], None] | None = None,
+) -> list[WorldRow]:
+    """Film and read `cases` cases a split and number of events; go on where `out` stopped.
+
+    `model` names the weights and how they are used: rows of another name are left alone and not read.
+    """
+    path = out / FILE
+    known = {row["case"]: row for row in read_rows(path) if row["model"] == model and row["seed"] == seed}
+    asked: list[str] = []
+    for split in splits:
+        for count in events:
+            listed = world_splits.cases(split, count, cases + 1, seed)
+            pairs = list(zip(listed[:-1], listed[1:], strict=True))
+            asked += [case.name for case, _ in pairs]
+            missing = [pair for pair in pairs if pair[0].name not in known]
+            for start in range(0, len(missing), batch):
+                some = missing[start : start + batch]
+                films = generate([case for case, _ in some], [case.number for case, _ in some])
+                for (case, other), film in zip(some, films, strict=True):
+                    row = {"model": model, "seed": seed} | judge_case(case, other, film, roundtrip)
+                    known[case.name] = row
+                    _append(path, row)
+                    if on_row is not None:
+                        on_row(row)
+    return tables([known[name] for name in asked])
+
+
+def judge_case(case: Case, other: Case, film: Frames, roundtrip: Roundtrip) -> dict[str, Any]:
+    """Everything one case adds to the tables; `other` lends the wrong script."""
+    truth = roundtrip(render([case.script])[0].permute(0, 2, 3, 1).numpy())
+    scene = watch(film, SCORE)
+    judged = judge_scene(scene, case.script)
+    ceiling = judge_clip(truth, case.script)
+    return {
+        "case": case.name,
+        "split": case.split,
+        "events": len(case.script.events),
+        "caption": case.caption.text,
+        "verbs": list(case.verbs),
+        "done": [event.done for event in judged.events],
+        "evidence": [event.evidence for event in judged.events],
+        "ceiling_done": [event.done for event in ceiling.events],
+        "film": _readings(judged),
+        "ceiling": _readings(ceiling),
+        "floor": _readings(judge_scene(scene, other.script)),
+        "accepted": {
+            setting.name: _accepted(watch(truth, setting), case.script, other.script) for setting in (CRITIC, SCORE)
+        },
+    }
+
+
+def _readings(clip: ClipJudgement) -> dict[str, float | None]:
+    read = {name: SCORES[of](clip) for name, of in READ.items()}
+    return {name: None if value is None else float(value) for name, value in read.items()}
+
+
+def _accepted(truth: Scene, script: Script, other: Script) -> dict[str, float]:
+    """Shares of promises that the truth does not keep and that are taken for kept."""
+    wrong = wrong_promises(script)
+    return {
+        "another caption": judge_scene(truth, other).completed,
+        "another verb": sum(judge_event(truth, promise).done for promise in wrong) / len(wrong),
+    }
+
+
+def wrong_promises(script: Script) -> list[Promise]:
+    """Every promise about the script's own cast that it does not make."""
+    kept = {promised(script, event) for event in script.events}
+    return [p for verb in VERBS for p in _promises(verb, [a.hue for a in script.actors]) if p not in kept]
+
+
+def _promises(verb: str, hues: Sequence[str]) -> list[Promise]:
+    slot = VERBS[verb].slot
+    if slot == "side":
+        return [Promise(verb=verb, hue=hue, side=side) for hue in hues for side in SIDES]
+    if slot == "prop":
+        return [Promise(verb=verb, hue=hue, prop=prop) for hue in hues for prop in PROPS]
+    if slot == "other":
+        return [Promise(verb=verb, hue=hue, other=other) for hue in hues for other in hues if other != hue]
+    return [Promise(verb=verb, hue=hue) for hue in hues]
+
+
+def tables(rows: Sequence[Row]) -> list[WorldRow]:
+    """Scores, false acceptance and completion by verb, for every split and number of events among the rows."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["split"], row["events"]), []).append(row)
+    return [line for (split, events), group in groups.items() for line in _group(split, events, group)]
+
+
+def _group(split: str, events: int, rows: Sequence[Row]) -> list[WorldRow]:
+    def line(name: str, film: Sequence[Any], ceiling: Sequence[Any] = (), floor: Sequence[Any] = ()) -> WorldRow:
+        found = score(name, film)
+        over = found.interval
+        return WorldRow(
+            split=split, events=events, score=name, value=found.value, low=over and over.low, high=over and over.high,
+            ceiling=score(name, ceiling).value, floor=score(name, floor).value, count=found.n_evaluated,
+        )  # fmt: skip
+
+    names = [name for name in READ if name != "order" or events > 1]
+    sources = ("film", "ceiling", "floor")
+    lines = [line(name, *([row[source][name] for row in rows] for source in sources)) for name in names]
+    for setting in (CRITIC.name, SCORE.name):
+        for lure in ("another caption", "another verb"):
+            lines.append(line(f"{setting} accepts {lure}", [row["accepted"][setting][lure] for row in rows]))
+    for verb in VERBS:
+        done = [
+            [flag for row in rows for flag, acted in zip(row[which], row["verbs"], strict=True) if acted == verb]
+            for which in ("done", "ceiling_done")
+        ]
+        lines += [line(f"completion of {verb}", *done)] if done[0] else []
+    return lines
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows written so far; a line that a kill cut short is taken off the file."""
+    if not path.exists():
+        return []
+    written = path.read_bytes()
+    whole = written[: written.rfind(b"\n") + 1]
+    if len(whole) < len(written):
+        os.truncate(path, len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _append(path: Path, row: Row) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
