@@ -231,7 +231,8 @@ class Reader:
             index = verb.at - 1
             while index >= 0 and (clause.words[index] in _AUXILIARY or clause.words[index].endswith("ly")):
                 index -= 1
-            if index < 0 or index in clause.mentions or not self._may_be_somebody(clause, index):
+            taken = index in clause.mentions or any(v.at <= index < v.end for v in clause.verbs)  # `lies down to sleep`
+            if index < 0 or taken or not self._may_be_somebody(clause, index):
                 continue
             word, cased = clause.words[index], clause.cased[index]
             kind = min(KINDS, key=lambda k: (sum(actor.kind == k for actor in self.cast), k != "child"))

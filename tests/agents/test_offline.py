@@ -106,6 +106,13 @@ def test_the_tables_lead_only_to_words_of_the_world() -> None:
         assert set(lexicon.flat(table).values()) == set(words)
 
 
+def test_a_word_that_belongs_to_one_verb_is_nobody_before_the_next() -> None:
+    plan = read("At night, the red fox lies down to sleep.")
+    assert acts(plan) == [("fox", "lie_down")]
+    assert [member.name for member in plan.cast] == ["fox"]
+    assert plan.notes == []
+
+
 def test_everybody_wears_a_colour_of_their_own_and_the_storys_where_it_can_be() -> None:
     plan = read("A blue cat jumps. A blue robot spins. A cat named Tom dances. A green bird floats.")
     hues = {c.name: c.hue for c in plan.cast}
