@@ -44,9 +44,7 @@ async def ask(
         answer, problems = read(reply, shape, check)
         if answer is not None:
             return answer
-        question = replace(
-            question, turns=(*question.turns, Turn(answer=reply.text, objection=_objection(problems)))
-        )
+        question = replace(question, turns=(*question.turns, Turn(answer=reply.text, objection=_objection(problems))))
     if isinstance(model, Remembering):
         for wrong in asked:  # a resumed run asks anew instead of reading the same wrong answers
             model.reject(wrong, "; ".join(problems))

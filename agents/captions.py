@@ -36,10 +36,7 @@ def shot_captions(shot: ShotRecord, verdict: Verdict | None) -> tuple[Caption, .
 
 def event_times(shot: ShotRecord, verdict: Verdict | None) -> list[tuple[float, float]]:
     """Seconds of every promised event in the take: seen where it was seen, else as it was filmed."""
-    return [
-        seen_interval(verdict, number) or (filmed.start, filmed.end)
-        for number, filmed in enumerate(shot.events)
-    ]
+    return [seen_interval(verdict, number) or (filmed.start, filmed.end) for number, filmed in enumerate(shot.events)]
 
 
 def seen_interval(verdict: Verdict | None, index: int) -> tuple[float, float] | None:

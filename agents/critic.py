@@ -106,9 +106,7 @@ class ModelCritic:
             seconds=seconds,
         )
         question = Question(role="critic", prompt=prompt, shape=Scores, images=images, vote=vote)
-        return await ask(
-            self.model, question, Scores, lambda answer: score_problems(answer, len(viewing.events))
-        )
+        return await ask(self.model, question, Scores, lambda answer: score_problems(answer, len(viewing.events)))
 
 
 def key_frames(frames: Frames, options: CriticOptions) -> tuple[bytes, ...]:
@@ -120,9 +118,7 @@ def key_frames(frames: Frames, options: CriticOptions) -> tuple[bytes, ...]:
 
 def _jpeg(frame: Frames, options: CriticOptions) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(frame).resize(options.size, Image.Resampling.BOX).save(
-        buffer, "JPEG", quality=options.jpeg_quality
-    )
+    Image.fromarray(frame).resize(options.size, Image.Resampling.BOX).save(buffer, "JPEG", quality=options.jpeg_quality)
     return buffer.getvalue()
 
 
@@ -140,9 +136,7 @@ def score_problems(answer: Scores, events: int) -> list[str]:
         if not score.evidence.strip():
             found.append(f"event {score.event}: evidence is empty; say what the frames show")
         if score.done and not 0 <= score.start < score.end:
-            found.append(
-                f"event {score.event}: done, but its times {score.start} to {score.end} are no interval"
-            )
+            found.append(f"event {score.event}: done, but its times {score.start} to {score.end} are no interval")
     return found
 
 

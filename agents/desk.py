@@ -39,9 +39,7 @@ class _Ticket:
 class FilmingDesk:
     """`async with FilmingDesk(…) as desk: clip = await desk.shoot(…)`."""
 
-    def __init__(
-        self, backend: Backend, clock: Clock, cancelled: threading.Event, pace: float | None = None
-    ) -> None:
+    def __init__(self, backend: Backend, clock: Clock, cancelled: threading.Event, pace: float | None = None) -> None:
         self._backend = backend
         self._clock = clock
         self._cancelled = cancelled
@@ -103,9 +101,7 @@ class FilmingDesk:
         shooting = asyncio.get_running_loop().run_in_executor(
             self._thread, self._backend.shoot, [ticket.request], ticket.on_progress, self._stop
         )
-        shooting.add_done_callback(
-            lambda done: done.cancelled() or done.exception()
-        )  # told below, or nobody waits
+        shooting.add_done_callback(lambda done: done.cancelled() or done.exception())  # told below, or nobody waits
         try:
             while not (await asyncio.wait({shooting}, timeout=POLL))[0]:
                 if self._cancelled.is_set() or self._clock.left <= 0:
@@ -113,11 +109,7 @@ class FilmingDesk:
             clip = shooting.result()[0]
         except ShootingCancelled as error:
             if self._clock.left <= 0 and not self._cancelled.is_set():
-                raise BudgetExhausted(
-                    "budget.seconds: the time was up while a take was being filmed"
-                ) from error
-            raise RunStopped(
-                "The run was stopped while a take was being filmed; resume it to go on"
-            ) from error
+                raise BudgetExhausted("budget.seconds: the time was up while a take was being filmed") from error
+            raise RunStopped("The run was stopped while a take was being filmed; resume it to go on") from error
         self._pace = (self._clock.elapsed - started) / ticket.request.frames
         return clip

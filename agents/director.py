@@ -50,9 +50,7 @@ def choose(
         raise ValueError(f"Shot {shot.label} has no judged take to learn from")
     missed = list(failed if failed is not None else missed_events(best))
     passed: list[str] = []
-    asked: tuple[Kind, ...] = (
-        () if failed is None else ("refilm",)
-    )  # who names an event wants only its window
+    asked: tuple[Kind, ...] = () if failed is None else ("refilm",)  # who names an event wants only its window
     for kind in (*asked, *_rungs_left(history)):
         choice = _try(kind, shot, best, missed, history, look, reworded)
         if isinstance(choice, Choice):
@@ -117,11 +115,7 @@ def _try(
     if kind == "strengthen":
         stronger = strengthened(read_controls(controls))
         if stronger is None:
-            return (
-                "one event has nothing to be kept apart from"
-                if len(shot.events) < 2
-                else "steered as much as helps"
-            )
+            return "one event has nothing to be kept apart from" if len(shot.events) < 2 else "steered as much as helps"
         return Choice(
             kind=kind,
             reason=f"{who}: events are kept apart longer",
@@ -131,9 +125,7 @@ def _try(
         plan = retimed(shot.plan, missed)
         if plan is None:
             return "no other event can give it time"
-        return Choice(
-            kind=kind, reason=f"{who}: more time for it", changes={"controls": controls}, revision=plan
-        )
+        return Choice(kind=kind, reason=f"{who}: more time for it", changes={"controls": controls}, revision=plan)
     if kind == "reword":
         if reworded is None or reworded == shot.plan:
             return "there are no other words for it"
@@ -166,9 +158,7 @@ def retimed(plan: ShotPlan, missed: Sequence[int]) -> ShotPlan | None:
     if min(w * scale for i, w in enumerate(weights) if i not in missed) < SHORTEST:
         return None
     edges = [round(sum(weights[:i]) * scale, 2) for i in range(len(weights))] + [plan.seconds]
-    return replace(
-        plan, events=tuple(replace(e, start=edges[i], end=edges[i + 1]) for i, e in enumerate(plan.events))
-    )
+    return replace(plan, events=tuple(replace(e, start=edges[i], end=edges[i + 1]) for i, e in enumerate(plan.events)))
 
 
 def _refilm(
@@ -204,9 +194,7 @@ def _named(shot: ShotRecord, missed: Sequence[int]) -> str:
     return f"{', '.join(phrases)} not seen"
 
 
-def rewording_is_next(
-    shot: ShotRecord, history: Sequence[TakeRecord], look: Look, missed: Sequence[int]
-) -> bool:
+def rewording_is_next(shot: ShotRecord, history: Sequence[TakeRecord], look: Look, missed: Sequence[int]) -> bool:
     """Whether the next remedy would be other words, so that nobody is asked for them in vain."""
     best = best_take(history)
     if best is None:

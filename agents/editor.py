@@ -159,9 +159,7 @@ def edit(plan: FilmPlan) -> FilmFiles:
         (MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"),
         (REPORT, render_report(plan, scenes, result, versions)),
     ):
-        files[name] = keep_file(
-            plan.folder / name, content if isinstance(content, bytes) else content.encode()
-        )
+        files[name] = keep_file(plan.folder / name, content if isinstance(content, bytes) else content.encode())
     return result
 
 
@@ -181,9 +179,7 @@ def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = Non
     if sha256 != said["film"]:
         now = _versions(ffmpeg, cut=True)
         differ = [f"{k} {v} then, {now.get(k)} now" for k, v in said["versions"].items() if now.get(k) != v]
-        raise EditError(
-            f"{folder / FILM} is not the same bytes as before: {'; '.join(differ) or 'same versions'}"
-        )
+        raise EditError(f"{folder / FILM} is not the same bytes as before: {'; '.join(differ) or 'same versions'}")
     return folder / FILM
 
 
@@ -263,9 +259,7 @@ def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> bytes:
         )
         for scene in scenes
     ]
-    under = (
-        f"{result.events_seen} of {result.events_promised} promised events were seen · {result.seconds:.1f} s"
-    )
+    under = f"{result.events_seen} of {result.events_promised} promised events were seen · {result.seconds:.1f} s"
     font = Path(plan.options.font) if plan.options.font else None
     return contact_sheet(plan.record.run.title, under, rows, font=font)
 
@@ -304,14 +298,10 @@ def _manifest(
         "edit": {k: v for k, v in asdict(plan.options).items() if k != "ffmpeg"},
         "film": files.get(FILM),
         "cuts": [
-            {"take": scene.take.take.id, "piece": asdict(scene.piece)}
-            for scene in scenes
-            if scene.take and scene.piece
+            {"take": scene.take.take.id, "piece": asdict(scene.piece)} for scene in scenes if scene.take and scene.piece
         ],
         "missing": [scene.shot.label for scene in scenes if scene.take is None],
-        "takes": [
-            _take_entry(record) for record in plan.record.takes if record.take.status == TakeStatus.DONE
-        ],
+        "takes": [_take_entry(record) for record in plan.record.takes if record.take.status == TakeStatus.DONE],
     }
 
 
@@ -329,9 +319,7 @@ def _take_entry(record: TakeRecord) -> dict[str, Any]:
         "file",
         "sha256",
     )
-    return {"shot": record.label, "revision": record.shot.revision} | {
-        name: getattr(take, name) for name in names
-    }
+    return {"shot": record.label, "revision": record.shot.revision} | {name: getattr(take, name) for name in names}
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

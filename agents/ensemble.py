@@ -18,9 +18,7 @@ ModelOf = Callable[[str], LanguageModel]
 """The model of a role, already remembered and counted (see `ledger.py`)."""
 
 
-def brains_for(
-    profile: Profile, model_of: ModelOf | None = None, world_critic: Critic | None = None
-) -> Brains:
+def brains_for(profile: Profile, model_of: ModelOf | None = None, world_critic: Critic | None = None) -> Brains:
     """The agents a profile names. `model_of` is needed for endpoints, `world_critic` for the critic `world`.
 
     Raises ProfileError when one of them is needed and was not given.
@@ -49,9 +47,7 @@ def _critic(profile: Profile, model_of: ModelOf | None, world_critic: Critic | N
         return ScriptedCritic()
     if profile.critic.kind == "world":
         if world_critic is None:
-            raise ProfileError(
-                f"Profile {profile.name}: critic.kind is 'world', and no world critic was given"
-            )
+            raise ProfileError(f"Profile {profile.name}: critic.kind is 'world', and no world critic was given")
         return world_critic
     return None
 

@@ -64,11 +64,7 @@ class Outcome:
     @property
     def all_seen(self) -> bool:
         """Whether a critic saw every promised event in the film."""
-        return (
-            self.film is not None
-            and self.film.events_seen == self.film.events_promised
-            and not self.film.missing
-        )
+        return self.film is not None and self.film.events_seen == self.film.events_promised and not self.film.missing
 
 
 @dataclass(kw_only=True)
@@ -176,11 +172,7 @@ async def film(state: ChainState, runtime: Runtime[Context]) -> StoryState:
     for number in state["chain"]:
         shot = stage.shots[number]
         if shot.shot.transition == "continues" and (before is None or not stage.look.limits.extends):
-            why = (
-                "the shot before it has no take"
-                if before is None
-                else "this backend cannot go on from frames"
-            )
+            why = "the shot before it has no take" if before is None else "this backend cannot go on from frames"
             stage.emit(Note(run_id=stage.job.run_id, text=f"Shot {shot.label} begins with a cut: {why}"))
             before = None
         before = await film_shot(stage, shot, before if shot.shot.transition == "continues" else None)
@@ -243,9 +235,7 @@ def _stands(film: Film | None, plan: FilmPlan) -> bool:
     if film is None or film.folder != str(plan.folder) or film.takes != [c.take_id for c in plan.cuts]:
         return False
     standing = [record for record in plan.record.takes if record.take.id in film.takes]
-    if film.events_seen != sum(
-        len(r.verdict.events) - len(director.missed_events(r)) for r in standing if r.verdict
-    ):
+    if film.events_seen != sum(len(r.verdict.events) - len(director.missed_events(r)) for r in standing if r.verdict):
         return False
     try:
         told = json.loads((plan.folder / MANIFEST).read_text())["takes"]

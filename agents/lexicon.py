@@ -94,10 +94,7 @@ VERB_WORDS: dict[str, str] = {
 PHRASALS: tuple[tuple[str, str, str], ...] = (
     *((v, "over", "hop_over") for v in "jump leap hop vault bound spring bounce".split()),
     *((v, "after", "chase") for v in "run go walk race dash hurry rush fly come".split()),
-    *(
-        (v, "away", "leave")
-        for v in "run go walk fly move hop wander hurry ride sail swim sneak creep dash".split()
-    ),
+    *((v, "away", "leave") for v in "run go walk fly move hop wander hurry ride sail swim sneak creep dash".split()),
     *((v, "off", "leave") for v in "run go walk fly ride sail wander march set drive".split()),
     *((v, "out", "leave") for v in "run go walk step".split()),
     *((v, "in", "enter") for v in "run walk come step march".split()),
@@ -162,13 +159,9 @@ DETERMINERS = frozenset(
     "the a an his her its their my your our this that another one every some two three four five many each no".split()
 )
 ANOTHER = frozenset("another second other".split())
-NEGATIONS = frozenset(
-    "not never n't cannot didn't doesn't don't won't can't couldn't wouldn't isn't wasn't".split()
-)
+NEGATIONS = frozenset("not never n't cannot didn't doesn't don't won't can't couldn't wouldn't isn't wasn't".split())
 LIGHT_VERBS = frozenset("take have do make go give start begin".split())
-JOINERS = frozenset(
-    "and then but while as when before after until so or next finally suddenly afterwards".split()
-)
+JOINERS = frozenset("and then but while as when before after until so or next finally suddenly afterwards".split())
 """Words that begin another clause."""
 
 

@@ -165,9 +165,7 @@ class EndpointModel:
     def _read(self, completion: ChatCompletion) -> str:
         choices: object = completion.choices
         if not isinstance(choices, list) or not choices:
-            raise ModelUnavailable(
-                f"{self._where} answered without any choice; is it an OpenAI-compatible server?"
-            )
+            raise ModelUnavailable(f"{self._where} answered without any choice; is it an OpenAI-compatible server?")
         choice = completion.choices[0]
         if choice.message.refusal:
             raise ModelRefused(f"{self._where} refused: {choice.message.refusal}")
@@ -213,9 +211,7 @@ class EndpointModel:
                 f"{self._where} cannot be reached ({error.__cause__ or error}); is the server running?"
             ) from error
         except openai.APIStatusError as error:
-            raise ModelRefused(
-                f"{self._where} refused the request ({error.status_code}): {_said(error)}"
-            ) from error
+            raise ModelRefused(f"{self._where} refused the request ({error.status_code}): {_said(error)}") from error
         except (_NotJson, openai.APIError, ValueError) as error:
             raise ModelUnavailable(
                 f"{self._where} did not answer with whole JSON ({str(error)[:200]}); check base_url"
@@ -279,9 +275,7 @@ def _response_format(question: Question) -> dict[str, Any]:
 
 
 def _messages(question: Question, strict: bool) -> Any:
-    system = (
-        question.prompt.system if strict else f"{question.prompt.system}\n\n{schema_text(question.shape)}"
-    )
+    system = question.prompt.system if strict else f"{question.prompt.system}\n\n{schema_text(question.shape)}"
     content: list[dict[str, Any]] = [{"type": "text", "text": question.prompt.user}]
     for image in question.images:
         url = "data:image/jpeg;base64," + base64.b64encode(image).decode()

@@ -108,9 +108,7 @@ class _Plan:
             if actor in self.cast:
                 continue
             if len(self.cast) == len(HUES):
-                self.notes.append(
-                    f"{actor.name!r} is left out: the world has {len(HUES)} colours, all are worn"
-                )
+                self.notes.append(f"{actor.name!r} is left out: the world has {len(HUES)} colours, all are worn")
                 return None
             self.cast.append(actor)
         return WorldEvent(
@@ -125,13 +123,9 @@ class _Plan:
         if not events or scene is None:
             return
         if self.full:
-            self.notes.append(
-                f"No room for the rest of {_quoted(sentence)}: {self.max_shots} shots are planned"
-            )
+            self.notes.append(f"No room for the rest of {_quoted(sentence)}: {self.max_shots} shots are planned")
             return
-        self.shots.append(
-            WorldShot(sentence=sentence[:300], place=scene[0], time=scene[1], events=list(events))
-        )
+        self.shots.append(WorldShot(sentence=sentence[:300], place=scene[0], time=scene[1], events=list(events)))
 
 
 def _together(events: Sequence[WorldEvent]) -> bool:

@@ -152,8 +152,7 @@ def storyboard_of(draft: Draft) -> Storyboard:
             seconds=shot.seconds,
             transition="continues" if shot.transition == "continues" else "cut",
             events=tuple(
-                PlannedEvent(subject=e.subject, phrase=e.phrase, start=0.0, end=shot.seconds)
-                for e in shot.events
+                PlannedEvent(subject=e.subject, phrase=e.phrase, start=0.0, end=shot.seconds) for e in shot.events
             ),
         )
         for shot in draft.shots

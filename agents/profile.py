@@ -131,9 +131,7 @@ def load_profile(name: str, *, backends: Collection[str] | None = None) -> Profi
     return parse_profile({"name": path.stem} | data, str(path), backends=backends)
 
 
-def parse_profile(
-    data: Mapping[str, Any], source: str, *, backends: Collection[str] | None = None
-) -> Profile:
+def parse_profile(data: Mapping[str, Any], source: str, *, backends: Collection[str] | None = None) -> Profile:
     """Check a profile's keys and values; ProfileError names `source` and every wrong key."""
     try:
         profile = Profile.model_validate(dict(data))
@@ -170,9 +168,7 @@ def profile_names() -> tuple[str, ...]:
 def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
     found: list[str] = []
     if backends is not None and profile.backend.kind not in backends:
-        found.append(
-            f"backend.kind: expected one of {', '.join(sorted(backends))}, got {profile.backend.kind!r}"
-        )
+        found.append(f"backend.kind: expected one of {', '.join(sorted(backends))}, got {profile.backend.kind!r}")
     if not profile.needs_endpoint:
         return found
     if not profile.brains.base_url.startswith(("http://", "https://")):
@@ -182,8 +178,6 @@ def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
         asked += ["segmenter", "reworder"]
     asked += ["critic"] if profile.critic.kind == "endpoint" else []
     found += [
-        f"brains.models.{r}: name a model (or brains.models.default)"
-        for r in asked
-        if not profile.brains.models.of(r)
+        f"brains.models.{r}: name a model (or brains.models.default)" for r in asked if not profile.brains.models.of(r)
     ]
     return found

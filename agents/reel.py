@@ -120,9 +120,7 @@ class Reel:
                 f"the film is {self._size[1]}x{self._size[0]} at {self.fps}: film it again under this run's settings"
             )
         if piece.drop >= len(footage):
-            raise EditError(
-                f"Shot {piece.shot}: {piece.drop} frames to leave out of {len(footage)} leave nothing"
-            )
+            raise EditError(f"Shot {piece.shot}: {piece.drop} frames to leave out of {len(footage)} leave nothing")
         kept = footage[piece.drop :]
         overlap = 0 if held is None or piece.joined else min(len(held), len(kept) // 2)
         begins = self._count - overlap
@@ -158,14 +156,10 @@ def load(media: Path, piece: Piece) -> tuple[Frames, Fraction]:
     path = media / piece.file
     try:
         if file_sha256(path) != piece.sha256:
-            raise EditError(
-                f"Take {path} of shot {piece.shot} was altered: resume the run, it will be filmed again"
-            )
+            raise EditError(f"Take {path} of shot {piece.shot} was altered: resume the run, it will be filmed again")
         return read_take(path)
     except (OSError, MediaError) as error:
-        raise EditError(
-            f"Take {path} of shot {piece.shot} cannot be read: {error}; resume the run"
-        ) from error
+        raise EditError(f"Take {path} of shot {piece.shot} cannot be read: {error}; resume the run") from error
 
 
 def _blend(out: Frames, into: Frames) -> Frames:

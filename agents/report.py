@@ -105,9 +105,7 @@ class CallsView:
     seconds: float
 
 
-def render_report(
-    plan: FilmPlan, scenes: Sequence[Scene], result: FilmFiles, versions: dict[str, str]
-) -> str:
+def render_report(plan: FilmPlan, scenes: Sequence[Scene], result: FilmFiles, versions: dict[str, str]) -> str:
     """The page as HTML text."""
     record = plan.record
     return _template().render(
@@ -273,9 +271,7 @@ def _run_errors(record: RunRecord) -> list[str]:
 
 def _control(control: dict[str, Any]) -> str:
     settings = ", ".join(f"{key} {_short(value)}" for key, value in control.items() if key != "name")
-    return (
-        f"{control.get('name', 'control')} ({settings})" if settings else str(control.get("name", "control"))
-    )
+    return f"{control.get('name', 'control')} ({settings})" if settings else str(control.get("name", "control"))
 
 
 def _short(value: object, longest: int = 400) -> str:

@@ -52,8 +52,7 @@ def with_phrase(shot: PlannedShot, event: int, phrase: str) -> PlannedShot:
     at = place_of(shot, event)
     prompt = shot.prompt[:at] + phrase + shot.prompt[at + len(old) :]
     events = tuple(
-        e.model_copy(update={"phrase": phrase}) if index == event else e
-        for index, e in enumerate(shot.events)
+        e.model_copy(update={"phrase": phrase}) if index == event else e for index, e in enumerate(shot.events)
     )
     return shot.model_copy(update={"prompt": prompt, "events": events})
 

@@ -41,9 +41,7 @@ class ScriptedModel:
 
     def _next(self) -> Line:
         if not self._lines:
-            raise ModelUnavailable(
-                f"Scripted model {self._name!r} has no line left after {len(self.asked) - 1}"
-            )
+            raise ModelUnavailable(f"Scripted model {self._name!r} has no line left after {len(self.asked) - 1}")
         return self._lines.pop(0)
 
 
@@ -88,9 +86,7 @@ class ScriptedCritic:
         if isinstance(flags, Exception):
             raise flags
         if len(flags) != len(viewing.events):
-            raise ValueError(
-                f"Script for shot, take {key}: expected {len(viewing.events)} flags, got {len(flags)}"
-            )
+            raise ValueError(f"Script for shot, take {key}: expected {len(viewing.events)} flags, got {len(flags)}")
         verdicts = tuple(
             EventVerdict(
                 done=done,

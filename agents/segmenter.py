@@ -60,9 +60,7 @@ class ModelSegmenter:
             prompt=shot.prompt, seconds=shot.seconds, events=[event.phrase for event in shot.events]
         )
         question = Question(role="segmenter", prompt=prompt, shape=Shares)
-        answer = await ask(
-            self.model, question, Shares, lambda a: share_problems(a, len(shot.events), shot.seconds)
-        )
+        answer = await ask(self.model, question, Shares, lambda a: share_problems(a, len(shot.events), shot.seconds))
         return with_times(shot, [share.share for share in answer.shares])
 
 

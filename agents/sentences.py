@@ -18,9 +18,7 @@ from generators.world.words import KINDS, SIDES, VERBS
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|[,;:–—]")
 _NAMED = re.compile(r"\b([a-z]+)\s*,?\s+(?:is |was )?(?:named|called)\s+([A-Z][\w'-]*)")
-_NAME_IS = re.compile(
-    r"\b([A-Z][\w'-]*)\s*,?\s+(?:(?:is|was)\s+)?(?:the|a|an)\s+((?:[a-z'-]+\s+){0,3}?)([a-z]+)\b"
-)
+_NAME_IS = re.compile(r"\b([A-Z][\w'-]*)\s*,?\s+(?:(?:is|was)\s+)?(?:the|a|an)\s+((?:[a-z'-]+\s+){0,3}?)([a-z]+)\b")
 _JOINER = re.compile(r"^(?:And then|After that|Then|Next|Afterwards|Finally),?\s+")
 _SCENE = re.compile(r"^(?:In|On|At|By|Under|Inside)\b[^,.]*,")
 _OUTSIDE = frozenset("with for from of behind beside under like without about".split())
@@ -210,9 +208,7 @@ class Reader:
         before = words[max(0, index - 4) : index]
         hue = next((lexicon.flat("hues")[w] for w in reversed(before) if w in lexicon.flat("hues")), None)
         if hue is None and any(w in lexicon.FOREIGN_HUES for w in before):
-            self.notes.append(
-                f"No puppet is {next(w for w in before if w in lexicon.FOREIGN_HUES)}: {noun!r} is not"
-            )
+            self.notes.append(f"No puppet is {next(w for w in before if w in lexicon.FOREIGN_HUES)}: {noun!r} is not")
         same = [actor for actor in self.cast if actor.noun == noun]
         if not any(w in lexicon.ANOTHER for w in before):
             for actor in reversed(same):
@@ -284,10 +280,7 @@ class Reader:
                 said = [a for i, a in clause.mentions.items() if i < verb.at] or [*clause.mentions.values()]
                 self.last = said[:1] or subjects or self.last
                 continue
-            if any(
-                w in lexicon.NEGATIONS or w.endswith("n't")
-                for w in clause.words[max(0, verb.at - 3) : verb.at]
-            ):
+            if any(w in lexicon.NEGATIONS or w.endswith("n't") for w in clause.words[max(0, verb.at - 3) : verb.at]):
                 continue
             if not subjects:
                 continue
@@ -298,9 +291,7 @@ class Reader:
             self.last = subjects
         return acts
 
-    def _subjects(
-        self, clause: _Clause, verb: _Verb, since: int, pending: list[Actor], going_on: bool
-    ) -> list[Actor]:
+    def _subjects(self, clause: _Clause, verb: _Verb, since: int, pending: list[Actor], going_on: bool) -> list[Actor]:
         before = [(i, actor) for i, actor in clause.mentions.items() if since <= i < verb.at]
         said = [actor for i, actor in before if i == 0 or clause.words[i - 1] not in _OUTSIDE | _TOWARD]
         if said:
@@ -319,9 +310,7 @@ class Reader:
         tables = [lexicon.flat(table) for table in ("places", "times", "props")]
         nouns = [w for i, w in enumerate(words) if any(w in t for t in tables) or w in _NO_CREATURE]
         return (
-            bool(nouns)
-            and bool(words)
-            and not any(w in _OUTSIDE | _TOWARD | {"in", "on", "at", "one"} for w in words)
+            bool(nouns) and bool(words) and not any(w in _OUTSIDE | _TOWARD | {"in", "on", "at", "one"} for w in words)
         )
 
     def _meant(self, thing: bool) -> list[Actor]:
@@ -353,9 +342,7 @@ class Reader:
             other = self._company(subject)
             if other is None:
                 name = "walk" if name != "hop_over" else "jump"
-                self.notes.append(
-                    f"Shown as {name!r}, nobody else is there: {_quote(' '.join(clause.cased))}"
-                )
+                self.notes.append(f"Shown as {name!r}, nobody else is there: {_quote(' '.join(clause.cased))}")
         if VERBS[name].slot == "prop" and prop is None:
             if verb.base in lexicon.NEEDS_OBJECT and verb.base not in ("lift", "push"):
                 self._cannot(clause.cased)
@@ -367,9 +354,7 @@ class Reader:
             actor=subject,
             verb=name,
             scene=(self.place, self.time),
-            side=(_side(clause.words[verb.at : until]) or self._turn(subject, name))
-            if slot == "side"
-            else None,
+            side=(_side(clause.words[verb.at : until]) or self._turn(subject, name)) if slot == "side" else None,
             prop=prop if slot == "prop" else None,
             other=other if slot == "other" else None,
         )
@@ -396,23 +381,12 @@ def _verbs(clause: _Clause) -> list[_Verb]:
     words = clause.words
     for index, word in enumerate(words):
         base = lexicon.bases().get(word)
-        if (
-            base is None
-            or index in clause.mentions
-            or (found and index < found[-1].end)
-            or not _as_verb(words, index)
-        ):
+        if base is None or index in clause.mentions or (found and index < found[-1].end) or not _as_verb(words, index):
             continue
         verb, length = _meaning(words, index, base)
         found.append(_Verb(at=index, end=index + length, base=base, verb=verb))
-    light = [
-        v
-        for v, n in zip(found, found[1:], strict=False)
-        if v.base in lexicon.LIGHT_VERBS and n.at - v.at <= 3
-    ]
-    found = [
-        v for v in found if v not in light
-    ]  # `takes a walk`, `starts to dance`: the other verb carries the act
+    light = [v for v, n in zip(found, found[1:], strict=False) if v.base in lexicon.LIGHT_VERBS and n.at - v.at <= 3]
+    found = [v for v in found if v not in light]  # `takes a walk`, `starts to dance`: the other verb carries the act
     return [v for v in found if v.verb] or found
 
 

@@ -132,9 +132,7 @@ async def _work(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> list
         try:
             pending = next((r for r in history if r.take.status == TakeStatus.FILMING), None)
             if pending is not None:
-                await _film(
-                    stage, pending.shot.id, shot, TakeSpec.from_json(pending.take.request), pending.take
-                )
+                await _film(stage, pending.shot.id, shot, TakeSpec.from_json(pending.take.request), pending.take)
             else:
                 history = await _judged(stage, shot, history)
                 if _finished(stage, history, most, forced=again and len(history) == done):
@@ -167,9 +165,7 @@ def _finished(stage: Set, history: list[TakeRecord], most: int, forced: bool) ->
     return (enough and not forced) or len(history) >= most
 
 
-async def _next(
-    stage: Set, shot: ShotRecord, history: list[TakeRecord], before: TakeRecord | None
-) -> TakeSpec:
+async def _next(stage: Set, shot: ShotRecord, history: list[TakeRecord], before: TakeRecord | None) -> TakeSpec:
     """The next take to film, after its remedy was chosen and kept."""
     if not history:
         return first_spec(shot, stage.cast, stage.look, before)
@@ -179,9 +175,7 @@ async def _next(
     return next_spec(shot, stage.cast, stage.look, history)
 
 
-async def _film(
-    stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pending: Take | None = None
-) -> None:
+async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pending: Take | None = None) -> None:
     """One take of the revision `shot_id`, from its row to its file and verdict; `pending` is a row left unfinished."""
     archive, run_id = stage.crew.archive, stage.job.run_id
     request = await asyncio.to_thread(_request, stage, spec) if spec.kept else _plain_request(spec)
@@ -230,16 +224,12 @@ async def _film(
         )
     )
     stage.made.add(take.id)
-    known = (
-        pending is not None and archive.verdict(take.id) is not None
-    )  # lost and come back with the same bytes
+    known = pending is not None and archive.verdict(take.id) is not None  # lost and come back with the same bytes
     if stage.crew.brains.critic is not None and not known:
         await _judge(stage, shot, done, frames)
 
 
-async def _shoot(
-    stage: Set, shot: ShotRecord, spec: TakeSpec, request: ShotRequest, take: Take
-) -> list[Clip]:
+async def _shoot(stage: Set, shot: ShotRecord, spec: TakeSpec, request: ShotRequest, take: Take) -> list[Clip]:
     """The clips of a take: one, or two where the second goes on from the first."""
     loop = asyncio.get_running_loop()
     run_id, emit = stage.job.run_id, stage.emit

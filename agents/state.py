@@ -146,9 +146,7 @@ def storyboard_of(run: Run, shots: list[ShotRecord]) -> Storyboard:
     )
 
 
-def save_storyboard(
-    archive: Archive, run_id: int, board: Storyboard, *, replace: bool = False
-) -> list[ShotRecord]:
+def save_storyboard(archive: Archive, run_id: int, board: Storyboard, *, replace: bool = False) -> list[ShotRecord]:
     """Keep a storyboard in the archive; see `Archive.save_storyboard`."""
     return archive.save_storyboard(
         run_id,
@@ -171,9 +169,7 @@ def planned(plan: ShotPlan) -> PlannedShot:
         camera=plan.camera,
         seconds=plan.seconds,
         transition="continues" if plan.transition == "continues" else "cut",
-        events=tuple(
-            PlannedEvent(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in plan.events
-        ),
+        events=tuple(PlannedEvent(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in plan.events),
     )
 
 
@@ -182,9 +178,7 @@ def plan_of(shot: PlannedShot) -> ShotPlan:
     return ShotPlan(
         prompt=shot.prompt,
         seconds=shot.seconds,
-        events=tuple(
-            EventPlan(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in shot.events
-        ),
+        events=tuple(EventPlan(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in shot.events),
         subjects=shot.subjects,
         place=shot.place,
         camera=shot.camera,

@@ -95,13 +95,9 @@ def shot_problems(shot: PlannedShot, cast: set[str], places: set[str]) -> list[s
         if event.phrase not in shot.prompt:
             found.append(f"{where} does not stand verbatim in the prompt {shot.prompt!r}")
         if event.subject not in shot.subjects:
-            found.append(
-                f"{where}: subject {event.subject!r} is not one of the shot's subjects {list(shot.subjects)}"
-            )
+            found.append(f"{where}: subject {event.subject!r} is not one of the shot's subjects {list(shot.subjects)}")
         if not event.start < event.end <= shot.seconds + 1e-6:
-            found.append(
-                f"{where}: expected start < end <= {shot.seconds}, got {event.start} and {event.end}"
-            )
+            found.append(f"{where}: expected start < end <= {shot.seconds}, got {event.start} and {event.end}")
         if event.start < before:
             found.append(f"{where} starts before the event written in front of it")
         before = event.start

@@ -74,9 +74,7 @@ class TakeSpec:
     @property
     def total_frames(self) -> int:
         """Frames of the finished take."""
-        return self.frames + (
-            self.then.frames - sum(k.last - k.first for k in self.then.kept) if self.then else 0
-        )
+        return self.frames + (self.then.frames - sum(k.last - k.first for k in self.then.kept) if self.then else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +90,7 @@ class Look:
     height: int | None = None
 
 
-def first_spec(
-    shot: ShotRecord, cast: Sequence[Subject], look: Look, before: TakeRecord | None = None
-) -> TakeSpec:
+def first_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, before: TakeRecord | None = None) -> TakeSpec:
     """The first take of a shot; `before` is the take it continues, when it does and the backend can."""
     lead: Kept | None = None
     if before is not None and look.limits.extends:
@@ -104,9 +100,7 @@ def first_spec(
     return _spec(shot, cast, look, number=1, controls=controls_for(len(shot.events)), lead=lead)
 
 
-def next_spec(
-    shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Sequence[TakeRecord]
-) -> TakeSpec:
+def next_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Sequence[TakeRecord]) -> TakeSpec:
     """The take that the remedy after the newest take asks for. Raises ValueError when there is none."""
     last = history[-1]
     if last.remedy is None:
@@ -195,9 +189,7 @@ def clip_frames(seconds: float, limits: Limits) -> int:
     return min(limits.frame_counts, key=lambda count: (abs(count / limits.fps - seconds), count))
 
 
-def fitted(
-    events: Sequence[EventPlan], planned: float, start: float, end: float
-) -> list[tuple[float, float]]:
+def fitted(events: Sequence[EventPlan], planned: float, start: float, end: float) -> list[tuple[float, float]]:
     """Event times stretched from a shot planned `planned` seconds long to `start`..`end` of the clip."""
     scale = (end - start) / planned
     return [(round(start + e.start * scale, 4), round(min(start + e.end * scale, end), 4)) for e in events]
@@ -264,9 +256,5 @@ def split_spec(spec: TakeSpec, after: int, look: Look) -> TakeSpec | None:
         )
         controls = controls_for(len(events))
         halves.append(replace(spec, prompt=prompt, frames=frames, events=timed, controls=controls, then=None))
-    keeps = Kept(
-        take=0, first=halves[0].frames - overlap, last=halves[0].frames, at=0
-    )  # take 0: the first half itself
-    return replace(
-        halves[0], then=replace(halves[1], kept=(keeps,), lead=0, seed=take_seed(spec.seed, "then", 2))
-    )
+    keeps = Kept(take=0, first=halves[0].frames - overlap, last=halves[0].frames, at=0)  # take 0: the first half itself
+    return replace(halves[0], then=replace(halves[1], kept=(keeps,), lead=0, seed=take_seed(spec.seed, "then", 2)))

@@ -124,9 +124,7 @@ def problems(plan: WorldPlan, max_shots: int) -> list[str]:
     if len(set(names)) != len(names):
         found.append("two members of the cast share a name")
     if len(set(hues)) != len(hues):
-        found.append(
-            f"every member of the cast needs a hue of its own, got {hues}; the hues are {', '.join(HUES)}"
-        )
+        found.append(f"every member of the cast needs a hue of its own, got {hues}; the hues are {', '.join(HUES)}")
     if not plan.shots or len(plan.shots) > max_shots:
         found.append(f"expected 1 to {max_shots} shots, got {len(plan.shots)}")
     for number, shot in enumerate(plan.shots, 1):
@@ -188,9 +186,7 @@ def fits(events: Sequence[WorldEvent]) -> bool:
         return False
     if len({event.prop for event in events if event.prop != "none"}) > 1:
         return False
-    cast = {
-        n: WorldSubject(name=n, kind=KINDS[0], hue=list(HUES)[i]) for i, n in enumerate(actors_of(events))
-    }
+    cast = {n: WorldSubject(name=n, kind=KINDS[0], hue=list(HUES)[i]) for i, n in enumerate(actors_of(events))}
     return _playable(_script("meadow", "day", events, cast))
 
 
@@ -201,9 +197,7 @@ def storyboard(plan: WorldPlan, shot_seconds: Sequence[float]) -> Storyboard:
     places = dict.fromkeys(shot.place for shot in plan.shots)
     return Storyboard(
         title=plan.title or "Untitled",
-        cast=tuple(
-            Subject(name=s.name, description=f"the {s.hue} {s.kind}") for s in plan.cast if s.name in used
-        ),
+        cast=tuple(Subject(name=s.name, description=f"the {s.hue} {s.kind}") for s in plan.cast if s.name in used),
         places=tuple(Place(name=place, description=f"the {place}") for place in places),
         shots=tuple(_planned(shot, cast, shot_seconds) for shot in plan.shots),
         notes=tuple(plan.notes),
@@ -228,9 +222,7 @@ def _planned(shot: WorldShot, cast: dict[str, WorldSubject], shot_seconds: Seque
     )
 
 
-def timed(
-    events: Sequence[PlannedEvent], weights: Sequence[float], seconds: float
-) -> tuple[PlannedEvent, ...]:
+def timed(events: Sequence[PlannedEvent], weights: Sequence[float], seconds: float) -> tuple[PlannedEvent, ...]:
     """Events one after the other over the whole shot, each as long as its weight asks, centiseconds."""
     edges = np.concatenate([[0.0], np.cumsum(weights) / sum(weights)]) * seconds
     marks = [round(float(edge), 2) for edge in edges[:-1]] + [seconds]

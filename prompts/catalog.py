@@ -84,9 +84,7 @@ def parse(text: str, source: str) -> Prompt:
     """Read one prompt file. Raises PromptError naming `source` and what is wrong."""
     parts = ("\n" + text.lstrip()).split("\n---\n")
     if len(parts) != 4 or parts[0].strip():
-        raise PromptError(
-            f"{source}: expected front matter, system part and user part, each after a line '---'"
-        )
+        raise PromptError(f"{source}: expected front matter, system part and user part, each after a line '---'")
     _, front, system, user = parts
     fields = _front_matter(front, source)
     variables = frozenset(_strings(fields["variables"], source))

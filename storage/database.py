@@ -80,9 +80,7 @@ class Database:
                 poolclass=sa.StaticPool if memory else sa.QueuePool,
             )
         except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StorageError(
-                f"No driver for {self.url.drivername!r}: install one, e.g. psycopg ({error})"
-            ) from error
+            raise StorageError(f"No driver for {self.url.drivername!r}: install one, e.g. psycopg ({error})") from error
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -139,9 +137,7 @@ def _version(connection: sa.Connection) -> str | None:
     if "alembic_version" in names:
         return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if names:
-        raise SchemaError(
-            f"The database holds tables {sorted(names)[:5]} but none of fabula's: name an empty database"
-        )
+        raise SchemaError(f"The database holds tables {sorted(names)[:5]} but none of fabula's: name an empty database")
     return None
 
 

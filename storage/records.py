@@ -51,9 +51,7 @@ class ShotRecord:
         return ShotPlan(
             prompt=shot.prompt,
             seconds=shot.seconds,
-            events=tuple(
-                EventPlan(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in self.events
-            ),
+            events=tuple(EventPlan(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in self.events),
             subjects=tuple(shot.subjects),
             place=shot.place,
             camera=shot.camera,

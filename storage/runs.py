@@ -135,9 +135,7 @@ def _keys(story_text: str, profile: str, options: Mapping[str, Any]) -> tuple[st
         story = hashlib.sha256(story_text.encode()).hexdigest()
         key = json.dumps([story, profile, options], sort_keys=True, allow_nan=False)
     except UnicodeEncodeError as error:
-        raise StorageError(
-            f"The story holds a character that is no text at position {error.start}"
-        ) from error
+        raise StorageError(f"The story holds a character that is no text at position {error.start}") from error
     except (TypeError, ValueError) as error:
         raise StorageError(f"Run options must be plain JSON values: {error}") from error
     return story, hashlib.sha256(key.encode()).hexdigest()

@@ -57,9 +57,7 @@ class Shots:
             for name, value in head.items():
                 setattr(run, name, value)
             session.add(run)
-            return _add(
-                session, [(Shot(run_id=run_id, number=n, **_columns(p)), p) for n, p in enumerate(shots, 1)]
-            )
+            return _add(session, [(Shot(run_id=run_id, number=n, **_columns(p)), p) for n, p in enumerate(shots, 1)])
 
     def shots(self, run_id: int) -> list[ShotRecord]:
         """Every shot as it stands now, in the order of the film; two queries for any number of shots."""
@@ -134,9 +132,7 @@ def _records(session: Session, run_id: int, number: int | None = None) -> list[S
     order = (col(Shot.number), col(Shot.part), col(Shot.revision))
     shots = session.exec(select(Shot).where(*mine).order_by(*order)).all()
     events: dict[int, list[Event]] = {shot.id: [] for shot in shots}
-    for event in session.exec(
-        select(Event).join(Shot).where(*mine).order_by(col(Event.shot_id), col(Event.number))
-    ):
+    for event in session.exec(select(Event).join(Shot).where(*mine).order_by(col(Event.shot_id), col(Event.number))):
         events[event.shot_id].append(event)
     first: dict[tuple[int, str], Shot] = {}
     newest: dict[tuple[int, str], Shot] = {}
@@ -155,9 +151,7 @@ def _make_room(session: Session, run_id: int, replace: bool) -> None:
     filmed = session.exec(select(Take.id).where(col(Take.shot_id).in_(ids)).limit(1)).first() is not None
     if filmed or not replace:
         why = (
-            "takes of it were filmed; start another run"
-            if filmed
-            else "pass replace=True to put another in its place"
+            "takes of it were filmed; start another run" if filmed else "pass replace=True to put another in its place"
         )
         raise AlreadyKept(f"Run {run_id} has another storyboard, and {why}")
     session.execute(sa.delete(Event).where(col(Event.shot_id).in_(ids)))

@@ -202,9 +202,7 @@ class Takes:
 
     def _take(self, take_id: int) -> tuple[Take, Shot]:
         with self._db.read() as session:
-            found = session.exec(
-                select(Take, Shot).select_from(Take).join(Shot).where(Take.id == take_id)
-            ).first()
+            found = session.exec(select(Take, Shot).select_from(Take).join(Shot).where(Take.id == take_id)).first()
         if found is None:
             raise NotFound(f"No take with id {take_id} in this archive")
         return found[0], found[1]

@@ -202,9 +202,7 @@ async def killed_run(folder: Path) -> None:
     from agents.scripted import ScriptedCritic
 
     budget = Budget(takes_per_shot=3)
-    profile = parse_profile(
-        {"name": "rules", "critic": {"kind": "world"}, "backend": {"kind": "instant"}}, "rules"
-    )
+    profile = parse_profile({"name": "rules", "critic": {"kind": "world"}, "backend": {"kind": "instant"}}, "rules")
     critic = ScriptedCritic({("2", 1): [False, True], ("3", 1): [False]})
     with Archive(folder / "media") as archive:
         story = "The red fox jumps. The cat spins and then walks away. A bird floats. The robot dances."
@@ -237,8 +235,5 @@ async def test_a_run_killed_at_random_moments_ends_in_the_film_of_an_unbroken_on
         assert films[0] is not None
         assert films[1] is not None
         assert films[0].files["film.mp4"] == films[1].files["film.mp4"]
-        takes = [
-            [(t.label, t.take.number, t.take.sha256) for t in archive.takes(1)]
-            for archive in (whole, resumed)
-        ]
+        takes = [[(t.label, t.take.number, t.take.sha256) for t in archive.takes(1)] for archive in (whole, resumed)]
         assert takes[0] == takes[1]

@@ -16,7 +16,7 @@ from typing import Any
 from evals.world import splits as world_splits
 from evals.world.detectors import Frames
 from evals.world.events import Promise, judge_event, promised
-from evals.world.scores import SCORES, ClipJudgement, judge_clip, judge_scene, score
+from evals.world.scores import SCORES, ClipJudgement, judge_scene, score
 from evals.world.settings import CRITIC, SCORE
 from evals.world.splits import Case, SplitName
 from evals.world.tracks import Scene, watch
@@ -93,9 +93,10 @@ def bench_world(
 def judge_case(case: Case, other: Case, film: Frames, roundtrip: Roundtrip) -> dict[str, Any]:
     """Everything one case adds to the tables; `other` lends the wrong script."""
     truth = roundtrip(render([case.script])[0].permute(0, 2, 3, 1).numpy())
+    looks = {setting.name: watch(truth, setting) for setting in (CRITIC, SCORE)}
     scene = watch(film, SCORE)
     judged = judge_scene(scene, case.script)
-    ceiling = judge_clip(truth, case.script)
+    ceiling = judge_scene(looks[SCORE.name], case.script)
     return {
         "case": case.name,
         "split": case.split,
@@ -108,9 +109,7 @@ def judge_case(case: Case, other: Case, film: Frames, roundtrip: Roundtrip) -> d
         "film": _readings(judged),
         "ceiling": _readings(ceiling),
         "floor": _readings(judge_scene(scene, other.script)),
-        "accepted": {
-            setting.name: _accepted(watch(truth, setting), case.script, other.script) for setting in (CRITIC, SCORE)
-        },
+        "accepted": {name: _accepted(look, case.script, other.script) for name, look in looks.items()},
     }
 
 
@@ -156,13 +155,12 @@ def tables(rows: Sequence[Row]) -> list[WorldRow]:
 def _group(split: str, events: int, rows: Sequence[Row]) -> list[WorldRow]:
     def line(name: str, film: Sequence[Any], ceiling: Sequence[Any] = (), floor: Sequence[Any] = ()) -> WorldRow:
         found = score(name, film)
-        over = found.interval
+        low, high = (None, None) if found.interval is None else (found.interval.low, found.interval.high)
         return WorldRow(
-            split=split, events=events, score=name, value=found.value, low=over and over.low, high=over and over.high,
+            split=split, events=events, score=name, value=found.value, low=low, high=high,
             ceiling=score(name, ceiling).value, floor=score(name, floor).value, count=found.n_evaluated,
         )  # fmt: skip
 
-    names = [name for name in READ if name != "order" or events > 1]
     sources = ("film", "ceiling", "floor")
     lines = [line(name, *([row[source][name] for row in rows] for source in sources)) for name in names]
     for setting in (CRITIC.name, SCORE.name):

@@ -17,9 +17,7 @@ class Colour(BaseModel):
     colour: str
 
 
-QUESTION = Question(
-    role="planner", prompt=Rendered(name="colour", digest="d", system="s", user="u"), shape=Colour
-)
+QUESTION = Question(role="planner", prompt=Rendered(name="colour", digest="d", system="s", user="u"), shape=Colour)
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,7 @@ def test_frames_are_sampled_evenly_and_always_the_first_and_last(frames: int, sh
 
 
 def test_medians_are_taken_over_votes() -> None:
-    verdict = count_votes(
-        "c", [scores(True, identity=i, quality=q) for i, q in ((0.2, 1.0), (0.9, 0.5), (0.8, 0.0))]
-    )
+    verdict = count_votes("c", [scores(True, identity=i, quality=q) for i, q in ((0.2, 1.0), (0.9, 0.5), (0.8, 0.0))])
     assert (verdict.identity, verdict.quality) == (0.8, 0.5)
 
 

@@ -43,9 +43,7 @@ CAST = (Subject(name="Pim", description="the red fox"),)
 
 
 def shot(*phrases: str, seconds: float = 4.0, transition: str = "cut") -> ShotRecord:
-    told = [
-        f"{'In the meadow by day, the' if i == 0 else 'Then the'} red fox {p}." for i, p in enumerate(phrases)
-    ]
+    told = [f"{'In the meadow by day, the' if i == 0 else 'Then the'} red fox {p}." for i, p in enumerate(phrases)]
     row = Shot(
         id=1,
         run_id=1,
@@ -85,15 +83,11 @@ def take(
     )
     verdict = None
     if seen is not None:
-        events = [
-            {"done": done, "evidence": "", "confidence": 1.0, "start": None, "end": None} for done in seen
-        ]
+        events = [{"done": done, "evidence": "", "confidence": 1.0, "start": None, "end": None} for done in seen]
         verdict = Verdict(take_id=number, critic="c", events=events, identity=1.0, quality=quality)
     kept = None
     if remedy is not None:
-        kept = Remedy(
-            shot_id=1, after_take_id=number, kind=remedy["kind"], changes=remedy["changes"], reason="r"
-        )
+        kept = Remedy(shot_id=1, after_take_id=number, kind=remedy["kind"], changes=remedy["changes"], reason="r")
     return TakeRecord(take=row, shot=record.shot, verdict=verdict, remedy=kept)
 
 
@@ -109,9 +103,7 @@ def ladder(record: ShotRecord, seen: list[bool], reworded: ShotPlan | None) -> l
         history.append(take(record, number, seen, spec=spec))
         choice = choose(record, history, LOOK, reworded)
         kinds.append(choice.kind)
-        made = Remedy(
-            shot_id=1, after_take_id=number, kind=choice.kind, changes=choice.changes, reason=choice.reason
-        )
+        made = Remedy(shot_id=1, after_take_id=number, kind=choice.kind, changes=choice.changes, reason=choice.reason)
         history[-1] = replace(history[-1], remedy=made)
     return kinds
 
@@ -245,9 +237,7 @@ def test_a_missed_event_gets_time_from_the_others_but_never_all() -> None:
     assert plan is not None
     assert [(e.start, e.end) for e in plan.events] == [(0.0, 1.6), (1.6, 4.0)]
     assert retimed(TWO.plan, [0, 1]) is None
-    short = ShotPlan(
-        prompt="p", seconds=2.0, events=(EventPlan(subject="s", phrase="p", start=0, end=1.0),) * 2
-    )
+    short = ShotPlan(prompt="p", seconds=2.0, events=(EventPlan(subject="s", phrase="p", start=0, end=1.0),) * 2)
     assert retimed(short, [0]) is None
 
 
@@ -269,9 +259,7 @@ def test_rewording_is_asked_for_only_when_it_is_the_next_rung() -> None:
 
 
 def test_seeds_differ_by_take_shot_and_run_and_are_always_the_same() -> None:
-    seeds = {
-        take_seed(run, label, number) for run in (0, 1) for label in ("1", "2", "3a") for number in (1, 2)
-    }
+    seeds = {take_seed(run, label, number) for run in (0, 1) for label in ("1", "2", "3a") for number in (1, 2)}
     assert len(seeds) == 12
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert take_seed(1, "3a", 2) == take_seed(1, "3a", 2)

@@ -123,11 +123,7 @@ class Studio:
 
     def takes(self, shot: str) -> list[tuple[int, TakeStatus, str | None]]:
         records = self.archive.takes(self.run_id)
-        return [
-            (r.take.number, r.take.status, r.remedy.kind if r.remedy else None)
-            for r in records
-            if r.label == shot
-        ]
+        return [(r.take.number, r.take.status, r.remedy.kind if r.remedy else None) for r in records if r.label == shot]
 
 
 @pytest.fixture(scope="session")

@@ -43,9 +43,7 @@ def run_id(archive: Archive) -> int:
 async def test_an_answered_question_is_never_put_again(archive: Archive, run_id: int) -> None:
     model = ScriptedModel(["red", "blue", "green"])
     ledger = Ledger(model, archive, run_id, Budget())
-    answers = [
-        await ledger.complete(q) for q in (question(), question(), question(vote=1), question("Else?"))
-    ]
+    answers = [await ledger.complete(q) for q in (question(), question(), question(vote=1), question("Else?"))]
     assert [answer.text for answer in answers] == ["red", "red", "blue", "green"]
     assert len(model.asked) == 3
     calls = archive.calls(run_id)
@@ -93,9 +91,7 @@ async def test_a_cancelled_call_is_unknown(archive: Archive, run_id: int) -> Non
     assert archive.calls(run_id)[0].status == CallStatus.UNKNOWN
 
 
-async def test_answers_that_were_of_no_use_are_paid_but_not_read_again_on_resume(
-    archive: Archive, run_id: int
-) -> None:
+async def test_answers_that_were_of_no_use_are_paid_but_not_read_again_on_resume(archive: Archive, run_id: int) -> None:
     model = ScriptedModel(["no", "nope", "never", '{"colour": "red"}'])
     ledger = Ledger(model, archive, run_id, Budget())
     with pytest.raises(ModelRefused):

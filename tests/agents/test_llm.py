@@ -31,9 +31,7 @@ def question(**changes: object) -> Question:
 
 
 @asynccontextmanager
-async def model(
-    answers: Sequence[Answer] | Say, **options: object
-) -> AsyncIterator[tuple[EndpointModel, ChatServer]]:
+async def model(answers: Sequence[Answer] | Say, **options: object) -> AsyncIterator[tuple[EndpointModel, ChatServer]]:
     server = ChatServer(answers)
     with server.running() as url:
         settings = {"base_url": url, "key": KEY, "first_wait": 0.01, "attempts": 3} | options

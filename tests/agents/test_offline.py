@@ -158,13 +158,8 @@ def test_what_holds_nothing_to_show_is_refused_with_what_is_expected(story: str)
 
 
 async def test_the_storyboard_speaks_the_bundled_models_own_language() -> None:
-    board = await OfflinePlanner().plan(
-        "Pim the fox jumps, then he pushes a ball. The cat vanishes at night.", BRIEF
-    )
-    assert (
-        board.shots[0].prompt
-        == "In the meadow by day, the red fox jumps up. Then the red fox pushes the ball."
-    )
+    board = await OfflinePlanner().plan("Pim the fox jumps, then he pushes a ball. The cat vanishes at night.", BRIEF)
+    assert board.shots[0].prompt == "In the meadow by day, the red fox jumps up. Then the red fox pushes the ball."
     assert board.cast[0].name == "Pim"
     known = set(vocabulary())
     for shot in board.shots:

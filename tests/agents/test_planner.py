@@ -70,9 +70,7 @@ async def test_a_good_draft_becomes_a_storyboard_with_its_events_in_order() -> N
         ({"transition": "continues"}, "no shot stands before it"),
     ],
 )
-async def test_what_a_schema_cannot_check_goes_back_to_the_model(
-    changes: dict[str, object], said: str
-) -> None:
+async def test_what_a_schema_cannot_check_goes_back_to_the_model(changes: dict[str, object], said: str) -> None:
     model = ScriptedModel([draft(**changes), draft()])
     await ModelPlanner(model).plan("A story.", BRIEF)
     assert said in model.asked[1].turns[0].objection
@@ -110,9 +108,7 @@ async def test_a_very_long_story_is_cut_and_the_storyboard_says_so() -> None:
 
 def plan(**changes: object) -> WorldPlan:
     event = WorldEvent(actor="Drago", verb="float", side="none", prop="none", other="none")
-    shot = WorldShot(
-        sentence="A dragon flies.", place="city", time="night", events=[event.model_copy(update=changes)]
-    )
+    shot = WorldShot(sentence="A dragon flies.", place="city", time="night", events=[event.model_copy(update=changes)])
     return WorldPlan(
         title="Drago",
         cast=[WorldSubject(name="Drago", kind="bird", hue="green")],

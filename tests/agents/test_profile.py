@@ -41,9 +41,7 @@ def test_the_bundled_profile_needs_no_endpoint_and_ten_minutes_at_most() -> None
 
 def test_endpoints_plan_in_the_worlds_words_or_freely() -> None:
     model = ScriptedModel([])
-    assert isinstance(
-        brains_for(load_profile("openai"), lambda _: model, ScriptedCritic()).planner, ModelWorldPlanner
-    )
+    assert isinstance(brains_for(load_profile("openai"), lambda _: model, ScriptedCritic()).planner, ModelWorldPlanner)
     assert isinstance(brains_for(load_profile("wan"), lambda _: model).planner, ModelPlanner)
 
 
@@ -94,8 +92,7 @@ def test_keys_can_be_changed_one_by_one_and_are_checked_alike() -> None:
 
 def test_a_role_without_a_model_of_its_own_takes_the_default() -> None:
     profile = parse_profile(
-        GOOD
-        | {"brains": {"kind": "endpoint", "base_url": "http://x", "models": {"default": "a", "critic": "b"}}},
+        GOOD | {"brains": {"kind": "endpoint", "base_url": "http://x", "models": {"default": "a", "critic": "b"}}},
         "x",
     )
     assert [profile.brains.models.of(role) for role in ("planner", "critic")] == ["a", "b"]

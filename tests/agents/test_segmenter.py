@@ -17,8 +17,7 @@ def shot(*phrases: str, seconds: float = 4.0, times: list[tuple[float, float]] |
         subjects=("fox",),
         seconds=seconds,
         events=tuple(
-            PlannedEvent(subject="fox", phrase=p, start=a, end=b)
-            for p, (a, b) in zip(phrases, spans, strict=True)
+            PlannedEvent(subject="fox", phrase=p, start=a, end=b) for p, (a, b) in zip(phrases, spans, strict=True)
         ),
     )
 

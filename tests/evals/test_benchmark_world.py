@@ -33,43 +33,42 @@ def found(rows: Sequence[WorldRow], name: str, events: int = 1) -> WorldRow:
 
 
 def test_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) -> None:
-    rows = bench_world(truth, same, tmp_path, model="truth", cases=4)
+    rows = bench_world(truth, same, tmp_path, model="truth", cases=2)
     for events in (1, 2):
         for name in ("completion", "colour", "kind", "place", "time"):
             line = found(rows, name, events)
             assert (line.value, line.ceiling) == (1.0, 1.0), line
-            assert line.floor is not None and (line.floor < 0.5 or name in ("kind", "time"))
+        assert found(rows, "completion", events).floor == 0.0
     assert found(rows, "order", 2).value == 1.0
-    assert found(rows, "completion").count == 4
+    assert found(rows, "completion").count == 2
     assert found(rows, "completion of walk").value == 1.0
     assert all(found(rows, f"{who} accepts another verb").value == 0.0 for who in ("critic", "score"))
 
 
 def test_clips_of_other_cases_score_at_the_floor_under_a_full_ceiling(tmp_path: Path) -> None:
-    line = found(bench_world(strangers, same, tmp_path, model="strangers", cases=6, events=(1,)), "completion")
-    assert line.value is not None and line.value <= 0.2
-    assert line.ceiling == 1.0
+    line = found(bench_world(strangers, same, tmp_path, model="strangers", cases=3, events=(1,)), "completion")
+    assert (line.value, line.ceiling) == (0.0, 1.0)
 
 
 def test_a_bench_that_was_stopped_halfway_films_only_the_rest(tmp_path: Path) -> None:
     filmed: list[str] = []
 
     def watched(cases: Sequence[Case], seeds: Sequence[int]) -> list[Frames]:
-        if len(filmed) == 2:
+        if len(filmed) == 1:
             raise KeyboardInterrupt
         filmed.extend(case.name for case in cases)
         return truth(cases, seeds)
 
     with pytest.raises(KeyboardInterrupt):
-        bench_world(watched, same, tmp_path, model="a", cases=4, events=(1,), batch=2)
+        bench_world(watched, same, tmp_path, model="a", cases=2, events=(1,), batch=1)
     with (tmp_path / FILE).open("a") as file:
         file.write('{"model": "a", "case": "both-1-0')  # what a kill in the middle of a line leaves
     first = list(filmed)
     filmed.clear()
-    rows = bench_world(watched, same, tmp_path, model="a", cases=4, events=(1,), batch=2)
-    assert (first, filmed) == (["both-1-0000", "both-1-0001"], ["both-1-0002", "both-1-0003"])
-    assert rows == bench_world(truth, same, tmp_path / "whole", model="a", cases=4, events=(1,))
-    assert len(read_rows(tmp_path / FILE)) == 4
+    rows = bench_world(watched, same, tmp_path, model="a", cases=2, events=(1,), batch=1)
+    assert (first, filmed) == (["both-1-0000"], ["both-1-0001"])
+    assert rows == bench_world(truth, same, tmp_path / "whole", model="a", cases=2, events=(1,))
+    assert len(read_rows(tmp_path / FILE)) == 2
 
 
 def test_rows_of_another_model_are_not_taken(tmp_path: Path) -> None:

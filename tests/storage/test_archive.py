@@ -23,9 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def begin(archive: Archive, shot_id: int, digest: str = "d1", **more: Any) -> Take:
-    return archive.begin_take(
-        shot_id, seed=1, model="m", controls=[], request={"seed": 1}, digest=digest, **more
-    )
+    return archive.begin_take(shot_id, seed=1, model="m", controls=[], request={"seed": 1}, digest=digest, **more)
 
 
 def judge(archive: Archive, take_id: int, done: bool = True) -> None:
@@ -48,9 +46,7 @@ def test_a_storyboard_comes_back_as_it_was_kept(archive: Archive, plan: ShotPlan
     assert [event.number for event in archive.shots(run.id)[0].events] == [1, 2]
 
 
-def test_saving_the_same_storyboard_again_changes_nothing(
-    archive: Archive, run_id: int, plan: ShotPlan
-) -> None:
+def test_saving_the_same_storyboard_again_changes_nothing(archive: Archive, run_id: int, plan: ShotPlan) -> None:
     before = [record.shot.id for record in archive.shots(run_id)]
     archive.save_storyboard(run_id, title="The fox", shots=[plan, plan])
     assert [record.shot.id for record in archive.shots(run_id)] == before
@@ -70,9 +66,7 @@ def test_another_storyboard_needs_leave_and_never_replaces_what_was_filmed(
     assert len(archive.shots(run_id)) == 1
 
 
-def test_a_revision_is_filmed_and_the_first_promise_is_judged(
-    archive: Archive, run_id: int, plan: ShotPlan
-) -> None:
+def test_a_revision_is_filmed_and_the_first_promise_is_judged(archive: Archive, run_id: int, plan: ShotPlan) -> None:
     shot = archive.shots(run_id)[0]
     events = (plan.events[0], EventPlan(subject="fox", phrase="leaps", start=2.0, end=3.5))
     revised = replace(plan, prompt="the fox walks then leaps", events=events)
@@ -88,9 +82,7 @@ def test_a_revision_is_filmed_and_the_first_promise_is_judged(
         archive.revise_shot(shot.shot.id, replace(plan, events=plan.events[:1]), "fewer")
 
 
-def test_an_unfinished_or_finished_take_is_taken_up_and_a_failed_one_is_not(
-    archive: Archive, run_id: int
-) -> None:
+def test_an_unfinished_or_finished_take_is_taken_up_and_a_failed_one_is_not(archive: Archive, run_id: int) -> None:
     shot_id = archive.shots(run_id)[0].shot.id
     take = begin(archive, shot_id, composition=["d1", "d9"])
     assert begin(archive, shot_id).id == take.id
@@ -105,9 +97,7 @@ def test_an_unfinished_or_finished_take_is_taken_up_and_a_failed_one_is_not(
     assert archive.take(other.id).error == "out of memory"
 
 
-def test_takes_are_counted_through_the_revisions_of_a_shot(
-    archive: Archive, run_id: int, plan: ShotPlan
-) -> None:
+def test_takes_are_counted_through_the_revisions_of_a_shot(archive: Archive, run_id: int, plan: ShotPlan) -> None:
     shot_id = archive.shots(run_id)[0].shot.id
     begin(archive, shot_id)
     revised = archive.revise_shot(shot_id, replace(plan, prompt="other words"), "why")
@@ -116,9 +106,7 @@ def test_takes_are_counted_through_the_revisions_of_a_shot(
     assert [record.label for record in archive.takes(run_id)] == ["1", "1"]
 
 
-def test_a_take_file_lies_under_the_media_folder_and_is_checked_on_every_use(
-    archive: Archive, run_id: int
-) -> None:
+def test_a_take_file_lies_under_the_media_folder_and_is_checked_on_every_use(archive: Archive, run_id: int) -> None:
     take = begin(archive, archive.shots(run_id)[1].shot.id)
     assert archive.take_file(take) is None
     take = archive.finish_take(take.id, lambda path: path.write_bytes(b"frames") and None)
@@ -232,12 +220,8 @@ def test_two_processes_write_to_one_database(archive: Archive, run_id: int) -> N
         "archive = Archive(Path(sys.argv[1]))\n"
         "for n in range(30): archive.spend(1, 1.0), archive.set_status(1, 'filming')\n"
     )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, str(archive.media.folder)], cwd=ROOT) for _ in range(2)
-    ]
-    threads = [
-        threading.Thread(target=lambda: [archive.spend(run_id, 1.0) for _ in range(10)]) for _ in range(2)
-    ]
+    started = [subprocess.Popen([sys.executable, "-c", code, str(archive.media.folder)], cwd=ROOT) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: [archive.spend(run_id, 1.0) for _ in range(10)]) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -267,12 +251,8 @@ def test_a_step_waits_for_another_process_that_writes_and_builds_on_what_it_wrot
 def fill(archive: Archive, shots: int) -> int:
     """A run with one judged take and one remedy a shot; files are left out: they are the backend's bytes."""
     run = archive.open_run(f"story of {shots}", "p", {})
-    events = tuple(
-        EventPlan(subject="fox", phrase=f"phrase {n}", start=float(n), end=n + 1.0) for n in range(3)
-    )
-    plan = ShotPlan(
-        prompt="the fox walks then jumps then spins", seconds=4.0, events=events, subjects=("fox",)
-    )
+    events = tuple(EventPlan(subject="fox", phrase=f"phrase {n}", start=float(n), end=n + 1.0) for n in range(3))
+    plan = ShotPlan(prompt="the fox walks then jumps then spins", seconds=4.0, events=events, subjects=("fox",))
     for record in archive.save_storyboard(run.id, title="t", shots=[plan] * shots):
         take = begin(archive, record.shot.id)
         judge(archive, take.id)

@@ -82,9 +82,7 @@ def test_a_wrong_url_says_what_was_expected(tmp_path: Path, url: str) -> None:
 def test_a_database_in_memory_serves_dry_work() -> None:
     database = Database("sqlite://")
     with database.read() as session:
-        assert (
-            session.connection().exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == HEAD
-        )
+        assert session.connection().exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == HEAD
     database.close()
 
 
@@ -95,9 +93,7 @@ def test_processes_that_open_a_new_database_together_all_get_it(tmp_path: Path) 
         "print(Archive(Path(sys.argv[1])).open_run('story', 'p', {}).id)"
     )
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
     assert [process.communicate(timeout=60)[0].strip() for process in started] == ["1"] * 3

@@ -49,10 +49,7 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_written(archive: Arch
 
 def test_many_threads_open_one_run(archive: Archive) -> None:
     found: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(archive.open_run("A fox.", "p", {}).id))
-        for _ in range(16)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(archive.open_run("A fox.", "p", {}).id)) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -100,9 +97,7 @@ def test_a_run_that_a_living_holder_films_is_busy(archive: Archive, run_id: int)
         archive.renew(run_id, mine, 60)
 
 
-def test_a_killed_process_frees_its_run_at_once_and_its_calls_become_unknown(
-    archive: Archive, run_id: int
-) -> None:
+def test_a_killed_process_frees_its_run_at_once_and_its_calls_become_unknown(archive: Archive, run_id: int) -> None:
     code = (
         "import sys, time; from pathlib import Path; from storage.archive import Archive; "
         "from storage.lease import new_owner\n"
@@ -126,9 +121,7 @@ def test_a_killed_process_frees_its_run_at_once_and_its_calls_become_unknown(
     assert list((archive.media.folder / "run-000001").iterdir()) == []
 
 
-def test_a_holder_on_another_machine_keeps_its_run_until_its_time_is_up(
-    archive: Archive, run_id: int
-) -> None:
+def test_a_holder_on_another_machine_keeps_its_run_until_its_time_is_up(archive: Archive, run_id: int) -> None:
     far = "elsewhere:1/42/1/abcd"
     archive.claim(run_id, far, 60)
     with pytest.raises(RunBusy, match="elsewhere"):

@@ -40,8 +40,7 @@ def test_of_many_processes_one_claims_what_is_due(archive: Archive) -> None:
     (due,) = archive.due(NIGHT)
     won: list[bool] = []
     threads = [
-        threading.Thread(target=lambda: won.append(archive.claim_due(due, NIGHT, NIGHT + DAY)))
-        for _ in range(8)
+        threading.Thread(target=lambda: won.append(archive.claim_due(due, NIGHT, NIGHT + DAY))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()

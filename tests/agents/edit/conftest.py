@@ -60,9 +60,7 @@ SHOTS = (
         subjects=("Cat",),
         events=(event("Cat", f"{HOSTILE} vanishes", 0.0, 2.0),),
     ),
-    ShotPlan(
-        prompt="The blue cat sleeps.", seconds=1.0, subjects=("Cat",), events=(event("Cat", "sleeps", 0, 1),)
-    ),
+    ShotPlan(prompt="The blue cat sleeps.", seconds=1.0, subjects=("Cat",), events=(event("Cat", "sleeps", 0, 1),)),
 )
 
 
@@ -116,9 +114,7 @@ class FilmedRun:
             options=options or EditOptions(scale=2),
         )
 
-    def _film(
-        self, index: int, colour: int, seen: list[tuple[bool, float | None, float | None]], seed: int = 7
-    ) -> int:
+    def _film(self, index: int, colour: int, seen: list[tuple[bool, float | None, float | None]], seed: int = 7) -> int:
         shot = self.archive.shots(self.run_id)[index]
         take = self.archive.begin_take(
             shot.shot.id,
@@ -129,9 +125,7 @@ class FilmedRun:
             digest=f"{index}-{seed}",
         )
         frames, evidence = puppet(17, colour), f"moved 0.31 widths {HOSTILE}"
-        self.archive.finish_take(
-            take.id, partial(write_take, frames=frames, fps=FPS), notes=[HOSTILE], seconds=20.5
-        )
+        self.archive.finish_take(take.id, partial(write_take, frames=frames, fps=FPS), notes=[HOSTILE], seconds=20.5)
         self.archive.save_verdict(
             take.id,
             critic="pixels",

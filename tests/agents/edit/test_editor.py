@@ -41,9 +41,7 @@ def run_through(reel: Reel) -> Frames:
     return np.concatenate(list(reel.frames()))
 
 
-def test_hard_cuts_show_every_frame_of_every_take_and_nothing_else(
-    tmp_path: Path, make_puppet: Puppet
-) -> None:
+def test_hard_cuts_show_every_frame_of_every_take_and_nothing_else(tmp_path: Path, make_puppet: Puppet) -> None:
     a, b = make_puppet(5, 0), make_puppet(7, 1)
     reel = Reel(pieces(tmp_path, (a, {}), (b, {})), tmp_path, Look(scale=1))
     assert np.array_equal(run_through(reel), np.concatenate([a, b]))
@@ -137,12 +135,8 @@ def test_captions_stand_in_film_time_when_the_event_was_seen(filmed: Any) -> Non
 
 
 def test_a_caption_says_who_acts_in_the_words_of_the_prompt() -> None:
-    prompt = (
-        f"By day, {'very ' * 20}long scenery shows. The fox leaps up. Next the cat, tired, leaps up; sleeps"
-    )
-    events = [
-        Event(number=n, subject="s", phrase=p, start=n, end=n + 1) for n, p in enumerate(["leaps up"] * 2)
-    ]
+    prompt = f"By day, {'very ' * 20}long scenery shows. The fox leaps up. Next the cat, tired, leaps up; sleeps"
+    events = [Event(number=n, subject="s", phrase=p, start=n, end=n + 1) for n, p in enumerate(["leaps up"] * 2)]
     events += [Event(number=3, subject="s", phrase="sleeps", start=3, end=4)]
     shot = ShotRecord(shot=Shot(prompt=prompt, number=1), events=tuple(events), promised=tuple(events))
     assert [c.text for c in shot_captions(shot, None)] == ["The fox leaps up", "Leaps up", "Sleeps"]
@@ -179,9 +173,7 @@ def test_the_same_plan_makes_the_same_bytes(filmed: Any) -> None:
     assert first.files == second.files
 
 
-@pytest.mark.parametrize(
-    "options", [EditOptions(scale=1), EditOptions(crossfade=0.5, burn_captions=True, scale=3)]
-)
+@pytest.mark.parametrize("options", [EditOptions(scale=1), EditOptions(crossfade=0.5, burn_captions=True, scale=3)])
 def test_the_film_is_made_again_from_its_manifest_bit_for_bit(filmed: Any, options: EditOptions) -> None:
     result = edit(filmed.plan(options))
     manifest = filmed.folder / "elsewhere" / "manifest.json"

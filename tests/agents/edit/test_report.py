@@ -60,9 +60,7 @@ def test_nothing_is_fetched_from_elsewhere(page: Page) -> None:
     sources = [attributes.get("src") or attributes.get("href") for _, attributes in page.tags]
     assert all(source.startswith("data:") for source in sources if source)
     assert page.all("link") == []
-    (policy,) = [
-        meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
-    ]
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policy is not None
     assert "default-src 'none'" in policy
 
@@ -82,10 +80,7 @@ def test_a_large_film_is_linked_instead(filmed: Any, monkeypatch: pytest.MonkeyP
 
 def test_promised_and_seen_stand_side_by_side(page: Page) -> None:
     assert "3 of 5 promised events were seen; 1 of 4 shots is missing." in page.text
-    assert (
-        "1.1 Rena the red fox walks to the right promised 0.0–1.0 s · seen 0.1–0.9 s · confidence 93 %"
-        in page.text
-    )
+    assert "1.1 Rena the red fox walks to the right promised 0.0–1.0 s · seen 0.1–0.9 s · confidence 93 %" in page.text
     assert "1.2 Rena the red fox jumps high promised 1.1–2.0 s · not seen · confidence 93 %" in page.text
     assert "4.1 Cat sleeps promised 0.0–1.0 s · not judged" in page.text
     bars = [span["style"] for span in page.all("span") if "bar seen" in (span.get("class") or "")]

@@ -1,0 +1,123 @@
+"""What the world bench films with: a model's folder through our backend, or through stock diffusers and nothing else.
+
+Both use the same noise, steps and guidance, so that they can be seen to score the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+
+from evals.benchmarks.world import Generate, Roundtrip
+from evals.world.detectors import Frames
+from evals.world.splits import Case
+from generators.backends import BUNDLED_GUIDANCE, BUNDLED_STEPS, BackendConfig, bundled_folder, open_backend
+from generators.backends.local import LocalBackend
+from generators.clip import Event, ShotRequest
+from generators.errors import BackendUnavailable
+from generators.world.words import FPS, HEIGHT, WIDTH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A way to film cases. `name` says which weights, and how they are used."""
+
+    name: str
+    generate: Generate
+    roundtrip: Roundtrip
+
+
+def open_camera(
+    folder: Path | None = None,
+    *,
+    stock: bool = False,
+    steps: int = BUNDLED_STEPS,
+    guidance: float = BUNDLED_GUIDANCE,
+) -> Camera:
+    """The model in `folder` (by default the bundled one) behind our backend, or stock.
+
+    Raises BackendUnavailable when there is none.
+    """
+    folder = folder or bundled_folder()
+    if not (folder / "model_index.json").is_file():
+        raise BackendUnavailable(f"{folder} is not a folder in diffusers' format: it holds no model_index.json")
+    name = f"{weights_digest(folder)[:16]}-{'stock' if stock else 'ours'}-{steps}-{guidance:g}"
+    return _stock(folder, name, steps, guidance) if stock else _ours(folder, name, steps, guidance)
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 over names and bytes of everything in the folder but its model card."""
+    found = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"):
+        found.update(file.relative_to(folder).as_posix().encode() + b"\0")
+        found.update(hashlib.sha256(file.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def request_of(case: Case, seed: int) -> ShotRequest:
+    """The shot that a case asks for, its events where the script has them."""
+    told = sorted(case.script.events, key=lambda event: event.start)
+    events = tuple(
+        Event(subject=subject, phrase=phrase, start=event.start, end=event.end)
+        for subject, phrase, event in zip(case.caption.subjects, case.caption.phrases, told, strict=True)
+    )
+    return ShotRequest(
+        prompt=case.caption.text, frames=case.script.frames, fps=FPS, width=WIDTH, height=HEIGHT, seed=seed,
+        events=events,
+    )  # fmt: skip
+
+
+def _ours(folder: Path, name: str, steps: int, guidance: float) -> Camera:
+    backend = open_backend(BackendConfig(model=str(folder), steps=steps, guidance=guidance))
+    assert isinstance(backend, LocalBackend)
+    assert backend.model is not None
+    pipe: Any = backend.model.pipe  # type: ignore[attr-defined]
+
+    def generate(cases: Sequence[Case], seeds: Sequence[int]) -> list[Frames]:
+        clips = backend.shoot([request_of(case, seed) for case, seed in zip(cases, seeds, strict=True)])
+        return [clip.frames for clip in clips]
+
+    return Camera(name=name, generate=generate, roundtrip=through(pipe.vae))
+
+
+def _stock(folder: Path, name: str, steps: int, guidance: float) -> Camera:
+    pipe = WanPipeline.from_pretrained(str(folder))
+    pipe.set_progress_bar_config(disable=True)
+    if torch.cuda.is_available():
+        pipe.to("cuda")
+
+    def generate(cases: Sequence[Case], seeds: Sequence[int]) -> list[Frames]:
+        video = pipe(
+            prompt=[case.caption.text for case in cases],
+            height=HEIGHT,
+            width=WIDTH,
+            num_frames=cases[0].script.frames,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="pt",
+        ).frames
+        pixels = (video.float() * 255).round().to(torch.uint8)
+        return list(pixels.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy())
+
+    return Camera(name=name, generate=generate, roundtrip=through(pipe.vae))
+
+
+def through(vae: Any) -> Roundtrip:
+    """A clip through the autoencoder: the mean of its code, decoded."""
+
+    @torch.no_grad()
+    def roundtrip(frames: Frames) -> Frames:
+        signal = torch.from_numpy(frames).permute(3, 0, 1, 2).unsqueeze(0).to(vae.device, vae.dtype) / 127.5 - 1
+        video = vae.decode(vae.encode(signal).latent_dist.mode(), return_dict=False)[0]
+        pixels = ((video.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return np.ascontiguousarray(pixels[0].permute(1, 2, 3, 0).cpu().numpy())
+
+    return roundtrip
