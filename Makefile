@@ -4,6 +4,8 @@ VENV   ?= .venv
 STORY  ?= examples/the-fox-and-the-cat.txt
 OUT    ?= films/the-fox-and-the-cat
 
+WORKERS ?= 2
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -41,10 +43,10 @@ film: $(VENV)/.ready-to-film
 	if [ $$code -ne 0 ] && [ $$code -ne 3 ]; then exit $$code; fi
 
 test: $(VENV)/.ready-to-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.ready-to-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 check: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .

@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from agents.storyboard import Storyboard
     from evals.benchmarks.graph import GraphRow
     from evals.benchmarks.sampler import SamplerRow
+    from evals.benchmarks.world import Row, WorldRow
     from generators.backends import BackendConfig
     from generators.backends.lazy import LazyBackend
     from generators.training.loop import OnTrainingProgress
@@ -121,6 +122,7 @@ __all__ = [
     "Wishes",
     "bench_graph",
     "bench_sampler",
+    "bench_world",
     "counts_of",
     "decode",
     "doctor",
@@ -597,6 +599,33 @@ def bench_sampler() -> list[SamplerRow]:
     from evals.benchmarks.sampler import measure
 
     return measure()
+
+
+def bench_world(
+    model: Path | None = None,
+    *,
+    cases: int = 96,
+    out: Path | None = None,
+    stock: bool = False,
+    splits: Sequence[str] = ("both",),
+    on_row: Callable[[Row], None] | None = None,
+) -> list[WorldRow]:
+    """Scores of a puppet-world model on cases kept from training; goes on where `out` (bench/world) stopped.
+
+    `stock` films with diffusers alone instead of our sampler.
+    """
+    if cases < 1:
+        raise UsageError(f"bench world: expected at least 1 case, got {cases}")
+    from evals.benchmarks.cameras import open_camera
+    from evals.benchmarks.world import bench_world as bench
+    from evals.world.splits import SPLITS
+
+    named = [split for split in SPLITS if split in splits]
+    if unknown := sorted(set(splits) - set(named)):
+        raise UsageError(f"bench world: expected splits of {', '.join(SPLITS)}; got {', '.join(unknown)}")
+    camera = open_camera(model, stock=stock)
+    folder = out or Path("bench", "world")
+    return bench(camera.generate, camera.roundtrip, folder, model=camera.name, cases=cases, splits=named, on_row=on_row)
 
 
 def exit_code(error: BaseException) -> int:

@@ -314,6 +314,21 @@ def bench_sampler(json: Json = False) -> int:
     return screen.show_rows(fabula.bench_sampler(), json)
 
 
+@bench.command("world")
+def bench_world(
+    model: Annotated[Path | None, typer.Option(help="A folder in diffusers' format; the bundled model's.")] = None,
+    cases: Annotated[int, typer.Option(min=1, help="Cases of one event, and as many of two.")] = 96,
+    out: Annotated[Path | None, typer.Option(help="Where the rows go, bench/world by default; goes on.")] = None,
+    stock: Annotated[bool, typer.Option("--stock", help="Film with diffusers alone.")] = False,
+    split: Annotated[str, typer.Option(help="What was kept from training, with commas between.")] = "both",
+    json: Json = False,
+) -> int:
+    """What a puppet-world model can do: held-out cases between their ceiling and their floor."""
+    told = None if json else screen.tell_case
+    rows = fabula.bench_world(model, cases=cases, out=out, stock=stock, splits=split.split(","), on_row=told)
+    return screen.show_rows(rows, json)
+
+
 def read(story: str) -> str | Path:
     """The story's text or file; a word that looks like a file must be one."""
     if story == "-":

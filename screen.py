@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +157,17 @@ def show_rows(rows: Sequence[DataclassInstance], as_json: bool) -> int:
     return 0
 
 
+def tell_case(row: Mapping[str, Any]) -> None:
+    """One case of the world bench as it was read."""
+    seen = ", ".join(
+        f"{verb} {'seen' if ok else 'not seen'}" for verb, ok in zip(row["verbs"], row["done"], strict=True)
+    )
+    say(f"{row['case']}  {seen}  {row['caption']}")
+
+
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

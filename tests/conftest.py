@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch: spinning threads slow small models down up to 70 times
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and tiny models gain nothing from a second thread
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["COLUMNS"] = "100"  # rich and typer fold text at the same place everywhere

@@ -161,6 +161,7 @@ def _group(split: str, events: int, rows: Sequence[Row]) -> list[WorldRow]:
             ceiling=score(name, ceiling).value, floor=score(name, floor).value, count=found.n_evaluated,
         )  # fmt: skip
 
+    names = [name for name in READ if name != "order" or events > 1]
     sources = ("film", "ceiling", "floor")
     lines = [line(name, *([row[source][name] for row in rows] for source in sources)) for name in names]
     for setting in (CRITIC.name, SCORE.name):

@@ -38,7 +38,7 @@ def read_look(name: str, description: str) -> Look:
 
 
 def read_promise(subject: str, phrase: str, cast: Mapping[str, Look]) -> Promise:
-    """The promise that phrase makes of subject, a name or the words of a prompt. Raises Unreadable for unknown words."""
+    """The promise that phrase makes of subject, a name or a prompt's words. Raises Unreadable for unknown ones."""
     hue = cast[subject].hue if subject in cast else read_member(_plain(subject), cast)
     plain = _plain(phrase)
     for verb, pattern in _patterns():
