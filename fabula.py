@@ -618,9 +618,9 @@ def bench_world(
         raise UsageError(f"bench world: expected at least 1 case, got {cases}")
     from evals.benchmarks.cameras import open_camera
     from evals.benchmarks.world import bench_world as bench
-    from evals.world.splits import SPLITS
+    from evals.world.splits import SPLITS, SplitName
 
-    named = [split for split in SPLITS if split in splits]
+    named: list[SplitName] = [split for split in SPLITS if split in splits]
     if unknown := sorted(set(splits) - set(named)):
         raise UsageError(f"bench world: expected splits of {', '.join(SPLITS)}; got {', '.join(unknown)}")
     camera = open_camera(model, stock=stock)

@@ -1,6 +1,6 @@
 """Films a story from Python and tells what happens while it happens.
 
-    python examples/film_a_story.py examples/the-robot-on-the-beach.txt [PROFILE]
+python examples/film_a_story.py examples/the-robot-on-the-beach.txt [PROFILE]
 """
 
 from __future__ import annotations

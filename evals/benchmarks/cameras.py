@@ -88,7 +88,7 @@ def _ours(folder: Path, name: str, steps: int, guidance: float) -> Camera:
 
 
 def _stock(folder: Path, name: str, steps: int, guidance: float) -> Camera:
-    pipe = WanPipeline.from_pretrained(str(folder))
+    pipe: Any = WanPipeline.from_pretrained(str(folder))
     pipe.set_progress_bar_config(disable=True)
     if torch.cuda.is_available():
         pipe.to("cuda")

@@ -1,0 +1,50 @@
+"""A folder films the same cases through our backend and through stock diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evals.benchmarks.cameras import open_camera, request_of, weights_digest
+from evals.world.controls import film
+from evals.world.splits import cases
+from generators.errors import BackendUnavailable
+from generators.models.tiny import tiny_wan
+
+
+def test_stock_diffusers_and_our_backend_film_the_same_pixels(tmp_path: Path) -> None:
+    tiny_wan("world", tmp_path)
+    listed = cases("both", 1, 1)
+    ours, stock = (open_camera(tmp_path, stock=stock, steps=2) for stock in (False, True))
+    (one,), (other,) = ours.generate(listed, [3]), stock.generate(listed, [3])
+    assert one.shape == (33, 64, 96, 3)
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, ours.generate(listed, [4])[0])
+    assert ours.name != stock.name
+    truth = film(listed[0].script)
+    assert ours.roundtrip(truth).shape == truth.shape
+    assert np.array_equal(ours.roundtrip(truth), stock.roundtrip(truth))
+
+
+def test_the_digest_follows_weights_and_not_the_model_card(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"1")
+    first = weights_digest(tmp_path)
+    (tmp_path / "README.md").write_text("a card")
+    assert weights_digest(tmp_path) == first
+    (tmp_path / "weights").write_bytes(b"2")
+    assert weights_digest(tmp_path) != first
+
+
+def test_a_folder_without_a_pipeline_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="model_index.json"):
+        open_camera(tmp_path)
+
+
+def test_a_case_asks_for_its_caption_and_its_events_in_their_order() -> None:
+    case = cases("both", 2, 1)[0]
+    request = request_of(case, seed=5)
+    assert (request.prompt, request.seed, request.frames) == (case.caption.text, 5, case.script.frames)
+    assert tuple(event.phrase for event in request.events) == case.caption.phrases
+    assert [event.start for event in request.events] == sorted(event.start for event in case.script.events)
