@@ -96,8 +96,8 @@ clip = pipeline(
 ).frames[0]
 ```
 
-How good it is: `python main.py bench world` prints it, with ceiling, floor, interval and count. A few hundred steps know
-places and colours but hardly any event yet; acts come with some thousands.
+How good it is: `python main.py bench world` prints it, with ceiling, floor, interval and count. A few hundred steps
+know places and colours but hardly any event yet; acts come with some thousands.
 
 Settings of the run:
 

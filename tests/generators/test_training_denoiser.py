@@ -126,6 +126,7 @@ def test_given_segments_leave_something_hidden_and_come_from_every_side() -> Non
     assert hidden.max() == 5
 
 
+@pytest.mark.slow
 def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path: Path) -> None:
     codec = read_codec(run_folder / "codec.safetensors")
     config = tiny_training(tmp_path, 1).shards

@@ -120,6 +120,7 @@ def test_decoding_a_code_is_the_projection_of_the_picture() -> None:
     assert error < 0.2 * (signal - signal.mean()).square().mean()
 
 
+@pytest.mark.slow
 def test_a_folder_keeps_its_code_and_refuses_another_size(tmp_path: Path) -> None:
     codec = open_codec(tmp_path, SlidingSquares(), seed=0, channels=16)
     assert open_codec(tmp_path, SlidingSquares(), seed=1, channels=16).digest == codec.digest
@@ -142,6 +143,7 @@ def test_pixels_around_puppets_weigh_more_in_the_loss() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
     train_vae(tiny_training(tmp_path / "whole", 4), source=SlidingSquares())
     train_vae(tiny_training(tmp_path / "parts", 2), source=SlidingSquares())
@@ -153,12 +155,14 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> N
             assert torch.equal(tensor, parts["trainee"][name][key]), f"{name}.{key}"
 
 
+@pytest.mark.slow
 def test_a_folder_trained_with_other_sizes_is_refused_by_name(tmp_path: Path) -> None:
     train_vae(tiny_training(tmp_path, 1), source=SlidingSquares())
     with pytest.raises(TrainingError, match="size.*encoder_width"):
         train_vae(replace(tiny_training(tmp_path, 2), size=VaeSize(encoder_width=16, decoder_width=8, channels=16)))
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_tells_about_it(tmp_path: Path) -> None:
     told: list[TrainingProgress] = []
     train_vae(tiny_training(tmp_path, 30), told.append, SlidingSquares())
@@ -167,6 +171,7 @@ def test_training_lowers_the_loss_and_tells_about_it(tmp_path: Path) -> None:
     assert (tmp_path / "vae" / "loss.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_a_trained_autoencoder_says_its_code_and_has_a_sharp_posterior(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="train"):
         trained_vae(tmp_path)
