@@ -292,7 +292,10 @@ async def _context(job: Job, crew: Crew, clock: Clock, run: Run) -> AsyncIterato
             places=(),
             settled=run.status == RunStatus.DONE,
         )
-        yield Context(job=job, crew=crew, stage=stage, clock=clock, run=run)
+        try:
+            yield Context(job=job, crew=crew, stage=stage, clock=clock, run=run)
+        finally:
+            await asyncio.gather(*stage.writing, return_exceptions=True)
 
 
 def _pace(crew: Crew, run_id: int) -> float | None:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
@@ -67,6 +67,8 @@ class Set:
     """The limit that was reached, when one was."""
     made: set[int] = field(default_factory=set)
     """Takes whose files this process wrote, and need not be looked at again."""
+    writing: set[asyncio.Future[Take]] = field(default_factory=set)
+    """Takes on their way to the disk; whoever leaves the set waits for them."""
 
     def emit(self, event: RunEvent) -> None:
         """Tell whoever listens."""
@@ -202,7 +204,8 @@ async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pend
     jumps = [clip.seam_jump for clip in clips if clip.seam_jump is not None]
     seconds = sum(clip.seconds_spent for clip in clips)
     write = partial(write_take, frames=frames, fps=spec.fps)
-    done = await asyncio.to_thread(
+    done = await _to_the_end(
+        stage,
         partial(
             archive.finish_take,
             take.id,
@@ -211,7 +214,7 @@ async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pend
             seam_jump=max(jumps, default=None),
             notes=notes,
             seconds=seconds,
-        )
+        ),
     )
     stage.emit(
         TakeDone(
@@ -227,6 +230,14 @@ async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pend
     known = pending is not None and archive.verdict(take.id) is not None  # lost and come back with the same bytes
     if stage.crew.brains.critic is not None and not known:
         await _judge(stage, shot, done, frames)
+
+
+async def _to_the_end(stage: Set, write: Callable[[], Take]) -> Take:
+    """Run in a thread what must not be left half done: a take that was filmed is kept, whoever stops meanwhile."""
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
+    stage.writing.add(writing)
+    writing.add_done_callback(stage.writing.discard)
+    return await asyncio.shield(writing)
 
 
 async def _shoot(stage: Set, shot: ShotRecord, spec: TakeSpec, request: ShotRequest, take: Take) -> list[Clip]:
