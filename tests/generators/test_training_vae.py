@@ -1,4 +1,4 @@
-"""The bundled autoencoder's training: fast passes equal stock, whitening keeps pictures, resuming keeps bits."""
+"""The bundled autoencoder's training: fast passes equal stock, the linear code is what it says, resuming keeps bits."""
 
 from __future__ import annotations
 
