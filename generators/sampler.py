@@ -18,6 +18,7 @@ from generators.controls import build_control
 from generators.controls.base import Control, Run, Shot, Step, attached
 from generators.errors import ControlRejected, RequestRejected, ShootingCancelled
 from generators.models.base import Branch, Layout, Start, Text, VideoModel
+from generators.models.stepping import Stepper
 from generators.seams import check_given
 from generators.timeline import Timeline
 
@@ -67,7 +68,8 @@ def sample(
         _stop_if(cancelled)
         text = model.encode([request.prompt for request in requests], negatives)
         start = model.start(requests, layout)
-        latents = denoise(model, text, start, settings, run, on_step=on_step, cancelled=cancelled)
+        stepper = model.stepper(settings.steps, layout)
+        latents = denoise(model, text, start, settings, run, stepper, on_step=on_step, cancelled=cancelled)
     return Sample(latents=latents, text=text, start=start)
 
 
@@ -77,6 +79,7 @@ def denoise(
     start: Start,
     settings: Settings,
     run: Run,
+    stepper: Stepper,
     *,
     on_step: OnStep | None = None,
     cancelled: threading.Event | None = None,
@@ -85,42 +88,51 @@ def denoise(
 
     They are never written into the scheduler's own state, which a multistep corrector would overwrite.
     """
-    scheduler = model.scheduler(settings.steps)
-    _check_scheduler(scheduler, run)
-    latents = start.noise
-    total = len(scheduler.timesteps)
-    for i, t in enumerate(scheduler.timesteps):
+    _check_stepper(stepper, run)
+    latents = stepper.begin(start.noise)
+    total = len(stepper.timesteps)
+    for i, t in enumerate(stepper.timesteps):
         _stop_if(cancelled)
-        step = Step(index=i, of=total, sigma=float(scheduler.sigmas[i]))
-        latents = run.before_step(step, latents)
-        shown = hold(latents, start, 0.0 if model.gives_tokens_at_zero else step.sigma)
-        velocity = _guided(model, shown, t, text, start, settings, run)
-        latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+        latents = run.before_step(Step(index=i, of=total, sigma=stepper.sigma(i)), latents)
+        shown = stepper.scaled(hold(latents, start, _given(model, start, stepper, i)), i)
+        prediction = _guided(model, shown, t, text, start, settings, run)
+        latents = stepper.step(prediction, i, latents, start.generators)
         latents = run.after_step(latents)
         if on_step is not None:
             on_step(Progress(step=i + 1, of=total))
-    return hold(latents, start, 0.0)
+    return hold(latents, start, start.clean)
 
 
-def hold(latents: Tensor, start: Start, sigma: float) -> Tensor:
-    """The latents with the given frames in their places, at noise level sigma (rectified flow)."""
-    if start.held is None or start.clean is None:
+def hold(latents: Tensor, start: Start, given: Tensor | None) -> Tensor:
+    """The latents with the given frames, (B, C, F, h, w), in their places."""
+    if start.held is None or given is None:
         return latents
-    given = start.clean if sigma == 0 else (1 - sigma) * start.clean + sigma * start.noise
     return torch.where(start.held, given, latents)
+
+
+def _given(model: VideoModel, start: Start, stepper: Stepper, i: int) -> Tensor | None:
+    """Given frames as step i reads them: finished where the model knows such tokens, else at the step's noise."""
+    if start.clean is None or model.gives_tokens_at_zero:
+        return start.clean
+    return stepper.noised(start.clean, start.noise, i)
 
 
 def _guided(
     model: VideoModel, latents: Tensor, t: Tensor, text: Text, start: Start, settings: Settings, run: Run
 ) -> Tensor:
     """Classifier-free guidance: uncond + g (cond - uncond)."""
-    run.branch = Branch.COND
-    cond = model.predict(latents, t, text, Branch.COND, start)
+
+    def passed(*branches: Branch) -> Tensor:
+        run.branches = branches
+        return model.predict(latents, t, text, branches, start)
+
     if text.uncond is None:
-        return cond
-    run.branch = Branch.UNCOND
-    uncond = model.predict(latents, t, text, Branch.UNCOND, start)
-    return uncond + model.guidance(t, settings.guidance, settings.guidance_2) * (cond - uncond)
+        return passed(Branch.COND)
+    if model.joins_branches:
+        uncond, cond = passed(Branch.UNCOND, Branch.COND).chunk(2)
+    else:
+        cond, uncond = passed(Branch.COND), passed(Branch.UNCOND)
+    return uncond + model.guidance(t, settings.guidance, settings.guidance_2, settings.steps) * (cond - uncond)
 
 
 def _common_layout(model: VideoModel, requests: Sequence[ShotRequest]) -> Layout:
@@ -150,12 +162,12 @@ def _controls(model: VideoModel, request: ShotRequest, layout: Layout, settings:
     return [build_control(config, shot) for config in request.controls]
 
 
-def _check_scheduler(scheduler: object, run: Run) -> None:
+def _check_stepper(stepper: Stepper, run: Run) -> None:
     editing = [type(c).__name__ for of_row in run.controls for c in of_row if c.edits_latents]
-    if editing and hasattr(scheduler, "model_outputs"):
+    if editing and stepper.is_multistep:
         raise ControlRejected(
-            f"{', '.join(editing)} edits latents, which {type(scheduler).__name__} throws away: it is a multistep "
-            "scheduler; use FlowMatchEulerDiscreteScheduler"
+            f"{', '.join(editing)} edits latents, which {type(stepper.scheduler).__name__} throws away: it is a "
+            "multistep scheduler; use FlowMatchEulerDiscreteScheduler"
         )
 
 

@@ -74,7 +74,7 @@ class AttentionCall:
     raw_k: Tensor
     counts: Tensor | None = None
     batch: tuple[Tensor, Tensor, Tensor] | None = None
-    """q, k, v of all requests denoised in lock step, (B, H, N or M, D), for methods that read a neighbour."""
+    """q, k, v of all rows of the pass, (B, H, N or M, D), for methods that read a neighbour."""
 
 
 class Control:
@@ -160,29 +160,37 @@ def compact_padding(call: AttentionCall, tokens: int) -> AttentionCall:
 
 
 class Run:
-    """The context that the sampler and all processors of one batch share: who acts, here and now."""
+    """The context that the sampler and all processors of one batch share: who acts, here and now.
+
+    A pass has a row for each request, or, where both branches of guidance are one pass, one for each branch of each.
+    """
 
     def __init__(self, controls: Sequence[Sequence[Control]]) -> None:
-        self.controls = tuple(tuple(of_row) for of_row in controls)
+        self.controls = tuple(tuple(of_request) for of_request in controls)
         self.step = Step(index=-1, of=0, sigma=1.0)
-        self.branch = Branch.COND
+        self.branches: Sequence[Branch] = (Branch.COND,)
 
     def acting(self, site: Site) -> Mapping[int, Sequence[Control]]:
-        """Controls that act at this site in this pass, by batch row."""
+        """Controls that act at this site in this pass, by the pass's rows."""
         found = {
-            row: [c for c in controls if c.at(site) and c.acts(self.step, self.branch)]
-            for row, controls in enumerate(self.controls)
+            number * len(self.controls) + request: [c for c in controls if c.at(site) and c.acts(self.step, branch)]
+            for number, branch in enumerate(self.branches)
+            for request, controls in enumerate(self.controls)
             if controls
         }
         return {row: controls for row, controls in found.items() if controls}
 
+    def request(self, row: int) -> int:
+        """The request behind a row of the pass."""
+        return row % len(self.controls)
+
     def tokens(self, row: int) -> int:
         """Text columns of a row's prompt that are not padding."""
-        return self.controls[row][0].shot.text.tokens
+        return self.controls[self.request(row)][0].shot.text.tokens
 
     def layout(self, row: int) -> Layout:
         """How a row's clip lies in tokens."""
-        return self.controls[row][0].shot.layout
+        return self.controls[self.request(row)][0].shot.layout
 
     def before_step(self, step: Step, latents: Tensor) -> Tensor:
         """Enter a step; the latents to predict from."""
@@ -194,19 +202,19 @@ class Run:
         return self._edited("after_step", latents)
 
     def _edited(self, hook: str, latents: Tensor) -> Tensor:
-        for row, controls in enumerate(self.controls):
+        for request, controls in enumerate(self.controls):
             for control in controls:
-                own = latents[row : row + 1]
+                own = latents[request : request + 1]
                 new = getattr(control, hook)(self.step, own)
                 if new is not own:
                     latents = latents.clone()
-                    latents[row] = new[0]
+                    latents[request] = new[0]
         return latents
 
 
 @contextmanager
 def attached(model: VideoModel, controls: Sequence[Sequence[Control]]) -> Iterator[Run]:
-    """Controls of each batch row, on the model for as long as the block runs; gone after it, whatever happens.
+    """Controls of each request, on the model for as long as the block runs; gone after it, whatever happens.
 
     Raises ControlRejected when a request has two controls of one class, RuntimeError when the model has a holder.
     """

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from generators.clip import ShotRequest
+from generators.models.stepping import Stepper
 from generators.tokens import TextMap
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class Start:
     """(B, K, F, h, w): the family's own conditioning, joined to the latents."""
     image: Tensor | None = None
     """(B, tokens, D): image features that cross-attention reads beside the text."""
+    generators: tuple[torch.Generator, ...] = ()
+    """Each request's own, past the noise: stochastic schedulers draw on."""
+    fps: float = 0.0
+    """Frames a second of the clips, for families that are told."""
     notes: tuple[str, ...] = ()
     """What a person should know about how the clips start."""
 
@@ -113,6 +118,11 @@ class VideoModel(Protocol):
     @property
     def gives_tokens_at_zero(self) -> bool:
         """Whether the model was trained with finished tokens at timestep 0."""
+        ...
+
+    @property
+    def joins_branches(self) -> bool:
+        """Whether both branches of guidance are one pass, unconditional rows first, as in the stock pipeline."""
         ...
 
     @property
@@ -150,16 +160,16 @@ class VideoModel(Protocol):
         """Noise of each request's own generator, and its given frames as this family takes them."""
         ...
 
-    def scheduler(self, steps: int) -> Any:
-        """A fresh scheduler with its timesteps set; sharing one would mix histories."""
+    def stepper(self, steps: int, layout: Layout) -> Stepper:
+        """A fresh schedule of so many steps."""
         ...
 
-    def guidance(self, t: Tensor, guidance: float, guidance_2: float | None) -> float:
-        """Guidance of the network that handles this timestep."""
+    def guidance(self, t: Tensor, guidance: float, guidance_2: float | None, steps: int) -> float:
+        """Guidance at this timestep of so many steps."""
         ...
 
-    def predict(self, latents: Tensor, t: Tensor, text: Text, branch: Branch, start: Start) -> Tensor:
-        """Velocity (B, C, F, h, w) at one timestep."""
+    def predict(self, latents: Tensor, t: Tensor, text: Text, branches: Sequence[Branch], start: Start) -> Tensor:
+        """What the network predicts at one timestep: (len(branches) * B, C, F, h, w), branch by branch."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from generators.clip import ShotRequest
 from generators.controls.base import Run
 from generators.errors import BackendUnavailable, RequestRejected
 from generators.models.base import Branch, Layout, Site, Start, Text, spread_over_tokens
+from generators.models.stepping import Stepper
 from generators.models.wan_attention import TEXT_COLUMNS, ControlledWanAttention
 from generators.models.wan_given import WanGiven
 from generators.tokens import TextMap, map_text
@@ -39,6 +40,7 @@ class WanVideoModel:
     """
 
     stride = 4
+    joins_branches = False
 
     def __init__(self, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> None:
         self.pipe = pipe
@@ -164,15 +166,15 @@ class WanVideoModel:
         noise = randn_tensor(shape, generator=generators, device=self.device, dtype=torch.float32)
         return self._given.start(requests, layout, noise)
 
-    def scheduler(self, steps: int) -> Any:
-        """A fresh scheduler with its timesteps set."""
+    def stepper(self, steps: int, layout: Layout) -> Stepper:
+        """A fresh schedule of so many steps."""
         scheduler = type(self.pipe.scheduler).from_config(copy.deepcopy(dict(self.pipe.scheduler.config)))
         scheduler.set_timesteps(steps, device=self.device)
         if isinstance(self.pipe, WanPipeline):  # the picture pipeline leaves it to the first step
             scheduler.set_begin_index(0)
-        return scheduler
+        return Stepper(scheduler)
 
-    def guidance(self, t: Tensor, guidance: float, guidance_2: float | None) -> float:
+    def guidance(self, t: Tensor, guidance: float, guidance_2: float | None, steps: int) -> float:
         """Guidance of the expert that handles this timestep."""
         return guidance if guidance_2 is None or self._is_high_noise(t) else guidance_2
 
@@ -184,8 +186,9 @@ class WanVideoModel:
         """The transformer that handles this timestep."""
         return self.pipe.transformer if self._is_high_noise(t) else self.pipe.transformer_2
 
-    def predict(self, latents: Tensor, t: Tensor, text: Text, branch: Branch, start: Start) -> Tensor:
-        """Velocity (B, C, F, h, w) at one timestep."""
+    def predict(self, latents: Tensor, t: Tensor, text: Text, branches: Sequence[Branch], start: Start) -> Tensor:
+        """Velocity (B, C, F, h, w) of one branch at one timestep."""
+        (branch,) = branches
         network = self.expert(t)
         states = text.cond if branch is Branch.COND else text.uncond
         if start.channels is not None:

@@ -50,7 +50,7 @@ def predict(controls: Sequence[Control] = ()) -> Tensor:
     text = ours.encode([REQUEST.prompt], None)
     start = ours.start([REQUEST], shot().layout)
     with torch.no_grad(), attached(ours, [controls]):
-        return ours.predict(start.noise, torch.tensor(900.0), text, Branch.COND, start)
+        return ours.predict(start.noise, torch.tensor(900.0), text, [Branch.COND], start)
 
 
 class Everywhere(Control):
@@ -161,7 +161,7 @@ def test_padding_that_is_not_one_vector_is_attended_to_column_by_column() -> Non
     uneven = replace(text, cond=text.cond + torch.randn_like(text.cond))
     for states in (text, uneven):
         with torch.no_grad(), attached(ours, [[Counts(shot())]]):
-            ours.predict(start.noise, torch.tensor(900.0), states, Branch.COND, start)
+            ours.predict(start.noise, torch.tensor(900.0), states, [Branch.COND], start)
     assert seen == [shot().text.tokens + 1] * 3 + [512] * 3
 
 
@@ -169,8 +169,11 @@ def test_a_control_is_asked_only_where_and_when_it_acts() -> None:
     run = Run([[SelfOnly(shot())], []])
     assert list(run.acting(Site(0, 0, "self"))) == [0]
     assert not run.acting(Site(0, 0, "cross"))
-    run.branch = Branch.UNCOND
+    run.branches = [Branch.UNCOND]
     assert not run.acting(Site(0, 0, "self"))
+    run.branches = [Branch.UNCOND, Branch.COND]  # one pass for both: the conditional rows come second
+    assert list(run.acting(Site(0, 0, "self"))) == [2]
+    assert run.request(2) == 0
 
 
 def test_only_the_sites_of_the_controls_are_touched() -> None:
@@ -198,7 +201,7 @@ def denoised(scheduler: TinyScheduler, controls: Sequence[Sequence[Control]]) ->
     text = ours.encode([r.prompt for r in requests], None)
     start = ours.start(requests, shot().layout)
     with torch.no_grad(), attached(ours, controls) as run:
-        return denoise(ours, text, start, Settings(steps=2, guidance=1.0), run)
+        return denoise(ours, text, start, Settings(steps=2, guidance=1.0), run, ours.stepper(2, shot().layout))
 
 
 def test_latents_can_be_edited_around_a_step_in_their_own_row_only() -> None:

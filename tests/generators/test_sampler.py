@@ -222,8 +222,11 @@ def test_given_latents_are_held_clean_on_a_model_trained_for_it_and_noised_on_ot
         assert clean is not None
         assert torch.equal(taken.latents[:, :, :2], clean[:, :, :2])
         assert not torch.equal(taken.latents[:, :, 2:], sample(ours, [request()], SETTINGS).latents[:, :, 2:])
-        noisy = hold(taken.latents, taken.start, 0.25)
-        expected = 0.75 * clean[:, :, :2] + 0.25 * taken.start.noise[:, :, :2]
+        stepper = ours.stepper(SETTINGS.steps, ours.layout(FRAMES, SIDE, SIDE))
+        sigma = stepper.sigma(1)
+        assert 0 < sigma < 1
+        noisy = hold(taken.latents, taken.start, stepper.noised(clean, taken.start.noise, 1))
+        expected = (1 - sigma) * clean[:, :, :2] + sigma * taken.start.noise[:, :, :2]
         torch.testing.assert_close(noisy[:, :, :2], expected)
 
 
@@ -274,18 +277,18 @@ def test_given_frames_that_cover_no_whole_latent_frame_are_refused() -> None:
 
 def test_each_expert_films_its_own_noise_levels() -> None:
     ours = model("t2v-2.2")
-    scheduler = ours.scheduler(SETTINGS.steps)
-    used = [ours.expert(t) for t in scheduler.timesteps]
+    timesteps = ours.stepper(SETTINGS.steps, ours.layout(FRAMES, SIDE, SIDE)).timesteps
+    used = [ours.expert(t) for t in timesteps]
     assert used[0] is ours.pipe.transformer
     assert used[-1] is ours.pipe.transformer_2
-    assert ours.guidance(scheduler.timesteps[-1], 5.0, 2.0) == 2.0
+    assert ours.guidance(timesteps[-1], 5.0, 2.0, SETTINGS.steps) == 2.0
 
 
 def test_the_unconditional_branch_reads_the_negative_prompt() -> None:
     ours = model("t2v-2.1")
     text = ours.encode([PROMPT], ["blurry"])
     start = ours.start([request()], ours.layout(FRAMES, SIDE, SIDE))
-    t = ours.scheduler(3).timesteps[0]
+    t = ours.stepper(3, ours.layout(FRAMES, SIDE, SIDE)).timesteps[0]
     with torch.no_grad():
-        cond, uncond = (ours.predict(start.noise, t, text, branch, start) for branch in Branch)
+        cond, uncond = (ours.predict(start.noise, t, text, [branch], start) for branch in Branch)
     assert not torch.equal(cond, uncond)

@@ -202,7 +202,7 @@ def first_steered_call(asked: ShotRequest, config: TSAttn) -> tuple[AttentionCal
         text = ours.encode([asked.prompt], None)
         start = ours.start([asked], described.layout)
         run.step = Step(index=0, of=10, sigma=1.0)
-        ours.predict(start.noise, torch.tensor(1000.0), text, Branch.COND, start)
+        ours.predict(start.noise, torch.tensor(1000.0), text, [Branch.COND], start)
     return next((call, out) for call, out in recorder.calls if call.site.layer == 1)
 
 
@@ -274,14 +274,14 @@ def test_a_pass_off_its_steps_is_bit_equal_to_the_plain_model() -> None:
     start = ours.start([request()], described.layout)
     t = torch.tensor(800.0)
     with torch.no_grad():
-        plain = ours.predict(start.noise, t, text, Branch.COND, start)
+        plain = ours.predict(start.noise, t, text, [Branch.COND], start)
         with attached(ours, [[control]]) as run:
             run.step = Step(index=2, of=10, sigma=0.8)
-            idle = ours.predict(start.noise, t, text, Branch.COND, start)
+            idle = ours.predict(start.noise, t, text, [Branch.COND], start)
             run.step = Step(index=1, of=10, sigma=0.9)
-            steered = ours.predict(start.noise, t, text, Branch.COND, start)
-            run.branch = Branch.UNCOND
-            uncond = ours.predict(start.noise, t, text, Branch.COND, start)
+            steered = ours.predict(start.noise, t, text, [Branch.COND], start)
+            run.branches = [Branch.UNCOND]
+            uncond = ours.predict(start.noise, t, text, [Branch.COND], start)
     assert torch.equal(plain, idle)
     assert torch.equal(plain, uncond)
     assert not torch.equal(plain, steered)

@@ -1,0 +1,68 @@
+"""One denoising schedule walked from noise to clip: a diffusers scheduler, asked the same of every family.
+
+Knows timesteps, noise levels and the arithmetic of one step. Knows nothing of networks, guidance or controls. A family
+whose scheduler wants more (a history, a cast after every step) subclasses `Stepper` beside its model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Stepper:
+    """A fresh scheduler with its timesteps set; sharing one would mix histories."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+
+    @property
+    def timesteps(self) -> Tensor:
+        """(steps,), the model's own time, falling."""
+        timesteps: Tensor = self.scheduler.timesteps
+        return timesteps
+
+    @property
+    def is_multistep(self) -> bool:
+        """Whether a step reads earlier predictions: edits of the latents between steps would be thrown away."""
+        return hasattr(self.scheduler, "model_outputs")
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether clips and noise mix linearly (rectified flow), instead of by signal and noise variances."""
+        flow = getattr(self.scheduler.config, "use_flow_sigmas", False)
+        return bool(flow) or type(self.scheduler).__name__.startswith("FlowMatch")
+
+    def begin(self, noise: Tensor) -> Tensor:
+        """Latents of the first step from unit noise."""
+        scale = self.scheduler.init_noise_sigma if hasattr(self.scheduler, "init_noise_sigma") else 1.0
+        return noise if scale == 1.0 else noise * scale
+
+    def sigma(self, i: int) -> float:
+        """Share of noise in what step i reads, in 0..1."""
+        if self.is_flow:
+            return float(self.scheduler.sigmas[i])
+        return float((1 - self.scheduler.alphas_cumprod[int(self.timesteps[i])]) ** 0.5)
+
+    def scaled(self, latents: Tensor, i: int) -> Tensor:
+        """Latents as the network wants to read them at step i."""
+        if not hasattr(self.scheduler, "scale_model_input"):
+            return latents
+        scaled: Tensor = self.scheduler.scale_model_input(latents, self.timesteps[i])
+        return scaled
+
+    def noised(self, clean: Tensor, noise: Tensor, i: int) -> Tensor:
+        """Clean latents at the noise level that step i reads."""
+        if self.is_flow:
+            sigma = self.sigma(i)
+            return (1 - sigma) * clean + sigma * noise
+        time = self.timesteps[i].to(torch.long).expand(clean.shape[0])
+        noised: Tensor = self.scheduler.add_noise(clean, noise, time)
+        return noised
+
+    def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
+        """Latents of step i + 1 from the network's (guided) prediction at step i. Generators feed stochastic steps."""
+        after: Tensor = self.scheduler.step(prediction, self.timesteps[i], latents, return_dict=False)[0]
+        return after
