@@ -16,17 +16,15 @@ import asyncio
 import importlib
 import os
 import tomllib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must sleep, not spin
 
@@ -35,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 
 def _check_packages() -> None:
     """Our packages have plain names; another distribution's must not stand in their place (docs/decisions/0001)."""
-    for name in ("agents", "evals", "generators", "prompts", "storage"):
+    for name in ("agents", "evals", "generators", "prompts", "storage", "workshop"):
         spec = find_spec(name)
         folders = list(spec.submodule_search_locations or ()) if spec else []
         if not folders or Path(folders[0]).resolve() != HERE / name:
@@ -47,7 +45,8 @@ def _check_packages() -> None:
 
 _check_packages()
 
-from agents.errors import BatchError, BudgetExhausted, ProfileError, RunStopped, StoryError, UsageError
+from agents.errors import RunStopped, StoryError, UsageError
+from agents.exits import exit_code, expected
 from agents.order import (
     Caps,
     Order,
@@ -59,7 +58,6 @@ from agents.order import (
     read_order,
     retries,
     size_of,
-    title_of,
 )
 from agents.outcome import (
     BatchLine,
@@ -78,8 +76,8 @@ from agents.outcome import (
     result,
     run_line,
 )
-from generators.errors import GenerationError, TrainingError
-from storage.errors import NotFound, RunBusy, StorageError
+from generators.errors import GenerationError
+from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from agents import checkup as checkup
@@ -91,16 +89,17 @@ if TYPE_CHECKING:
     from agents.profile import Profile
     from agents.progress import OnEvent, RunEvent
     from agents.state import Crew
-    from agents.storyboard import Storyboard
-    from evals.benchmarks.graph import GraphRow
-    from evals.benchmarks.sampler import SamplerRow
-    from evals.benchmarks.world import Row, WorldRow
+    from evals import attention as attention
+    from evals import suite as suite
     from generators.backends import BackendConfig
     from generators.backends.lazy import LazyBackend
-    from generators.training.loop import OnTrainingProgress
     from generators.training.loop import TrainingOutcome as TrainingOutcome
     from generators.training.loop import TrainingProgress as TrainingProgress
     from storage.archive import Archive
+    from workshop.benches import bench_controls, bench_graph, bench_sampler, bench_scenes, bench_world
+    from workshop.evaluations import evaluate, evaluation_report
+    from workshop.inspecting import inspect_attention
+    from workshop.training import export_world, train_world
 
 __all__ = [
     "BatchLine",
@@ -120,31 +119,59 @@ __all__ = [
     "TakeOutcome",
     "UsageError",
     "Wishes",
+    "bench_controls",
     "bench_graph",
     "bench_sampler",
+    "bench_scenes",
     "bench_world",
     "counts_of",
     "decode",
     "doctor",
+    "environment",
+    "evaluate",
+    "evaluation_report",
+    "exit_code",
+    "expected",
     "export_world",
+    "inspect_attention",
     "size_of",
     "train_world",
     "version",
 ]
-_LATER = {"progress": "agents.progress", "checkup": "agents.checkup", "storyboard": "agents.storyboard"}
+_VALUES = {
+    "progress": "agents.progress",
+    "checkup": "agents.checkup",
+    "storyboard": "agents.storyboard",
+    "suite": "evals.suite",
+    "attention": "evals.attention",
+}
 """Modules of values that come with pydantic and numpy: loaded when they are first used, as `fabula.progress`."""
+_WORKSHOP = {
+    "bench_controls": "workshop.benches",
+    "bench_graph": "workshop.benches",
+    "bench_sampler": "workshop.benches",
+    "bench_scenes": "workshop.benches",
+    "bench_world": "workshop.benches",
+    "evaluate": "workshop.evaluations",
+    "evaluation_report": "workshop.evaluations",
+    "export_world": "workshop.training",
+    "inspect_attention": "workshop.inspecting",
+    "train_world": "workshop.training",
+}
+"""Functions of the second room and where they stand; a new one is named here and under TYPE_CHECKING."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 DEFAULT_PROFILE = "bundled"
-STORYBOARD = "storyboard.yaml"
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for one of these
 
     def __getattr__(name: str) -> Any:
-        if name in _LATER:
-            return importlib.import_module(_LATER[name])
+        if name in _VALUES:
+            return importlib.import_module(_VALUES[name])
+        if name in _WORKSHOP:
+            return getattr(importlib.import_module(_WORKSHOP[name]), name)
         raise AttributeError(f"module 'fabula' has no attribute {name!r}")
 
 
@@ -292,11 +319,13 @@ class Studio:
 
     def runs(self) -> list[RunLine]:
         """Every run, newest first."""
-        return [run_line(run, self.archive.story(run.id)) for run in self.archive.runs()]
+        rows = self.archive.runs()
+        return [run_line(run, "" if run.options["planned"] else self.archive.story(run.id)) for run in rows]
 
     async def aestimate(self, story: str | Path | Order, **wishes: Unpack[Wishes]) -> Estimate:
         """What filming would take; spends nothing and keeps nothing."""
         from agents.casting import job_for
+        from agents.filing import take_seconds
         from agents.graph import plan_story
 
         order = order_of(story, wishes)
@@ -308,7 +337,7 @@ class Studio:
             job = job_for(order, profile, camera.limits, board)
             async with self._crew(profile, 0, camera, None) as crew:
                 planned = board_result(await plan_story(job, crew, text))
-        return estimate(profile, planned, self._take_seconds(camera.name))
+        return estimate(profile, planned, take_seconds(self.archive, camera.name))
 
     estimate = _twin(aestimate)
 
@@ -363,24 +392,23 @@ class Studio:
 
     def _open(self, order: Order) -> int:
         """The run of this order, found or made; keeps where its film goes and what it may cost."""
-        from agents.casting import options_of
+        from agents.casting import first_picture, options_of
+        from agents.filing import film_folder
 
         profile = self._profile(order)
         text, board = read_order(order)
         run = self.archive.open_run(text, profile.name, options_of(order, profile))
-        out = str(order.out.resolve()) if order.out else run.asked.get("out") or self._folder(order, run.id, board)
+        if (picture := first_picture(order, profile)) is not None:
+            self.archive.keep_picture(picture)
+        out = (
+            str(order.out.resolve())
+            if order.out
+            else run.asked.get("out") or film_folder(self.archive, order, run.id, board)
+        )
         asked = run.asked | {"out": out, "budget": profile.budget.model_dump(mode="json")}
         if asked != run.asked:
             self.archive.ask(run.id, asked)
         return run.id
-
-    def _folder(self, order: Order, run_id: int, board: Storyboard | None) -> str:
-        """`films/` and the story's name under the current folder, numbered when another run has that folder."""
-        from storage.media import slug
-
-        folder = Path("films", slug(title_of(order, board))).resolve()
-        taken = any(run.asked.get("out") == str(folder) and run.id != run_id for run in self.archive.runs())
-        return f"{folder}-{run_id}" if taken else str(folder)
 
     async def _take_up(
         self,
@@ -393,6 +421,7 @@ class Studio:
     ) -> FilmResult:
         """Bring a run on as far as it goes, wherever it stands; `anew` gives it its whole budget once more."""
         from agents.casting import job_of, limits_from, profile_of, with_budget_anew
+        from agents.filing import ready, write_board
         from agents.graph import film_story
         from agents.progress import Planned, RunStarted, ignore
         from agents.state import storyboard_of
@@ -400,10 +429,11 @@ class Studio:
         row = self.archive.run(run_id)
         on_event = on_event or ignore
         on_event(RunStarted(run_id=run_id))
+        ready(Path(row.asked["out"]))
         profile = profile_of(row)
         if anew is not None:
             profile = with_budget_anew(profile, anew, row, self.archive)
-        camera = self._camera(profile)
+        camera = self._camera(profile, self.archive.weights(run_id))
         if (row.status.value != "done" and not approve) or again:
             await asyncio.to_thread(camera.open)  # before the run is held: loading takes long and may fail
             self.archive.ask(run_id, row.asked | {"limits": asdict(camera.limits)})
@@ -417,7 +447,7 @@ class Studio:
                 on_event(Planned(run_id=run_id, storyboard=storyboard_of(row, shots)))
             outcome = await film_story(job, crew)
         if outcome.status.value == "approval":
-            self._write_board(run_id, None)
+            write_board(self.archive, run_id, None)
         return self.show(run_id)
 
     async def _approve(self, run_id: int, file: Path | None) -> None:
@@ -440,34 +470,24 @@ class Studio:
             approve(crew, run_id, board)
 
     def _planned(self, run_id: int, file: Path | None) -> PlanResult:
-        path = self._write_board(run_id, file)
+        from agents.filing import write_board
         from agents.state import storyboard_of
 
+        path = write_board(self.archive, run_id, file)
         board = storyboard_of(self.archive.run(run_id), self.archive.shots(run_id))
         return board_result(board, run=run_id, file=path)
 
-    def _write_board(self, run_id: int, file: Path | None) -> Path:
-        """Write the storyboard for a person, and keep where it lies; never over what they may have edited."""
-        from agents.boardfile import board_text
-        from agents.state import storyboard_of
-        from storage.media import keep_file
-
-        row = self.archive.run(run_id)
-        path = (file or Path(row.asked["out"]) / STORYBOARD).resolve()
-        if row.asked.get("storyboard") != str(path) or not path.exists():
-            keep_file(path, board_text(storyboard_of(row, self.archive.shots(run_id))).encode())
-            self.archive.ask(run_id, row.asked | {"storyboard": str(path)})
-        return path
-
-    def _camera(self, profile: Profile) -> LazyBackend:
-        """The profile's backend; one at a time is open."""
+    def _camera(self, profile: Profile, weights: str | None = None) -> LazyBackend:
+        """The profile's backend; one at a time is open. `weights` are those a run was filmed with so far, no others."""
         from agents.casting import backend_config
         from generators.backends.lazy import LazyBackend
 
         config = backend_config(profile)
         for other in [known for known in self._cameras if known != config]:
             self._cameras.pop(other).close()
-        return self._cameras.setdefault(config, LazyBackend(config))
+        camera = self._cameras.setdefault(config, LazyBackend(config))
+        camera.expected = weights
+        return camera
 
     @asynccontextmanager
     async def _crew(
@@ -515,14 +535,6 @@ class Studio:
             error=film.error,
         )
 
-    def _take_seconds(self, model: str) -> float | None:
-        """Median of the newest takes by this model."""
-        spent: list[float] = []
-        for run in self.archive.runs()[:20]:
-            takes = [record.take for record in self.archive.takes(run.id)]
-            spent += [take.seconds_spent for take in takes if take.model == model and take.seconds_spent > 0]
-        return median(spent) if spent else None
-
 
 def version() -> str:
     """This checkout's version."""
@@ -543,107 +555,9 @@ def doctor(home: Path | None = None) -> Checkup:
     return look(home or default_home(), os.environ)
 
 
-def train_world(
-    part: Literal["vae", "denoiser"],
-    *,
-    out: Path | None = None,
-    steps: int | None = None,
-    minutes: float | None = None,
-    decay_steps: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    threads: int | None = None,
-    on_progress: OnTrainingProgress | None = None,
-) -> TrainingOutcome:
-    """Train a part of the bundled model, or go on training it; both parts work on the folder's latent code."""
-    from generators.training.config import DenoiserTraining, Machine, VaeTraining
-
-    config: VaeTraining | DenoiserTraining = VaeTraining() if part == "vae" else DenoiserTraining()
-    usual = config.schedule
-    steps = usual.steps if steps is None else steps
-    decay_steps = min(usual.decay_steps, steps) if decay_steps is None else decay_steps
-    try:
-        schedule = replace(usual, steps=steps, decay_steps=decay_steps, minutes=minutes)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    machine = Machine(device=device, threads=threads)
-    config = replace(config, out=out or config.out, seed=seed, schedule=schedule, machine=machine)
-    if isinstance(config, DenoiserTraining):
-        from generators.training.denoiser import train_denoiser
-
-        return train_denoiser(config, on_progress)
-    from generators.training.vae import train_vae
-
-    return train_vae(config, on_progress)
-
-
-def export_world(out: Path | None = None, to: Path | None = None) -> Path:
-    """Write what was trained as a stock diffusers folder with a model card; by default where `bundled` looks."""
-    from generators.backends import WEIGHTS
-    from generators.training.config import RUN_FOLDER
-    from generators.training.export import export
-
-    return export(out or RUN_FOLDER, to or WEIGHTS / "world")
-
-
-def bench_graph(shots: Sequence[int], repeats: int, on_row: Callable[[GraphRow], None] | None = None) -> list[GraphRow]:
-    """Seconds and bytes of everything around the model, for stories of so many shots."""
-    from evals.benchmarks.graph import measure
-
-    with TemporaryDirectory() as folder:
-        return measure(Path(folder), shots, repeats, on_row)
-
-
-def bench_sampler() -> list[SamplerRow]:
-    """FLOPs and peak bytes of a denoising step over those of the stock pipelines."""
-    from evals.benchmarks.sampler import measure
-
-    return measure()
-
-
-def bench_world(
-    model: Path | None = None,
-    *,
-    cases: int = 96,
-    out: Path | None = None,
-    stock: bool = False,
-    splits: Sequence[str] = ("both",),
-    on_row: Callable[[Row], None] | None = None,
-) -> list[WorldRow]:
-    """Scores of a puppet-world model on cases kept from training; goes on where `out` (bench/world) stopped.
-
-    `stock` films with diffusers alone instead of our sampler.
-    """
-    if cases < 1:
-        raise UsageError(f"bench world: expected at least 1 case, got {cases}")
-    from evals.benchmarks.cameras import open_camera
-    from evals.benchmarks.world import bench_world as bench
-    from evals.world.splits import SPLITS, SplitName
-
-    named: list[SplitName] = [split for split in SPLITS if split in splits]
-    if unknown := sorted(set(splits) - set(named)):
-        raise UsageError(f"bench world: expected splits of {', '.join(SPLITS)}; got {', '.join(unknown)}")
-    camera = open_camera(model, stock=stock)
-    folder = out or Path("bench", "world")
-    return bench(camera.generate, camera.roundtrip, folder, model=camera.name, cases=cases, splits=named, on_row=on_row)
-
-
-def exit_code(error: BaseException) -> int:
-    """What the command line ends with after this error; see docs/exit-codes.md."""
-    if isinstance(error, UsageError | ProfileError | BatchError | NotFound):
-        return 2
-    if isinstance(error, BudgetExhausted):
-        return 4
-    if isinstance(error, RunBusy):
-        return 6
-    if isinstance(error, RunStopped | KeyboardInterrupt | asyncio.CancelledError):
-        return 130
-    return int(getattr(error, "exit_code", 1))
-
-
-def expected(error: BaseException) -> bool:
-    """Whether the error's message already says what to do."""
-    return isinstance(error, StoryError | GenerationError | StorageError | TrainingError)
+def environment() -> Mapping[str, str]:
+    """The environment of this process, for what asks for a key by its name."""
+    return os.environ
 
 
 def _world_critic() -> Critic:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must sleep, not spin
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers
 HERE = str(Path(__file__).resolve().parent)
 if sys.path[:1] != [HERE]:  # `python -P` leaves it out; this checkout's code comes first, whatever is installed
     sys.path.insert(0, HERE)
@@ -16,6 +17,32 @@ import typer
 
 import fabula
 import screen
+from commands import bench, evaluate, inspect, train
+from commands.options import (
+    FILM,
+    LOOK,
+    NIGHT,
+    WORKSHOP,
+    Clock,
+    Cron,
+    Database,
+    FilmSteps,
+    FirstFrame,
+    Home,
+    Json,
+    MaybeStory,
+    Model,
+    Money,
+    Profile,
+    RunNumber,
+    Seconds,
+    Seed,
+    Size,
+    StoryText,
+    Style,
+    Takes,
+    Tokens,
+)
 from watch import watch
 
 app = typer.Typer(
@@ -27,37 +54,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(help="Measure fabula itself.")
-train = typer.Typer(help="Train the bundled model.")
-train_world = typer.Typer(help="The puppet world's model: `vae` and `denoiser`, in any order, then `export`.")
-FILM, LOOK, NIGHT, WORKSHOP, BUDGET = "Film a story", "Look", "Overnight", "Workshop", "Hard limits"
-app.add_typer(bench, name="bench", rich_help_panel=WORKSHOP, no_args_is_help=True)
-app.add_typer(train, name="train", rich_help_panel=WORKSHOP, no_args_is_help=True)
-train.add_typer(train_world, name="world", no_args_is_help=True)
-
-StoryText = Annotated[str, typer.Argument(help="A text file, the story itself, or - for stdin.")]
-MaybeStory = Annotated[str | None, typer.Argument(help="A text file, the story itself, or - for stdin.")]
-RunNumber = Annotated[int, typer.Argument(metavar="RUN", help="The run's number; `runs` lists them.")]
-Profile = Annotated[
-    str, typer.Option(envvar="FABULA_PROFILE", help="Who plans, films and judges: a profile's name or a TOML file.")
-]
-Model = Annotated[str | None, typer.Option(help="Weights to film with: a folder or a model id.")]
-Seed = Annotated[int, typer.Option(help="The same seed gives the same frames.")]
-Seconds = Annotated[float | None, typer.Option(help="Length of the film, about.")]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the frames, such as 832x480.")]
-Style = Annotated[str, typer.Option(help="How it should look, in words.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Home = Annotated[
-    Path | None, typer.Option(envvar="FABULA_HOME", help="Folder of runs and takes; ~/.local/share/fabula by default.")
-]
-Database = Annotated[
-    str | None, typer.Option(envvar="FABULA_DATABASE", help="Any SQLAlchemy URL instead of the SQLite file at home.")
-]
-Cron = Annotated[str | None, typer.Option(help="Store the batch for these times (five fields); `due` films it.")]
-Takes = Annotated[int | None, typer.Option("--budget-takes", help="Takes a shot, at most.", rich_help_panel=BUDGET)]
-Clock = Annotated[float | None, typer.Option("--budget-seconds", help="Wall clock in all.", rich_help_panel=BUDGET)]
-Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Tokens in all.", rich_help_panel=BUDGET)]
-Money = Annotated[float | None, typer.Option("--budget-money", help="Money in all.", rich_help_panel=BUDGET)]
+app.add_typer(bench.group, name="bench", rich_help_panel=WORKSHOP)
+app.add_typer(evaluate.group, name="eval", rich_help_panel=WORKSHOP)
+app.add_typer(inspect.group, name="inspect", rich_help_panel=WORKSHOP)
+app.add_typer(train.group, name="train", rich_help_panel=WORKSHOP)
 
 
 def tell_version(wanted: bool) -> None:
@@ -86,13 +86,23 @@ def plan(
     seed: Seed = 0,
     seconds: Seconds = None,
     size: Size = None,
+    steps: FilmSteps = None,
+    first_frame: FirstFrame = None,
     style: Style = "",
     home: Home = None,
     database: Database = None,
     json: Json = False,
 ) -> int:
     """Write the storyboard of a story, for a person to read and edit."""
-    wishes = fabula.Wishes(seed=seed, seconds=seconds, size=fabula.size_of(size), style=style, out=out)
+    wishes = fabula.Wishes(
+        seed=seed,
+        seconds=seconds,
+        size=fabula.size_of(size),
+        steps=steps,
+        first_frame=first_frame,
+        style=style,
+        out=out,
+    )
     with (
         fabula.Studio(profile, model=model, home=home, database=database) as studio,
         watch(json, screen.console) as on_event,
@@ -110,6 +120,8 @@ def run(
     seed: Seed = 0,
     seconds: Seconds = None,
     size: Size = None,
+    steps: FilmSteps = None,
+    first_frame: FirstFrame = None,
     style: Style = "",
     from_plan: Annotated[Path | None, typer.Option(help="Film this storyboard (YAML) as it stands.")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Stop after the storyboard; `resume` goes on.")] = False,
@@ -123,6 +135,10 @@ def run(
     json: Json = False,
 ) -> int:
     """Film a story; a second time the same story costs nothing."""
+    if (story is None) == (from_plan is None):
+        raise fabula.UsageError(
+            "Expected a story (a text file, the story itself, or - for stdin) or --from-plan FILE: one of them"
+        )
     order = fabula.Order(
         story=read(story) if story is not None else None,
         from_plan=from_plan,
@@ -130,6 +146,8 @@ def run(
         seed=seed,
         seconds=seconds,
         size=fabula.size_of(size),
+        steps=steps,
+        first_frame=first_frame,
         style=style,
         approve=approve,
         budget=fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money),
@@ -226,107 +244,6 @@ def due(home: Home = None, database: Database = None, json: Json = False) -> int
     with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
         filmed = studio.due(on_event=on_event)
     return screen.show_batch(filmed, json)
-
-
-TrainOut = Annotated[Path | None, typer.Option(help="Folder of the training run; training/world by default.")]
-Steps = Annotated[int | None, typer.Option(help="Steps in all; the rate falls to zero over the last --decay-steps.")]
-Minutes = Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")]
-Decay = Annotated[int | None, typer.Option(help="Steps over which the learning rate falls to zero at the end.")]
-Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda.")]
-Threads = Annotated[int | None, typer.Option(help="Processor threads; torch's own choice by default.")]
-
-
-@train_world.command()
-def vae(
-    out: TrainOut = None,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    decay_steps: Decay = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
-    json: Json = False,
-) -> int:
-    """Train the autoencoder, or go on."""
-    outcome = fabula.train_world(
-        "vae",
-        out=out,
-        steps=steps,
-        minutes=minutes,
-        decay_steps=decay_steps,
-        seed=seed,
-        device=device,
-        threads=threads,
-        on_progress=None if json else screen.tell_training,
-    )
-    return screen.show_training(outcome, json)
-
-
-@train_world.command()
-def denoiser(
-    out: TrainOut = None,
-    steps: Steps = None,
-    minutes: Minutes = None,
-    decay_steps: Decay = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    threads: Threads = None,
-    json: Json = False,
-) -> int:
-    """Train the transformer and its text encoder, or go on."""
-    outcome = fabula.train_world(
-        "denoiser",
-        out=out,
-        steps=steps,
-        minutes=minutes,
-        decay_steps=decay_steps,
-        seed=seed,
-        device=device,
-        threads=threads,
-        on_progress=None if json else screen.tell_training,
-    )
-    return screen.show_training(outcome, json)
-
-
-@train_world.command()
-def export(
-    out: TrainOut = None,
-    to: Annotated[Path | None, typer.Option(help="Where to; generators/weights/world by default.")] = None,
-) -> int:
-    """Write what was trained as a stock diffusers pipeline with its model card."""
-    screen.say(f"Written: {fabula.export_world(out, to)}")
-    return 0
-
-
-@bench.command("graph")
-def bench_graph(
-    shots: Annotated[str, typer.Option(help="Shots of a story, with commas between.")] = "32,100,1000",
-    repeats: Annotated[int, typer.Option(min=1, help="How often; the sizes take turns.")] = 3,
-    json: Json = False,
-) -> int:
-    """Seconds and bytes of everything around the model: graph, archive, editor."""
-    return screen.show_rows(fabula.bench_graph(fabula.counts_of(shots), repeats), json)
-
-
-@bench.command("sampler")
-def bench_sampler(json: Json = False) -> int:
-    """FLOPs and peak bytes of a denoising step, over those of the stock pipelines."""
-    return screen.show_rows(fabula.bench_sampler(), json)
-
-
-@bench.command("world")
-def bench_world(
-    model: Annotated[Path | None, typer.Option(help="A folder in diffusers' format; the bundled model's.")] = None,
-    cases: Annotated[int, typer.Option(min=1, help="Cases of one event, and as many of two.")] = 96,
-    out: Annotated[Path | None, typer.Option(help="Where the rows go, bench/world by default; goes on.")] = None,
-    stock: Annotated[bool, typer.Option("--stock", help="Film with diffusers alone.")] = False,
-    split: Annotated[str, typer.Option(help="What was kept from training, with commas between.")] = "both",
-    json: Json = False,
-) -> int:
-    """What a puppet-world model can do: held-out cases between their ceiling and their floor."""
-    told = None if json else screen.tell_case
-    rows = fabula.bench_world(model, cases=cases, out=out, stock=stock, splits=split.split(","), on_row=told)
-    return screen.show_rows(rows, json)
 
 
 def read(story: str) -> str | Path:

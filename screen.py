@@ -93,10 +93,12 @@ def show_runs(lines: Sequence[fabula.RunLine], as_json: bool) -> int:
     if not lines:
         say("No run yet. A first one: python main.py run examples/the-fox-and-the-cat.txt")
         return 0
-    table = Table("run", "status", "title", "profile", "begun", "spent", "story", box=None, header_style="bold")
+    table = Table("run", "status", "profile", "begun", "spent", "title", "story", box=None, header_style="bold")
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
     for line in lines:
         begun = line.created.astimezone().strftime("%d %b %H:%M")
-        row = (str(line.run), line.status, line.title, line.profile, begun, f"{line.seconds:.0f} s", line.story)
+        row = (str(line.run), line.status, line.profile, begun, f"{line.seconds:.0f} s", line.title, line.story)
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
     return 0
@@ -110,12 +112,11 @@ def show_batch(batch: fabula.BatchResult, as_json: bool) -> int:
         say("Nothing is due.")
         return 0
     table = Table("", "story", "run", "events seen", "film or error", box=None, header_style="bold")
-    for line in batch.lines:
+    for number, line in enumerate(batch.lines, 1):
         mark = {0: SEEN, 3: "[yellow]✓[/]"}.get(line.exit_code, UNSEEN)
         run = "" if line.run is None else str(line.run)
-        table.add_row(
-            mark, escape(line.name), run, f"{line.seen}/{line.promised}", escape(str(line.film or line.error))
-        )
+        name = escape(line.name) or f"story {number}"
+        table.add_row(mark, name, run, f"{line.seen}/{line.promised}", escape(str(line.film or line.error)))
     console.print(table)
     return batch.exit_code
 
@@ -125,8 +126,7 @@ def show_schedule(schedule: fabula.ScheduleResult, as_json: bool) -> int:
     if as_json:
         return _json(schedule, 0)
     when = schedule.next_run.astimezone().strftime("%a %d %b %H:%M")
-    count = "1 story" if schedule.stories == 1 else f"{schedule.stories} stories"
-    say(f"Stored {schedule.name!r}: {count}, due {when} ({schedule.cron}).")
+    say(f"Stored {schedule.name!r}: {_count(schedule.stories, 'story', 'stories')}, due {when} ({schedule.cron}).")
     say("`python main.py due` films what is due; see docs/scheduling.md for cron and systemd.")
     return 0
 
@@ -137,6 +137,8 @@ def show_checkup(checkup: fabula.checkup.Checkup, as_json: bool) -> int:
         return _json(checkup, 0 if checkup.healthy else 1)
     for title, items in checkup.sections():
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+        for _ in range(3):
+            table.add_column(overflow="fold")
         for item in items:
             mark = SEEN if item.fine else UNSEEN if item.needed else UNJUDGED
             table.add_row(mark, item.name, escape(item.says))
@@ -173,6 +175,41 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def tell_evaluation(progress: fabula.suite.Progress) -> None:
+    """One unit of a benchmark."""
+    say(f"{progress.done}/{progress.of}  {progress.unit}{'  kept from before' if progress.kept else ''}")
+
+
+def show_evaluation(result: fabula.suite.Result, as_json: bool) -> int:
+    """A benchmark's table, and where it lies."""
+    if as_json:
+        return _json(result, 0)
+    table = Table("metric", "over", "mean ± error", "95 %", "n", "not measured", box=None, header_style="bold")
+    for line in result.lines:
+        one = line.summary
+        bounds = "-" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
+        why = "; ".join(one.unmeasured)
+        mean = "-" if one.mean is None else f"{one.mean:.3f}" + ("" if one.error is None else f" ± {one.error:.3f}")
+        table.add_row(one.metric, line.group, mean, bounds, f"{one.count} of {one.total}", why)
+    console.print(table)
+    say(f"Kept in {result.folder}")
+    return 0
+
+
+def show_attention(found: fabula.attention.Inspection, as_json: bool) -> int:
+    """How much of each event's attention falls into its time, and where the figure lies."""
+    if as_json:
+        return _json(found, 0)
+    table = Table("event", "promised", "even", *(film.name for film in found.films), box=None, header_style="bold")
+    for i, event in enumerate(found.events):
+        shares = (f"{100 * film.inside[i]:.1f} %" for film in found.films)
+        promised = f"{event.start:g}–{event.end:g} s"
+        table.add_row(escape(event.phrase), promised, f"{100 * found.even[i]:.1f} %", *shares)
+    console.print(table)
+    say(f"Figure: {found.figure}")
+    return 0
+
+
 def tell_training(progress: TrainingProgress) -> None:
     """One line of a training run."""
     losses = "  ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
@@ -198,7 +235,7 @@ def show_error(error: BaseException, as_json: bool = False) -> int:
         return _json({"error": message, "kind": type(error).__name__, "notes": notes}, code)
     if message:
         complaints.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
-    if code == 2 and not fabula.expected(error):
+    if code == 2 and message and not fabula.expected(error):
         complaints.print(Text("python main.py --help lists commands and options", style="dim"))
     elif code == 1 and not fabula.expected(error):
         complaints.print(Text(f"{type(error).__name__}; --debug shows where it happened", style="dim"))
@@ -246,15 +283,15 @@ def _timed(event: fabula.EventOutcome) -> bool:
 
 def _take_line(take: fabula.TakeOutcome, promised: int) -> str:
     seen = "not judged" if take.seen is None else f"{take.seen}/{promised} seen"
-    stands = " [bold]in the film[/]" if take.in_film else ""
+    stands = " [bold]· in the film[/]" if take.in_film else ""
     told = f" → {take.remedy}: {take.reason}" if take.remedy else ""
     failed = f" {take.error}" if take.error else ""
-    line = f"take {take.number}: {take.status}, {seen}, seed {take.seed}, {take.seconds:.1f} s{failed}{told}"
+    line = f"take {take.number}: {take.status}, {seen}, seed {take.seed}, filmed in {take.seconds:.1f} s{failed}{told}"
     return f"[dim]{escape(line)}[/]{stands}"
 
 
 def _board_tree(plan: fabula.PlanResult) -> Tree:
-    tree = Tree(f"[bold]{escape(plan.title)}[/]  [dim]{len(plan.shots)} shots, {plan.seconds:.0f} s[/]")
+    tree = Tree(f"[bold]{escape(plan.title)}[/]  [dim]{_count(len(plan.shots), 'shot')}, {plan.seconds:.0f} s[/]")
     for shot in plan.shots:
         branch = tree.add(f"[bold]{shot.label}[/] {escape(shot.prompt)} [dim]{shot.seconds:.1f} s[/]")
         for event in shot.events:
@@ -264,7 +301,7 @@ def _board_tree(plan: fabula.PlanResult) -> Tree:
 
 def _where(film: fabula.FilmResult) -> Iterator[str]:
     spent = film.spent
-    yield f"\n{_seen(film)}; {spent.seconds:.0f} s of work, {spent.calls} model calls"
+    yield f"\n{_seen(film)}; {spent.seconds:.0f} s of work, {_count(spent.calls, 'model call')}"
     if film.missing:
         yield f"Missing from the film: {', '.join(film.missing)}"
     if film.error:
@@ -284,5 +321,9 @@ def _where(film: fabula.FilmResult) -> Iterator[str]:
 def _seen(film: fabula.FilmResult) -> str:
     promised = len(film.events)
     if not film.judged:
-        return f"{promised} promised events, not judged"
-    return f"{sum(bool(event.seen) for event in film.events)} of {promised} promised events seen"
+        return f"{_count(promised, 'promised event')}, not judged"
+    return f"{sum(bool(event.seen) for event in film.events)} of {_count(promised, 'promised event')} seen"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

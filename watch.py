@@ -75,6 +75,8 @@ class View:
     title: str = ""
     doing: str = "reading the story"
     shots: dict[str, ShotView] = field(default_factory=dict)
+    judged: bool = False
+    """Whether a critic was heard of; without one nothing is seen, and nothing is missed either."""
     notes: list[str] = field(default_factory=list)
 
     def tree(self) -> Tree:
@@ -93,14 +95,14 @@ class View:
     def tell(self, event: fabula.progress.RunEvent) -> None:
         """Take the event in and say it in one line, where it is worth one."""
         self.take(event)
-        line = sentence(event)
+        line = sentence(event, self.judged)
         if line:
             self.console.print(line, soft_wrap=True)
 
     def take(self, event: fabula.progress.RunEvent) -> None:
         """Take the event into the picture."""
         if event.run_id != self.run:
-            self.run, self.shots, self.title = event.run_id, {}, f"run {event.run_id}"
+            self.run, self.shots, self.title, self.judged = event.run_id, {}, f"run {event.run_id}", False
         match event:
             case fabula.progress.Planned():
                 self._plan(event)
@@ -114,12 +116,13 @@ class View:
             case fabula.progress.TakeDone():
                 self._shot(event).doing = f"take {event.take} is being judged"
             case fabula.progress.Judged():
+                self.judged = True
                 self._shot(event).marks = [SEEN if verdict.done else UNSEEN for verdict in event.events]
             case fabula.progress.RemedyChosen():
                 self._shot(event).doing = f"{event.kind}: {event.reason}"
             case fabula.progress.ShotDone():
                 shot = self._shot(event)
-                shot.doing, shot.state = event.error or f"{event.seen}/{event.promised} seen", "done"
+                shot.doing, shot.state = event.error or _seen(event, self.judged), "done"
             case fabula.progress.ShotStarted():
                 self._shot(event).prompt = event.prompt
             case fabula.progress.FilmDone():
@@ -131,7 +134,7 @@ class View:
 
     def _plan(self, event: fabula.progress.Planned) -> None:
         board = event.storyboard
-        self.title, self.doing = board.title, f"run {event.run_id}, {len(board.shots)} shots"
+        self.title, self.doing = board.title, f"run {event.run_id}, {_shots(len(board.shots))}"
         for number, shot in enumerate(board.shots, 1):
             words = [f"{planned.subject} {planned.phrase}" for planned in shot.events]
             self.shots.setdefault(str(number), ShotView(prompt=shot.prompt, events=words))
@@ -140,11 +143,11 @@ class View:
         return self.shots.setdefault(event.shot, ShotView(prompt="", events=[]))
 
 
-def sentence(event: fabula.progress.RunEvent) -> Text | None:
-    """An event as one plain line; None for what would only fill a log."""
+def sentence(event: fabula.progress.RunEvent, judged: bool = True) -> Text | None:
+    """An event as one plain line; None for what would only fill a log. Counts need somebody who judged."""
     match event:
         case fabula.progress.Planned():
-            return Text(f"run {event.run_id}: {event.storyboard.title}, {len(event.storyboard.shots)} shots")
+            return Text(f"run {event.run_id}: {event.storyboard.title}, {_shots(len(event.storyboard.shots))}")
         case fabula.progress.TakeDone():
             return Text(f"shot {event.shot}: take {event.take} filmed in {event.seconds:.1f} s")
         case fabula.progress.Judged():
@@ -154,11 +157,19 @@ def sentence(event: fabula.progress.RunEvent) -> Text | None:
         case fabula.progress.RemedyChosen():
             return Text(f"shot {event.shot}: next: {event.kind}, because {event.reason}")
         case fabula.progress.ShotDone():
-            end = f" {event.error}" if event.error else f" {event.seen} of {event.promised} seen"
-            return Text(f"shot {event.shot}: done,{end}")
+            return Text(f"shot {event.shot}: done, {event.error or _seen(event, judged)}")
         case fabula.progress.FilmDone():
-            return Text(f"film cut, {event.seen} of {event.promised} events seen")
+            return Text(f"film cut, {_seen(event, judged)}")
         case fabula.progress.Note():
             return Text(f"note: {event.text}")
         case _:
             return None
+
+
+def _seen(event: fabula.progress.ShotDone | fabula.progress.FilmDone, judged: bool) -> str:
+    """What was seen; takes judged by an earlier process count too, so only a bare zero is in doubt."""
+    return f"{event.seen} of {event.promised} seen" if judged or event.seen else "not judged here"
+
+
+def _shots(count: int) -> str:
+    return "1 shot" if count == 1 else f"{count} shots"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -82,9 +82,34 @@ def extract_json(text: str) -> object:
 
 
 def schema_text(shape: type[BaseModel]) -> str:
-    """The shape in words, for servers that take no schema."""
-    schema = json.dumps(shape.model_json_schema(), ensure_ascii=False)
-    return f"Answer with exactly one JSON object and nothing else. It must match this JSON schema:\n{schema}"
+    """The shape in words, for servers that take no schema: an outline, which small models copy where they parrot a
+    JSON schema."""
+    schema = shape.model_json_schema()
+    outline = _outline(schema, schema.get("$defs", {}))
+    return (
+        "Answer with exactly one JSON object and nothing else. It has exactly these keys; where an outline says "
+        f'"a | b", write one of the words, and "…" goes on with as many as are needed:\n{outline}'
+    )
+
+
+def _outline(schema: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """A JSON schema as the JSON it asks for."""
+    if "$ref" in schema:
+        return _outline(known[str(schema["$ref"]).rsplit("/", 1)[-1]], known)
+    if "anyOf" in schema:
+        return " or ".join(_outline(option, known) for option in schema["anyOf"])
+    if words := schema.get("enum") or ([schema["const"]] if "const" in schema else []):
+        return json.dumps(" | ".join(map(str, words)), ensure_ascii=False)
+    match schema.get("type"):
+        case "object":
+            keys = (f"{json.dumps(name)}: {_outline(of, known)}" for name, of in schema.get("properties", {}).items())
+            return "{" + ", ".join(keys) + "}"
+        case "array":
+            return f"[{_outline(schema.get('items', {}), known)}, …]"
+        case "null":
+            return "null"
+        case other:
+            return {"integer": "1", "number": "0.5", "boolean": "true"}.get(str(other), '"text"')
 
 
 def _objection(problems: Sequence[str]) -> str:

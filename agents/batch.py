@@ -49,7 +49,8 @@ class BatchStory(Shape):
         try:
             return Path(str(self.story)).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise BatchError(f"Story file {self.story}: {error}; expected a readable UTF-8 text file") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise BatchError(f"Story file {self.story}: {reason}; expected a readable UTF-8 text file") from error
 
     @property
     def name(self) -> str:
@@ -66,7 +67,11 @@ def read_batch(path: Path) -> list[BatchStory]:
             raise BatchError(f"Batch {path} is larger than {MOST_BYTES // 1_000_000} MB; split it")
         text = path.read_text(encoding="utf-8")
         entries = _json_lines(text) if path.suffix in (".jsonl", ".ndjson") else _yaml(text)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise BatchError(
+            f"Batch {path} cannot be read: {error.strerror}; expected a YAML or JSON-lines file"
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:
         raise BatchError(f"Batch {path} cannot be read: {error}") from error
     return [_absolute(story, path.parent) for story in stories(entries, str(path))]
 
@@ -78,11 +83,18 @@ def stories(entries: Sequence[Any], source: str) -> list[BatchStory]:
         try:
             found.append(BatchStory.model_validate(entry))
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
-            raise BatchError(f"{source}, story {number}: {problems}") from error
+            raise BatchError(f"{source}, story {number}: {_problems(error)}") from error
     if not found:
         raise BatchError(f"{source} holds no story")
     return found
+
+
+def _problems(error: ValidationError) -> str:
+    allowed = f"unknown; expected some of {', '.join(BatchStory.model_fields)}"
+    told = {
+        ".".join(map(str, e["loc"])): allowed if e["type"] == "extra_forbidden" else e["msg"] for e in error.errors()
+    }
+    return "; ".join(f"{where}: {what}".lstrip(": ") for where, what in told.items())
 
 
 def next_time(cron: str, after: datetime) -> datetime:

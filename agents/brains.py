@@ -64,6 +64,8 @@ class Reply:
     seconds: float = 0.0
     cut_off: bool = False
     """The model stopped at its token limit; the text is not whole."""
+    unanswered: int = 0
+    """How many times the request went out before without an answer coming; each may have been paid."""
 
 
 @runtime_checkable
@@ -77,6 +79,15 @@ class LanguageModel(Protocol):
 
     async def complete(self, question: Question) -> Reply:
         """Put the question. Raises ModelUnavailable, ModelMisconfigured or ModelRefused."""
+        ...
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """A model whose answers cost money or tokens, and that can say beforehand how much at most."""
+
+    def at_most(self, question: Question) -> Reply:
+        """What one answer can come to: its text is empty, its tokens and cost are the most there can be."""
         ...
 
 

@@ -6,7 +6,9 @@ nothing and reads no environment: key and world critic are handed in.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +16,15 @@ from agents.boardfile import parse_board
 from agents.brains import Brains, Critic, LanguageModel
 from agents.editor import EditOptions
 from agents.ensemble import brains_for
-from agents.errors import ProfileError
+from agents.errors import ProfileError, UsageError
 from agents.ledger import Ledger
-from agents.order import Caps, Order
+from agents.order import Caps, Order, read_bytes
 from agents.profile import Profile, load_profile, override, parse_profile
 from agents.state import Job, brief_for
 from agents.storyboard import Storyboard
-from generators.backends import BACKENDS, BackendConfig
-from generators.clip import Limits
+from generators.backends import BACKENDS, BackendConfig, limits_of, needs_picture, weights_of
+from generators.clip import Canvas, Limits, check_size
+from generators.errors import BackendUnavailable, MediaError, RequestRejected
 from storage.archive import Archive
 from storage.tables import Run
 
@@ -30,23 +33,58 @@ if TYPE_CHECKING:
 
 
 def profile_for(order: Order, name: str, model: str | None) -> Profile:
-    """The profile of this name with the order's limits and a model in place. Raises ProfileError."""
+    """The profile of this name with the order's limits, steps and model in place. Raises ProfileError."""
     changes = order.budget.changes()
-    if model is not None:
-        changes["backend.model"] = str(Path(model).resolve()) if Path(model).is_dir() else model
-    return override(load_profile(name, backends=BACKENDS), changes)
+    if order.steps is not None:
+        changes["backend.steps"] = order.steps
+    profile = load_profile(name, backends=BACKENDS)
+    if model := model or profile.backend.model:
+        folder = Path(model).expanduser()
+        changes["backend.model"] = str(folder.resolve()) if folder.is_dir() else model
+    return override(profile, changes)
 
 
 def options_of(order: Order, profile: Profile) -> dict[str, object]:
-    """What makes two runs of one story two: all that decides pixels, and not what they may cost."""
+    """What makes two runs of one story two: all that decides pixels, and not what they may cost.
+
+    A model's weights and a first picture count by their content. Raises UsageError when one of them cannot be used.
+    """
+    picture = first_picture(order, profile)
+    config = backend_config(profile)
+    try:
+        weights, limits = weights_of(config), limits_of(config)
+    except (BackendUnavailable, RequestRejected) as error:
+        raise UsageError(str(error)) from error
+    if limits is not None:
+        _check_size(limits, order.size or (limits.width, limits.height))
+    _check_picture(profile, needs_picture(config), there=picture is not None)
+    left_out: Any = {"name": True, "description": True, "budget": True, "backend": {"first_frame"}}
     return {
         "seed": order.seed,
         "seconds": order.seconds,
         "style": order.style,
         "size": list(order.size) if order.size else None,
         "planned": order.from_plan is not None,
-        "profile": profile.model_dump(mode="json", exclude={"name", "description", "budget"}),
+        "first_frame": None if picture is None else hashlib.sha256(picture).hexdigest(),
+        "weights": weights,
+        "profile": profile.model_dump(mode="json", exclude=left_out),
     }
+
+
+def first_picture(order: Order, profile: Profile) -> bytes | None:
+    """The picture that shots start from, as its file holds it. Raises UsageError when it cannot be read."""
+    named = order.first_frame or (Path(profile.backend.first_frame) if profile.backend.first_frame else None)
+    if named is None:
+        return None
+    from generators.stills import check_picture
+
+    path = named.expanduser()
+    data = read_bytes(path, "first frame")
+    try:
+        check_picture(data, f"The first frame {path}")
+    except MediaError as error:
+        raise UsageError(str(error)) from error
+    return data
 
 
 def profile_of(row: Run) -> Profile:
@@ -78,6 +116,10 @@ def backend_config(profile: Profile) -> BackendConfig:
         device=choice.device or None,
         steps=choice.steps,
         guidance=choice.guidance,
+        guidance_2=choice.guidance_2,
+        dtype=choice.dtype,
+        offload=choice.offload,
+        canvas=Canvas(width=choice.width, height=choice.height, fps=choice.fps, frame_counts=choice.frame_counts),
     )
 
 
@@ -98,15 +140,25 @@ def job_of(row: Run, profile: Profile, limits: Limits, story: str) -> Job:
         size=(size[0], size[1]) if size else None,
         out=Path(row.asked["out"]),
     )
-    return job_for(order, profile, limits, board, run_id=row.id)
+    job = job_for(order, profile, limits, board, picture=row.options.get("first_frame"))
+    return replace(job, run_id=row.id)
 
 
-def job_for(order: Order, profile: Profile, limits: Limits, board: Storyboard | None, run_id: int = 0) -> Job:
-    """What the graph is given for an order; without a run it can only plan."""
-    width, height = order.size or (profile.backend.width, profile.backend.height)
+def job_for(
+    order: Order, profile: Profile, limits: Limits, board: Storyboard | None, *, picture: str | None = None
+) -> Job:
+    """What the graph is given for an order; without a run it can only plan. `picture` is a kept first frame's digest.
+
+    Raises UsageError for what this backend cannot film, before anything is planned or paid.
+    """
+    if picture is None and (found := first_picture(order, profile)) is not None:
+        picture = hashlib.sha256(found).hexdigest()
+    width, height = order.size or (limits.width, limits.height)
+    _check_size(limits, (width, height))
+    _check_picture(profile, limits.needs_picture, there=picture is not None, taken=limits.extends)
     film = profile.film
     return Job(
-        run_id=run_id,
+        run_id=0,
         brief=brief_for(limits, profile.budget, style=order.style, seconds=order.seconds),
         seed=order.seed,
         storyboard=board,
@@ -114,9 +166,32 @@ def job_for(order: Order, profile: Profile, limits: Limits, board: Storyboard | 
         edit=EditOptions(crossfade=film.crossfade, burn_captions=film.burn_captions, scale=film.scale),
         steps=profile.backend.steps,
         guidance=profile.backend.guidance,
+        guidance_2=profile.backend.guidance_2,
         width=width,
         height=height,
+        picture=picture,
     )
+
+
+def _check_size(limits: Limits, size: tuple[int, int]) -> None:
+    try:
+        check_size(limits, *size)
+    except RequestRejected as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_picture(profile: Profile, needed: bool, *, there: bool, taken: bool = True) -> None:
+    name = profile.backend.model or profile.backend.kind
+    if needed and not there:
+        raise UsageError(
+            f"first frame: {name} films every shot from a picture (a picture-to-video checkpoint), and there is none "
+            "for shots that begin with a cut: name one with --first-frame PICTURE or backend.first_frame in the "
+            "profile, or film with a text-to-video checkpoint"
+        )
+    if there and not taken:
+        raise UsageError(
+            f"first frame: {name} cannot start from a picture; leave it away, or film with another backend"
+        )
 
 
 def server_for(profile: Profile, environment: Mapping[str, str]) -> Server | None:

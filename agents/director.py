@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from agents.takespec import Look, TakeSpec, controls_json, read_controls, split_spec, window
-from generators.controls.config import ControlConfig, TSAttn
+from generators.clip import Limits
+from generators.controls.config import ControlConfig, TempoControl, TSAttn
 from storage.records import ShotPlan, ShotRecord, TakeRecord
 
 Kind = Literal["reseed", "strengthen", "retime", "reword", "guide", "refilm", "split"]
 LADDER: tuple[Kind, ...] = ("reseed", "strengthen", "retime", "reword", "guide", "refilm", "split")
 """Remedies in the order in which they are tried; after the last, new seeds."""
-STRONGEST = 0.5
-"""Share of denoising steps beyond which steering costs more looks than it wins events."""
+STRONGER, STRONGEST, STRONGEST_FROM_PICTURE = 0.15, 0.5, 0.8
+"""Shares of the denoising steps: what strengthening adds, and where steering costs more looks than it wins events: for
+a clip from nothing, and for one that begins with given frames."""
 SHORTEST = 1.0
 """Seconds an event keeps when another is given more time."""
 
@@ -133,7 +135,11 @@ def _try(
             kind=kind, reason=f"{who}: said in other words", changes={"controls": controls}, revision=reworded
         )
     if kind == "guide":
-        return "timing guidance is not available on this backend"
+        guided = guided_in_time(read_controls(controls), look.limits)
+        if guided is None:
+            return "it is guided already" if look.limits.guides else "this backend cannot guide in time"
+        reason = f"{who}: latents are moved until its words are attended to in its time"
+        return Choice(kind=kind, reason=reason, changes={"controls": controls_json(guided)})
     if kind == "refilm":
         return _refilm(shot, best, missed, look, controls)
     return _split(shot, best, missed, look)
@@ -144,8 +150,17 @@ def strengthened(controls: Sequence[ControlConfig]) -> tuple[ControlConfig, ...]
     found = [c for c in controls if isinstance(c, TSAttn)]
     if not found or found[0].steps >= STRONGEST:
         return None
-    stronger = replace(found[0], steps=min(round(found[0].steps + 0.15, 3), STRONGEST))
+    steps = min(round(found[0].steps + STRONGER, 3), STRONGEST)
+    from_picture = min(round(found[0].share(from_picture=True) + STRONGER, 3), STRONGEST_FROM_PICTURE)
+    stronger = replace(found[0], steps=steps, picture_steps=from_picture)
     return tuple(stronger if c is found[0] else c for c in controls)
+
+
+def guided_in_time(controls: Sequence[ControlConfig], limits: Limits) -> tuple[ControlConfig, ...] | None:
+    """TempoControl beside what steers already; None where it is there or the backend cannot."""
+    if not limits.guides or any(isinstance(control, TempoControl) for control in controls):
+        return None
+    return (*controls, TempoControl())
 
 
 def retimed(plan: ShotPlan, missed: Sequence[int]) -> ShotPlan | None:
@@ -190,8 +205,8 @@ def _split(shot: ShotRecord, best: TakeRecord, missed: Sequence[int], look: Look
 
 
 def _named(shot: ShotRecord, missed: Sequence[int]) -> str:
-    phrases = [repr(shot.promised[i].phrase) for i in missed] or ["nothing"]
-    return f"{', '.join(phrases)} not seen"
+    phrases = [repr(shot.promised[i].phrase) for i in missed]
+    return f"{', '.join(phrases)} not seen" if phrases else "asked for again"
 
 
 def rewording_is_next(shot: ShotRecord, history: Sequence[TakeRecord], look: Look, missed: Sequence[int]) -> bool:

@@ -312,6 +312,7 @@ def _take_entry(record: TakeRecord) -> dict[str, Any]:
         "number",
         "seed",
         "model",
+        "weights",
         "controls",
         "request",
         "request_digest",

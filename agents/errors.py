@@ -34,7 +34,14 @@ class ModelRefused(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    """The endpoint did not answer in time, or answered 429 or 5xx to the last."""
+    """The endpoint did not answer in time, or answered 429 or 5xx to the last.
+
+    `unanswered` says how many times the request went out and no answer came: each may have been carried out and paid.
+    """
+
+    def __init__(self, message: str, *, unanswered: int = 1) -> None:
+        super().__init__(message)
+        self.unanswered = unanswered
 
 
 class ModelMisconfigured(ModelError):

@@ -1,17 +1,25 @@
 """Remembers every model call: the intent row first, then the answer with its tokens, seconds and cost.
 
-An answered question is never put twice in one run; a hard budget stops before the call that would break it. Stands
-in front of any LanguageModel and is one itself.
+An answered question is never put twice in one run; a hard budget stops before the call that would break it. A call
+whose answer never came cannot be asked after at a chat endpoint: it counts as spent, at the most it can have come to,
+and is put once more only while the budget allows (docs/decisions/0021). Stands in front of any LanguageModel and is
+one itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import defaultdict
 
-from agents.brains import LanguageModel, Question, Reply
+from agents.brains import LanguageModel, Priced, Question, Reply
 from agents.errors import BudgetExhausted, ModelUnavailable, StoryError
 from agents.profile import Budget
 from storage.archive import Archive
+from storage.tables import ModelCall
+
+LOST = "no answer came; it may have been carried out and paid"
+FREE = Reply(text="")
 
 
 class Ledger:
@@ -22,6 +30,8 @@ class Ledger:
         self.archive = archive
         self.run_id = run_id
         self.budget = budget
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Two who put the same question at the same time pay for one answer."""
 
     @property
     def name(self) -> str:
@@ -31,30 +41,23 @@ class Ledger:
     async def complete(self, question: Question) -> Reply:
         """The answer kept, or a new one. Raises BudgetExhausted instead of calling; or the model's error."""
         digest = question.digest(self.model.name)
-        kept = self.archive.answered(self.run_id, digest)
-        if kept is not None:
-            return Reply(text=kept.answer or "", tokens_in=kept.tokens_in, tokens_out=kept.tokens_out)
-        self._within_budget()
-        call = self.archive.begin_call(
-            self.run_id,
-            role=question.role,
-            model=self.model.name,
-            prompt_name=question.prompt.name,
-            prompt_digest=question.prompt.digest,
-            input_digest=digest,
-        )
+        async with self._turns[digest]:
+            kept = self.archive.answered(self.run_id, digest)
+            if kept is not None:
+                return Reply(text=kept.answer or "", tokens_in=kept.tokens_in, tokens_out=kept.tokens_out)
+            self._within_budget(again=self.archive.unknown(self.run_id, digest) is not None)
+            return await self._asked(question, digest)
+
+    async def _asked(self, question: Question, digest: str) -> Reply:
+        call = self._intend(question, digest)
         started = time.monotonic()
         try:
             reply = await self.model.complete(question)
         except BaseException as error:
-            # cancelled or unreachable: it may have been carried out and paid
-            unknown = isinstance(error, ModelUnavailable) or not isinstance(error, StoryError)
-            self.archive.fail_call(
-                call.id,
-                str(error) or type(error).__name__,
-                seconds=time.monotonic() - started,
-                unknown=unknown,
-            )
+            lost = _unanswered(error)
+            reason = str(error) or type(error).__name__
+            self.archive.fail_call(call.id, reason, seconds=time.monotonic() - started, unknown=lost > 0)
+            self._lose(question, digest, lost - 1)
             raise
         self.archive.finish_call(
             call.id,
@@ -64,7 +67,28 @@ class Ledger:
             cost=reply.cost,
             seconds=time.monotonic() - started,
         )
+        self._lose(question, digest, reply.unanswered)
         return reply
+
+    def _intend(self, question: Question, digest: str) -> ModelCall:
+        """The call's row, with the most it can come to."""
+        most = self.model.at_most(question) if isinstance(self.model, Priced) else FREE
+        return self.archive.begin_call(
+            self.run_id,
+            role=question.role,
+            model=self.model.name,
+            prompt_name=question.prompt.name,
+            prompt_digest=question.prompt.digest,
+            input_digest=digest,
+            tokens_in=most.tokens_in,
+            tokens_out=most.tokens_out,
+            cost=most.cost,
+        )
+
+    def _lose(self, question: Question, digest: str, times: int) -> None:
+        """Keep the attempts of one call that went out and were never answered, each as a call of its own."""
+        for _ in range(times):
+            self.archive.fail_call(self._intend(question, digest).id, LOST, unknown=True)
 
     def reject(self, question: Question, reason: str) -> None:
         """The answer was of no use: it stays on record and is paid, but is not given again."""
@@ -72,8 +96,10 @@ class Ledger:
         if kept is not None:
             self.archive.fail_call(kept.id, reason, seconds=kept.seconds)
 
-    def _within_budget(self) -> None:
+    def _within_budget(self, *, again: bool) -> None:
         spent = self.archive.costs(self.run_id)
+        lost = f"; {spent.unknown_calls} without an answer are counted at their most" if spent.unknown_calls else ""
+        put = ", and the question that was never answered is not put again" if again else ""
         for name, used, limit in (
             ("calls", spent.calls, self.budget.calls),
             ("tokens", spent.tokens_in + spent.tokens_out, self.budget.tokens),
@@ -81,5 +107,13 @@ class Ledger:
         ):
             if limit is not None and used >= limit:
                 raise BudgetExhausted(
-                    f"budget.{name}: {used:g} of {limit:g} are spent; raise it and resume, or take the film as it is"
+                    f"budget.{name}: {used:g} of {limit:g} are spent{lost}{put}; raise it and resume, or take the film "
+                    "as it is"
                 )
+
+
+def _unanswered(error: BaseException) -> int:
+    """How many times a request went out without an answer: known of an endpoint, once when it was cancelled."""
+    if isinstance(error, ModelUnavailable):
+        return error.unanswered
+    return 0 if isinstance(error, StoryError) else 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletion
 from tenacity import (
@@ -29,6 +30,9 @@ from agents.answers import schema_text
 from agents.brains import Question, Reply
 from agents.errors import ModelMisconfigured, ModelRefused, ModelUnavailable
 
+CHARS_A_TOKEN = 3
+"""Fewer than any common text has, so that tokens are over-estimated; a sign of three bytes counts as one token."""
+IMAGE_TOKENS = 1000
 LONGEST_WAIT = 60.0
 """Seconds; a server that asks for more is given up sooner rather than waited for."""
 
@@ -116,7 +120,8 @@ class EndpointModel:
     async def complete(self, question: Question) -> Reply:
         """Put the question once. Raises ModelUnavailable, ModelMisconfigured or ModelRefused."""
         started = time.monotonic()
-        completion = await self._retrying(question)
+        lost: list[BaseException] = []
+        completion = await self._retrying(question, lost)
         reply = self._read(completion)
         return Reply(
             text=reply,
@@ -125,17 +130,39 @@ class EndpointModel:
             cost=self._cost(completion),
             seconds=time.monotonic() - started,
             cut_off=completion.choices[0].finish_reason == "length",
+            unanswered=len(lost),
         )
 
-    async def _retrying(self, question: Question) -> ChatCompletion:
+    def at_most(self, question: Question) -> Reply:
+        """The most tokens and money that one answer can come to, estimated upwards from the text's length."""
+        endpoint = self.server.endpoint
+        turns = sum(len(turn.answer) + len(turn.objection) for turn in question.turns)
+        texts = question.prompt.system + question.prompt.user + schema_text(question.shape)
+        read = (len(texts.encode()) + turns) // CHARS_A_TOKEN + IMAGE_TOKENS * len(question.images)
+        cost = (read * endpoint.price_in + endpoint.max_tokens * endpoint.price_out) / 1e6
+        return Reply(text="", tokens_in=read, tokens_out=endpoint.max_tokens, cost=cost)
+
+    async def _retrying(self, question: Question, lost: list[BaseException]) -> ChatCompletion:
+        """Put the question until it is answered; `lost` gathers the attempts that no answer came to."""
+
+        def note(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            if error is not None and _went_unanswered(error):
+                lost.append(error)
+
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.server.endpoint.attempts),
             wait=_Wait(self.server.endpoint.first_wait),
             retry=retry_if_exception(_transient),
+            after=note,
             reraise=True,
         )
-        with self._named_errors():
-            return await retrying(self._send, question)
+        try:
+            with self._named_errors():
+                return await retrying(self._send, question)
+        except ModelUnavailable as error:
+            error.unanswered = len(lost) or int(_went_unanswered(error.__cause__))
+            raise
 
     async def _send(self, question: Question) -> ChatCompletion:
         manners = self.server.manners.setdefault(self.model, Manners())
@@ -194,7 +221,8 @@ class EndpointModel:
             ) from error
         except openai.NotFoundError as error:
             raise ModelMisconfigured(
-                f"{self._where} was not found (404: {_said(error)}); check base_url (it usually ends in /v1) and model"
+                f"{self._where} was not found (404: {_said(error)}); correct base_url (it usually ends in /v1) and "
+                "model in the profile, then run the story anew: a run keeps the profile it was begun with"
             ) from error
         except (openai.RateLimitError, openai.InternalServerError) as error:
             raise ModelUnavailable(
@@ -203,15 +231,18 @@ class EndpointModel:
             ) from error
         except openai.APITimeoutError as error:
             raise ModelUnavailable(
-                f"{self._where} did not answer within {endpoint.timeout:g} s, {endpoint.attempts} times; "
-                "resume the run later"
+                f"{self._where} did not answer within {endpoint.timeout:g} s, {endpoint.attempts} times; resume the "
+                "run later, or run the story anew with a longer brains.timeout in the profile"
             ) from error
         except openai.APIConnectionError as error:
             raise ModelUnavailable(
                 f"{self._where} cannot be reached ({error.__cause__ or error}); is the server running?"
             ) from error
         except openai.APIStatusError as error:
-            raise ModelRefused(f"{self._where} refused the request ({error.status_code}): {_said(error)}") from error
+            hint = "; a model that reads more, or a shorter story, may do" if "context" in _said(error).lower() else ""
+            raise ModelRefused(
+                f"{self._where} refused the request ({error.status_code}): {_said(error)}{hint}"
+            ) from error
         except (_NotJson, openai.APIError, ValueError) as error:
             raise ModelUnavailable(
                 f"{self._where} did not answer with whole JSON ({str(error)[:200]}); check base_url"
@@ -254,6 +285,15 @@ def _transient(error: BaseException) -> bool:
     if isinstance(error, openai.APIStatusError):
         return error.status_code in (408, 409, 429) or error.status_code >= 500
     return isinstance(error, openai.APIConnectionError | _NotJson | ValueError)
+
+
+def _went_unanswered(error: BaseException | None) -> bool:
+    """Whether the request may have been carried out, and paid, without our getting its answer."""
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in (408, 504)
+    if isinstance(error, openai.APIConnectionError):
+        return not isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+    return isinstance(error, openai.APIError | _NotJson | ValueError)
 
 
 def _said(error: openai.APIStatusError) -> str:

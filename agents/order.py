@@ -50,6 +50,10 @@ class Order:
     seed: int = 0
     seconds: float | None = None
     size: tuple[int, int] | None = None
+    steps: int | None = None
+    """Denoising steps of a take; None: the profile's."""
+    first_frame: Path | None = None
+    """A picture from which every shot that begins with a cut starts; None: the profile's, if it names one."""
     style: str = ""
     out: Path | None = None
     """Folder of the film; None: `films/` and the story's name under the current folder."""
@@ -66,6 +70,8 @@ class Order:
             raise UsageError(f"seconds: expected more than 0 and at most 36000, got {self.seconds:g}")
         if self.size is not None and not all(16 <= side <= 8192 for side in self.size):
             raise UsageError(f"size: expected two numbers from 16 to 8192, got {self.size[0]}x{self.size[1]}")
+        if self.steps is not None and not 1 <= self.steps <= 1000:
+            raise UsageError(f"steps: expected 1 to 1000, got {self.steps}")
 
 
 class Wishes(TypedDict, total=False):
@@ -76,6 +82,8 @@ class Wishes(TypedDict, total=False):
     seed: int
     seconds: float | None
     size: tuple[int, int] | None
+    steps: int | None
+    first_frame: Path | None
     style: str
     out: Path | None
     name: str
@@ -112,6 +120,14 @@ def read_story(story: str | Path) -> str:
         where = f"{story} is empty" if isinstance(story, Path) else "The story is empty"
         raise UsageError(f"{where}: expected a few sentences, such as 'A red fox jumps high up in the meadow.'")
     return text
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """A file's bytes. Raises UsageError naming it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The {what} {path} cannot be read: {error.strerror or error}") from error
 
 
 def read_text(path: Path, what: str) -> str:

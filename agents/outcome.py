@@ -56,6 +56,8 @@ class TakeOutcome:
     remedy: str = ""
     reason: str = ""
     error: str = ""
+    weights: str | None = None
+    """Digest of the weights that filmed it; None where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,8 @@ class Spent:
     calls: int
     tokens: int
     money: float
+    unanswered: int = 0
+    """Calls whose answer never came: they may have been paid, and count at the most they can have come to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,6 +394,7 @@ def _take(take: TakeRecord, in_film: bool) -> TakeOutcome:
         remedy=remedy.kind if remedy else "",
         reason=remedy.reason if remedy else "",
         error=take.take.error or "",
+        weights=take.take.weights,
     )
 
 
@@ -401,7 +406,13 @@ def _rank(take: TakeRecord) -> tuple[int, float, float]:
 
 
 def _spent(costs: Costs) -> Spent:
-    return Spent(seconds=costs.seconds, calls=costs.calls, tokens=costs.tokens_in + costs.tokens_out, money=costs.money)
+    return Spent(
+        seconds=costs.seconds,
+        calls=costs.calls,
+        tokens=costs.tokens_in + costs.tokens_out,
+        money=costs.money,
+        unanswered=costs.unknown_calls,
+    )
 
 
 def _file(folder: Path | None, files: dict[str, str], suffix: str) -> Path | None:

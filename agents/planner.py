@@ -6,6 +6,8 @@ wrong. The planner without a model is `offline.py`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import ValidationError
@@ -14,15 +16,19 @@ from agents import worldplan
 from agents.answers import ask
 from agents.brains import Brief, LanguageModel, Question
 from agents.errors import PlanError
+from agents.offline import title_of
 from agents.storyboard import Place, PlannedEvent, PlannedShot, Shape, Storyboard, Subject
 from agents.worldplan import MOST_EVENTS, OneOf, WorldPlan
+from generators.world.captions import predicates
 from generators.world.words import HUES, KINDS, PLACES, PROPS, TIMES, VERBS
 from prompts.catalog import load
 
 LONGEST_STORY = 200_000
 """Characters sent to a model; about what the larger ones read at once."""
 MOST_SHOT_EVENTS = 4
-_NEEDS = {"none": "", "side": " (needs a side)", "prop": " (needs a prop)", "other": " (needs an other)"}
+MOST_UNTOLD = 10
+"""Sentences left out that are named one by one."""
+_NEEDS = {"none": "", "side": " (needs side)", "prop": " (needs prop)", "other": " (needs other)"}
 
 
 class DraftEvent(Shape):
@@ -82,9 +88,12 @@ class ModelWorldPlanner:
         self.model = model
 
     async def plan(self, story: str, brief: Brief) -> Storyboard:
-        """Raises PlanError for an empty story, or a ModelError."""
+        """Raises PlanError for an empty story, or a ModelError. Sentences that no shot tells are named in the notes."""
+        title, body = title_of(_checked(story))
+        sentences = _sentences(body)
         prompt = load("plan_world").render(
-            story=_checked(story),
+            title=title if body != story else "",
+            story="\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, 1)),
             max_shots=brief.max_shots,
             max_events=MOST_EVENTS,
             kinds=KINDS,
@@ -92,21 +101,50 @@ class ModelWorldPlanner:
             places=PLACES,
             times=TIMES,
             props=PROPS,
-            verbs=[(verb.name, _NEEDS[verb.slot]) for verb in VERBS.values()],
+            verbs=[(f"{verb.name}{_NEEDS[verb.slot]}", _looks(verb.name)) for verb in VERBS.values()],
         )
         question = Question(role="planner", prompt=prompt, shape=WorldPlan)
         answer = await ask(
             self.model,
             question,
             WorldPlan,
-            lambda a: worldplan.problems(worldplan.tidied(a), brief.max_shots),
+            lambda a: worldplan.problems(a, brief.max_shots),
         )
-        plan = worldplan.tidied(answer)
-        board = worldplan.storyboard(plan, brief.shot_seconds)
+        board = worldplan.storyboard(worldplan.tidied(answer), brief.shot_seconds)
+        notes = untold(sentences, [shot.sentence for shot in answer.shots])
         if brief.style:
-            note = f"The style {brief.style!r} is not applied: the bundled world has one look"
-            board = board.model_copy(update={"notes": (*board.notes, note)})
-        return _with_notes(board, story)
+            notes.append(f"The style {brief.style!r} is not applied: the bundled world has one look")
+        return _with_notes(board.model_copy(update={"notes": (*board.notes, *notes)}), story)
+
+
+def untold(sentences: Sequence[str], told: Sequence[str]) -> list[str]:
+    """Notes on the story's sentences that no shot tells: small models leave some out and do not say so."""
+    words = " ".join(_plain(sentence) for sentence in told)
+    left = [sentence for sentence in sentences if _plain(sentence) not in words]
+    notes = [f"No shot tells {_short(sentence)!r}" for sentence in left[:MOST_UNTOLD]]
+    return [*notes, f"… nor {len(left) - MOST_UNTOLD} more sentences"] if len(left) > MOST_UNTOLD else notes
+
+
+def _sentences(story: str) -> list[str]:
+    """The story's sentences in any script that marks their ends; headings stand for themselves."""
+    parts = re.split(r"(?<=[.!?…؟।])\s+|(?<=[。！？])\s*|\n+", story)
+    return [" ".join(part.split()) for part in parts if re.search(r"\w", part)]
+
+
+def _plain(sentence: str) -> str:
+    """Letters and digits alone, so that quotation marks and numbering do not tell two copies apart."""
+    return " ".join(re.findall(r"\w+", re.sub(r"^\s*\d+\.\s+", "", sentence.casefold())))
+
+
+def _short(sentence: str) -> str:
+    return sentence if len(sentence) <= 80 else sentence[:79] + "…"
+
+
+def _looks(verb: str) -> str:
+    """How an act is told, in two ways: a small model finds the nearest act by its meaning, not by its name."""
+    first, *rest = predicates(verb, "train")
+    other = next((wording for wording in rest if wording.split()[0] != first.split()[0]), rest[0])
+    return f"{first}, {other}".format(side="left", prop="ball", other="other")
 
 
 def draft_problems(draft: Draft, brief: Brief) -> list[str]:

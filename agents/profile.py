@@ -77,16 +77,28 @@ class CriticChoice(Shape):
 
 
 class BackendChoice(Shape):
-    """Who films, and with what."""
+    """Who films, and with what. Sizes, frame rate and lengths are the checkpoint's own where nothing is said."""
 
     kind: str = Field(min_length=1)
     model: str = ""
     """A folder or hub name; empty for the backend's own."""
     device: str = ""
+    """A torch device; empty for the accelerator where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 on an accelerator, float32 on a CPU."""
+    offload: bool = False
+    """Keep on the accelerator only the network that is at work."""
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=0)
+    guidance_2: float | None = Field(default=None, ge=0)
+    """Guidance of the low-noise expert of models with two; None means the same."""
     width: int | None = Field(default=None, ge=16)
     height: int | None = Field(default=None, ge=16)
+    fps: int | None = Field(default=None, ge=1, le=240)
+    frame_counts: tuple[int, ...] | None = Field(default=None, min_length=1, max_length=16)
+    """Lengths of shots in frames, 4k + 1 for Wan; shots are planned in these."""
+    first_frame: str = ""
+    """A picture from which every shot that begins with a cut starts; picture-to-video checkpoints need one."""
 
 
 class FilmChoice(Shape):

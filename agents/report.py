@@ -270,7 +270,8 @@ def _run_errors(record: RunRecord) -> list[str]:
 
 
 def _control(control: dict[str, Any]) -> str:
-    settings = ", ".join(f"{key} {_short(value)}" for key, value in control.items() if key != "name")
+    told = {key: value for key, value in control.items() if key != "name" and value not in (None, [], "")}
+    settings = ", ".join(f"{key} {_short(value)}" for key, value in told.items())
     return f"{control.get('name', 'control')} ({settings})" if settings else str(control.get("name", "control"))
 
 

@@ -205,7 +205,7 @@ class Reader:
     def _creature(self, words: Sequence[str], index: int, word: str) -> Actor:
         """The actor a noun means: somebody known, or somebody new."""
         noun = lexicon.singulars().get(word, word)
-        before = words[max(0, index - 4) : index]
+        before = _described(words, index)
         hue = next((lexicon.flat("hues")[w] for w in reversed(before) if w in lexicon.flat("hues")), None)
         if hue is None and any(w in lexicon.FOREIGN_HUES for w in before):
             self.notes.append(f"No puppet is {next(w for w in before if w in lexicon.FOREIGN_HUES)}: {noun!r} is not")
@@ -432,6 +432,16 @@ def _side(words: Sequence[str]) -> str | None:
         if word in SIDES and before in {"the", "to", "from", "far", "its", "his", "her"}:
             return word
     return None
+
+
+def _described(words: Sequence[str], index: int) -> Sequence[str]:
+    """Up to four words before a noun that are still about it: back to its article, not past another creature."""
+    first = index
+    while first > max(0, index - 4) and words[first - 1] not in lexicon.kinds():
+        first -= 1
+        if words[first] in lexicon.DETERMINERS:
+            break
+    return words[first:index]
 
 
 def _known(word: str) -> bool:

@@ -35,7 +35,8 @@ from agents.state import Crew, Job, plan_of, planned
 from agents.storyboard import Place, Subject
 from agents.takespec import Kept, Look, TakeSpec, controls_json, first_spec, next_spec, subject_words
 from generators.clip import Clip, Event, Frames, Given, Progress, ShotRequest
-from generators.errors import GenerationError
+from generators.errors import GenerationError, MediaError
+from generators.stills import first_frame
 from generators.video import read_take, write_take
 from storage.records import ShotPlan, ShotRecord, TakeRecord
 from storage.tables import Take, TakeStatus
@@ -180,7 +181,7 @@ async def _next(stage: Set, shot: ShotRecord, history: list[TakeRecord], before:
 async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pending: Take | None = None) -> None:
     """One take of the revision `shot_id`, from its row to its file and verdict; `pending` is a row left unfinished."""
     archive, run_id = stage.crew.archive, stage.job.run_id
-    request = await asyncio.to_thread(_request, stage, spec) if spec.kept else _plain_request(spec)
+    request = await asyncio.to_thread(_request, stage, spec) if spec.kept or spec.picture else _plain_request(spec)
     digest = _digest(request, spec)
     if pending is not None and pending.request_digest != digest:
         archive.fail_take(pending.id, "the frames it goes on from have changed; filmed anew")
@@ -214,6 +215,7 @@ async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pend
             seam_jump=max(jumps, default=None),
             notes=notes,
             seconds=seconds,
+            weights=clips[0].weights,
         ),
     )
     stage.emit(
@@ -290,13 +292,16 @@ def _plain_request(spec: TakeSpec) -> ShotRequest:
         events=spec.events,
         steps=spec.steps,
         guidance=spec.guidance,
+        guidance_2=spec.guidance_2,
         controls=spec.controls,
     )
 
 
 def _request(stage: Set, spec: TakeSpec) -> ShotRequest:
-    """The request with its given frames read from their takes."""
+    """The request with its given frames read from their takes, and its first one from its picture."""
     given = tuple(Given(first=kept.at, frames=_frames(stage, kept)) for kept in spec.kept)
+    if spec.picture is not None:
+        given = (Given(first=0, frames=_still(stage, spec, spec.picture)), *given)
     return replace(_plain_request(spec), given=given)
 
 
@@ -306,6 +311,16 @@ def _frames(stage: Set, kept: Kept) -> Frames:
     if path is None:
         raise _TakeLost(take.id)
     return read_take(path)[0][kept.first : kept.last]
+
+
+def _still(stage: Set, spec: TakeSpec, sha256: str) -> Frames:
+    path = stage.crew.archive.picture(sha256)
+    if path is None:
+        raise MediaError(
+            f"The picture {sha256[:16]} that shots start from is altered or gone from "
+            f"{stage.crew.archive.media.folder}: run the story again with the same --first-frame, which puts it back"
+        )
+    return first_frame(path.read_bytes(), path.name, width=spec.width, height=spec.height)
 
 
 def _digest(request: ShotRequest, spec: TakeSpec) -> str:

@@ -61,8 +61,11 @@ class Job:
     edit: EditOptions = EditOptions()
     steps: int | None = None
     guidance: float | None = None
+    guidance_2: float | None = None
     width: int | None = None
     height: int | None = None
+    picture: str | None = None
+    """sha256 of a kept picture from which every shot that begins with a cut starts."""
 
 
 @dataclass(kw_only=True)
@@ -129,8 +132,10 @@ def look_for(job: Job, run: Run, limits: Limits) -> Look:
         style=run.style,
         steps=job.steps,
         guidance=job.guidance,
+        guidance_2=job.guidance_2,
         width=job.width,
         height=job.height,
+        picture=job.picture,
     )
 
 

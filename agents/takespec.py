@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from agents.sentences import cut_prompt
 from agents.storyboard import Subject
 from generators.clip import Event, Limits
-from generators.controls.config import ControlConfig, TSAttn
+from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
 
-CONTROLS: dict[str, type[ControlConfig]] = {"TSAttn": TSAttn}
+CONTROLS: dict[str, type[ControlConfig]] = {kind.__name__: kind for kind in (TSAttn, VSTAR, TempoControl)}
 OVERLAP_STEPS = 1
 """Latent frames after the first that a continuing shot takes over from the shot before it."""
 
@@ -49,6 +51,9 @@ class TakeSpec:
     controls: tuple[ControlConfig, ...] = ()
     steps: int | None = None
     guidance: float | None = None
+    guidance_2: float | None = None
+    picture: str | None = None
+    """sha256 of the kept picture that is its first frame."""
     kept: tuple[Kept, ...] = ()
     lead: int = 0
     """Leading frames that the shot before already shows."""
@@ -86,8 +91,11 @@ class Look:
     style: str = ""
     steps: int | None = None
     guidance: float | None = None
+    guidance_2: float | None = None
     width: int | None = None
     height: int | None = None
+    picture: str | None = None
+    """What a shot that goes on from no other starts from."""
 
 
 def first_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, before: TakeRecord | None = None) -> TakeSpec:
@@ -114,7 +122,7 @@ def next_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Se
         base = next(record for record in history if record.take.id == changes["base"])
         filmed, (begin, end) = TakeSpec.from_json(base.take.request), changes["window"]
         kept = around(base.take.id, begin, end, filmed.frames)
-        return replace(filmed, seed=spec.seed, controls=controls, kept=kept)
+        return replace(filmed, seed=spec.seed, controls=controls, kept=kept, picture=None)  # it is among the kept
     if last.remedy.kind == "split":
         return split_spec(spec, int(changes["after_event"]), look) or spec
     return spec
@@ -148,6 +156,8 @@ def _spec(
         controls=controls,
         steps=look.steps,
         guidance=look.guidance,
+        guidance_2=look.guidance_2,
+        picture=None if lead else look.picture,
         kept=(lead,) if lead else (),
         lead=taken,
     )
@@ -177,10 +187,10 @@ def read_controls(data: Sequence[dict[str, Any]]) -> tuple[ControlConfig, ...]:
     """The inverse of `controls_json`. Raises ValueError for a control this version does not know."""
     controls = []
     for entry in data:
-        fields = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key != "name"}
+        fields = {key: value for key, value in entry.items() if key != "name"}
         if entry["name"] not in CONTROLS:
             raise ValueError(f"Unknown control {entry['name']!r}; there are {', '.join(CONTROLS)}")
-        controls.append(CONTROLS[entry["name"]](**fields))
+        controls.append(TypeAdapter(CONTROLS[entry["name"]]).validate_python(fields))
     return tuple(controls)
 
 
@@ -257,4 +267,5 @@ def split_spec(spec: TakeSpec, after: int, look: Look) -> TakeSpec | None:
         controls = controls_for(len(events))
         halves.append(replace(spec, prompt=prompt, frames=frames, events=timed, controls=controls, then=None))
     keeps = Kept(take=0, first=halves[0].frames - overlap, last=halves[0].frames, at=0)  # take 0: the first half itself
-    return replace(halves[0], then=replace(halves[1], kept=(keeps,), lead=0, seed=take_seed(spec.seed, "then", 2)))
+    second = replace(halves[1], kept=(keeps,), lead=0, picture=None, seed=take_seed(spec.seed, "then", 2))
+    return replace(halves[0], then=second)

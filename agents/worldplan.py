@@ -84,14 +84,15 @@ class Told:
 
 
 def tidied(plan: WorldPlan) -> WorldPlan:
-    """The plan without harmless slips: slots a verb does not take, a side left open, acts that need shots of their own.
+    """The plan without harmless slips, and with a shot of their own for acts that cannot share one.
 
     Small models make these all the time and mean no harm by them; whatever changes the story stays to be refused.
     """
+    plan = _straightened(plan)
     shots: list[WorldShot] = []
     for shot in plan.shots:
         groups: list[list[WorldEvent]] = []
-        for event in map(_tidy, shot.events):
+        for event in shot.events:
             if groups and _sound([*groups[-1], event]) and fits([*groups[-1], event]):
                 groups[-1].append(event)
             else:
@@ -100,16 +101,42 @@ def tidied(plan: WorldPlan) -> WorldPlan:
     return plan.model_copy(update={"shots": shots})
 
 
-def _tidy(event: WorldEvent) -> WorldEvent:
+def _straightened(plan: WorldPlan) -> WorldPlan:
+    """Slots a verb does not take emptied, what has only one reading filled in, names spelt as in the cast.
+
+    Shots and events keep their numbers: what is still wrong is told to the model by them.
+    """
+    names = [subject.name for subject in plan.cast]
+    shots = []
+    for shot in plan.shots:
+        here = [_spelt(event.actor, names) for event in shot.events]
+        events = [_straight(event, names, here) for event in shot.events]
+        shots.append(shot.model_copy(update={"events": events}))
+    return plan.model_copy(update={"shots": shots})
+
+
+def _straight(event: WorldEvent, names: Sequence[str], here: Sequence[str]) -> WorldEvent:
     slot = VERBS[event.verb].slot
     side = event.side if event.side != "none" else SIDES[1]
+    actor, other = _spelt(event.actor, names), _spelt(event.other, names)
+    if other in ("none", ""):
+        partners = [{*group} - {actor} for group in (here, names)]
+        other = next((min(group) for group in partners if len(group) == 1), "none")  # nobody else can be meant
     return event.model_copy(
         update={
+            "actor": actor,
             "side": side if slot == "side" else "none",
             "prop": event.prop if slot == "prop" else "none",
-            "other": event.other if slot == "other" else "none",
+            "other": other if slot == "other" else "none",
         }
     )
+
+
+def _spelt(name: str, names: Sequence[str]) -> str:
+    """The name as the cast spells it, when it differs only in case or in an article."""
+    plain = re.sub(r"^(?:the|a|an)\s+", "", name.strip().casefold())
+    same = [known for known in names if known.casefold() == plain]
+    return same[0] if name not in names and len(same) == 1 else name
 
 
 def _sound(events: Sequence[WorldEvent]) -> bool:
@@ -117,56 +144,61 @@ def _sound(events: Sequence[WorldEvent]) -> bool:
 
 
 def problems(plan: WorldPlan, max_shots: int) -> list[str]:
-    """What a schema cannot check about a plan, as sentences a model can act on."""
+    """What a schema cannot check about a plan, harmless slips aside, as sentences a model can act on.
+
+    Shots and events are numbered as the model wrote them.
+    """
     names = [subject.name for subject in plan.cast]
-    hues = [subject.hue for subject in plan.cast]
-    found: list[str] = []
-    if len(set(names)) != len(names):
-        found.append("two members of the cast share a name")
-    if len(set(hues)) != len(hues):
-        found.append(f"every member of the cast needs a hue of its own, got {hues}; the hues are {', '.join(HUES)}")
-    if not plan.shots or len(plan.shots) > max_shots:
-        found.append(f"expected 1 to {max_shots} shots, got {len(plan.shots)}")
-    for number, shot in enumerate(plan.shots, 1):
-        found += [f"shot {number}: {problem}" for problem in _shot_problems(shot, names)]
+    found = _cast_problems(plan.cast)
+    for number, shot in enumerate(_straightened(plan).shots, 1):
+        if not shot.events:
+            found.append(f"shot {number}: expected 1 to {MOST_EVENTS} events, got 0")
+        for at, event in enumerate(shot.events, 1):
+            where = f"shot {number}, event {at} ({event.actor} {event.verb})"
+            found += [f"{where}: {problem}" for problem in _event_problems(event, names)]
+    if not plan.shots:
+        found.append(f"expected 1 to {max_shots} shots, got 0")
+    if not found and (count := len(tidied(plan).shots)) > max_shots:
+        split = (
+            "" if count == len(plan.shots) else f" ({len(plan.shots)} as you wrote them, some hold too much for one)"
+        )
+        found.append(f"expected 1 to {max_shots} shots, got {count}{split}; leave the least important out")
     return found
 
 
-def _shot_problems(shot: WorldShot, names: Sequence[str]) -> list[str]:
-    if not 1 <= len(shot.events) <= MOST_EVENTS:
-        return [f"expected 1 to {MOST_EVENTS} events, got {len(shot.events)}; use more shots"]
+def _cast_problems(cast: Sequence[WorldSubject]) -> list[str]:
     found: list[str] = []
-    for event in shot.events:
-        found += _event_problems(event, names)
-    if len(actors_of(shot.events)) > MOST_ACTORS:
-        found.append(f"at most {MOST_ACTORS} characters a shot, got {', '.join(actors_of(shot.events))}")
-    if not found and not fits(shot.events):
-        acts = " then ".join(f"{event.actor} {event.verb}" for event in shot.events)
-        found.append(f"{acts} cannot be shown in one shot; give each a shot of its own")
+    worn: dict[str, str] = {}
+    names = [subject.name for subject in cast]
+    found += [f"two members of the cast share the name {n!r}; name them apart" for n in {*names} if names.count(n) > 1]
+    for subject in cast:
+        if subject.hue in worn:
+            free = [hue for hue in HUES if hue not in {other.hue for other in cast}]
+            found.append(
+                f"every member of the cast needs a hue of its own: {subject.name} and {worn[subject.hue]} are both "
+                f"{subject.hue}; free are {', '.join(free) or 'none, have fewer members'}"
+            )
+        worn.setdefault(subject.hue, subject.name)
     return found
 
 
 def _event_problems(event: WorldEvent, names: Sequence[str]) -> list[str]:
     slot = VERBS[event.verb].slot
+    others = [name for name in names if name != event.actor]
+    choices = {"side": SIDES, "prop": PROPS, "other": others}
     given = {"side": event.side, "prop": event.prop, "other": event.other}
     found = [
-        f"{event.verb} needs {name}, got none"
+        f'{event.verb} needs {name}, got none; write one of {", ".join(choices[name]) or "the cast"} into "{name}"'
         for name, value in given.items()
         if name == slot and value in ("none", "")
     ]
-    found += [
-        f"{event.verb} takes no {name}: expected none, got {value!r}"
-        for name, value in given.items()
-        if name != slot and value not in ("none", "")
-    ]
-    for who in (
-        event.actor,
-        *((event.other,) if slot == "other" and event.other not in ("none", "") else ()),
-    ):
+    if not found and slot == "other" and event.other == event.actor:
+        return [f'{event.actor} cannot {event.verb} itself; write whom into "other": {", ".join(others) or "nobody"}']
+    for who in dict.fromkeys([event.actor, *((event.other,) if slot == "other" and not found else ())]):
         if who not in names:
-            found.append(f"unknown cast member {who!r}; the cast is {', '.join(names)}")
-    if slot == "other" and event.other == event.actor:
-        found.append(f"{event.actor} cannot {event.verb} itself")
+            found.append(
+                f"unknown cast member {who!r}; the cast is {', '.join(names)}: add it there or use one of them"
+            )
     return found
 
 

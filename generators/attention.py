@@ -10,13 +10,15 @@ whole. This torch path is the reference, the CPU path and the gradient path. It 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 ROWS = 4096
-"""Rows of a chunk."""
+"""Rows of a chunk, at most."""
+LOGITS = {"cpu": 2**17, "other": 2**25}
+"""Logits of a chunk: what a processor's cache holds, or enough to keep an accelerator busy."""
 
 
 class Bias(Protocol):
@@ -43,27 +45,65 @@ def attend(
     biases: Sequence[Bias] = (),
     *,
     counts_M: Tensor | None = None,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """softmax(q k^T / sqrt(D) + biases) v, and the log-sum-exp of each row.
 
     `counts_M` says how many equal keys a column stands for (compact padding). Biases are all computed from the
-    unbiased logits, then summed. Returns out (B, H, N, D) in v's dtype and lse (B, H, N) in the statistics' dtype.
+    unbiased logits, then summed. `rows` are walked at once, by default as many as `rows_at_once`. Returns out
+    (B, H, N, D) in v's dtype, laid out row by row, and lse (B, H, N) in the statistics' dtype.
     """
-    outs, lses = [], []
-    for part in _chunks(q_BHND.shape[2], rows):
-        logits = scores(q_BHND[:, :, part], k_BHMD)
-        total = _weighted(_biased(logits, biases, part), counts_M)
-        lse = total.logsumexp(-1)
-        weights = (total - lse.unsqueeze(-1)).exp()
-        outs.append((weights @ v_BHMD.to(weights.dtype)).to(v_BHMD.dtype))
+    v = v_BHMD.to(_statistics_dtype(v_BHMD))
+    out, lses = Collected(q_BHND, v_BHMD), []
+    for part in _chunks(q_BHND.shape[2], rows or rows_at_once(q_BHND, k_BHMD)):
+        weights, lse = _weights(q_BHND[:, :, part], k_BHMD, biases, counts_M, part)
+        out.add(part, weights @ v)
         lses.append(lse)
-    return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+        del weights, lse  # before the next chunk's are made
+    return out.whole(), torch.cat(lses, dim=2)
+
+
+def _weights(
+    q_BHnD: Tensor, k_BHMD: Tensor, biases: Sequence[Bias], counts_M: Tensor | None, rows: slice
+) -> tuple[Tensor, Tensor]:
+    total = _weighted(_biased(scores(q_BHnD, k_BHMD), biases, rows), counts_M)
+    lse = total.logsumexp(-1)
+    return _changed(_changed(total, "sub", lse.unsqueeze(-1)), "exp"), lse
+
+
+def rows_at_once(q_BHND: Tensor, k_BHMD: Tensor) -> int:
+    """Rows of a chunk: as many as `LOGITS` logits allow on this kind of device, `ROWS` at most."""
+    batch, heads, _, _ = q_BHND.shape
+    allowed = LOGITS["cpu" if q_BHND.device.type == "cpu" else "other"]
+    return max(min(ROWS, allowed // max(batch * heads * k_BHMD.shape[2], 1)), 64)
+
+
+class Collected:
+    """Rows of an output, chunk by chunk: written in place, or kept apart where gradients must flow."""
+
+    def __init__(self, q_BHND: Tensor, v_BHMD: Tensor) -> None:
+        batch, heads, rows, _ = q_BHND.shape
+        self._dtype = v_BHMD.dtype
+        self._parts: list[Tensor] = []
+        self._out = None
+        if not (torch.is_grad_enabled() and (q_BHND.requires_grad or v_BHMD.requires_grad)):
+            self._out = v_BHMD.new_empty(batch, rows, heads, v_BHMD.shape[-1]).transpose(1, 2)
+
+    def add(self, rows: slice, part_BHnD: Tensor) -> None:
+        """The next rows."""
+        if self._out is None:
+            self._parts.append(part_BHnD.to(self._dtype))
+        else:
+            self._out[:, :, rows] = part_BHnD
+
+    def whole(self) -> Tensor:
+        """All of them, (B, H, N, D)."""
+        return torch.cat(self._parts, dim=2) if self._out is None else self._out
 
 
 def scores(q_BHnD: Tensor, k_BHMD: Tensor) -> Tensor:
     """Unbiased logits q k^T / sqrt(D) of a chunk of rows, in the statistics' dtype."""
-    dtype = torch.promote_types(q_BHnD.dtype, torch.float32)
+    dtype = _statistics_dtype(q_BHnD)
     scaled = q_BHnD.to(dtype) * float(q_BHnD.shape[-1] ** -0.5)
     return scaled @ k_BHMD.to(dtype).transpose(-1, -2)
 
@@ -74,15 +114,37 @@ def column_mass(
     columns_C: Tensor,
     *,
     counts_M: Tensor | None = None,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> Tensor:
     """How much each row attends to some columns: probability, mean over heads and columns, (B, N)."""
     parts = []
-    for part in _chunks(q_BHND.shape[2], rows):
+    for part in _chunks(q_BHND.shape[2], rows or rows_at_once(q_BHND, k_BHMD)):
         logits = scores(q_BHND[:, :, part], k_BHMD)
+        chosen = logits[..., columns_C]
         lse = _weighted(logits, counts_M).logsumexp(-1, keepdim=True)
-        parts.append((logits[..., columns_C] - lse).exp().mean(dim=(1, 3)))
+        parts.append((chosen - lse).exp().mean(dim=(1, 3)))
     return torch.cat(parts, dim=1)
+
+
+def attended(q_BHND: Tensor, k_BHMD: Tensor, columns_C: Tensor, lse_BHN: Tensor, biases: Sequence[Bias] = ()) -> Tensor:
+    """How much each row did attend to some columns: probability, mean over heads, (B, N, C).
+
+    `lse_BHN` and `biases` are those of the attention that was computed, so keys merged from elsewhere count.
+    """
+    keys = k_BHMD if biases else k_BHMD[:, :, columns_C]  # a bias is made of whole rows
+    parts = []
+    for part in _chunks(q_BHND.shape[2], rows_at_once(q_BHND, keys)):
+        logits = scores(q_BHND[:, :, part], keys)
+        if biases:
+            logits = _biased(logits, biases, part)[..., columns_C]
+        parts.append((logits - lse_BHN[:, :, part].unsqueeze(-1)).exp().mean(1))
+    return torch.cat(parts, dim=1)
+
+
+def column_logits(q_BHND: Tensor, k_BHMD: Tensor, columns_C: Tensor) -> Tensor:
+    """The unbiased logits of some columns, mean over heads and columns, (B, N): no map is needed for a mean."""
+    mean_BH1D = k_BHMD[:, :, columns_C].to(_statistics_dtype(k_BHMD)).mean(2, keepdim=True)
+    return (q_BHND.to(mean_BH1D.dtype) * mean_BH1D).sum(-1).mean(1) * float(q_BHND.shape[-1] ** -0.5)
 
 
 def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -98,16 +160,26 @@ def _chunks(total: int, size: int) -> Iterator[slice]:
 
 
 def _biased(logits: Tensor, biases: Sequence[Bias], rows: slice) -> Tensor:
+    changes = [(bias.columns, bias.values(rows, logits)) for bias in biases]
     total = logits
-    for bias in biases:
-        values, columns = bias.values(rows, logits), bias.columns
+    for columns, values in changes:
         if columns is None:
             total = total + values
         else:
             shape = (*logits.shape[:-1], len(columns))
-            total = total.index_add(-1, columns, values.to(logits.dtype).expand(shape))
+            total = _changed(total, "index_add", -1, columns, values.to(logits.dtype).expand(shape))
     return total
 
 
 def _weighted(logits: Tensor, counts_M: Tensor | None) -> Tensor:
-    return logits if counts_M is None else logits + counts_M.to(logits.dtype).log()
+    return logits if counts_M is None else _changed(logits, "add", counts_M.to(logits.dtype).log())
+
+
+def _changed(tensor: Tensor, operation: str, *arguments: Any) -> Tensor:
+    """The result of an operation: in the tensor's own memory, unless gradients are recorded."""
+    changed: Tensor = getattr(tensor, operation if torch.is_grad_enabled() else f"{operation}_")(*arguments)
+    return changed
+
+
+def _statistics_dtype(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators.controls.config import ControlConfig
+from generators.errors import RequestRejected
 
 Frames = NDArray[np.uint8]
 """(frames, height, width, 3), RGB."""
@@ -32,8 +33,12 @@ class Event:
     phrase: str
     start: float
     end: float
+    occurrence: int | None = None
+    """Which place in the prompt the phrase means, counted from 0; None: the first that no other event has."""
 
     def __post_init__(self) -> None:
+        if self.occurrence is not None and self.occurrence < 0:
+            raise ValueError(f"Event {self.phrase!r}: expected an occurrence from 0 on, got {self.occurrence}")
         if not self.phrase.strip():
             raise ValueError("Event.phrase is empty; expected the words of the prompt that name the event")
         if not 0 <= self.start < self.end:
@@ -71,6 +76,8 @@ class ShotRequest:
     negative_prompt: str = ""
     steps: int | None = None
     guidance: float | None = None
+    guidance_2: float | None = None
+    """Guidance of the low-noise expert of models that have one; None means the same as `guidance`."""
     controls: tuple[ControlConfig, ...] = ()
     given: tuple[Given, ...] = ()
 
@@ -95,8 +102,10 @@ class ShotRequest:
     def digest(self) -> str:
         """sha256 over every field, pixels included: equal digests mean equal work."""
         plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain["events"] = [asdict(event) for event in self.events]
-        plain["controls"] = [{"name": type(c).__name__} | asdict(c) for c in self.controls]
+        plain["events"] = [
+            {name: value for name, value in asdict(event).items() if value is not None} for event in self.events
+        ]
+        plain["controls"] = [{"name": type(c).__name__} | c.plain() for c in self.controls]
         plain["given"] = [
             {"first": g.first, "sha256": hashlib.sha256(np.ascontiguousarray(g.frames).tobytes()).hexdigest()}
             for g in self.given
@@ -123,6 +132,8 @@ class Clip:
     """What a person should know: a truncated prompt, a seam that shows."""
     seam_jump: float | None = None
     """Largest frame difference at a seam with given frames, over the clip's median frame difference."""
+    weights: str | None = None
+    """Digest of the weights that filmed it (`generators/digests.py`); None for a backend without any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +150,38 @@ class Limits:
     """Legal frame counts are `frame_step * k + 1`."""
     extends: bool = False
     """Whether `given` frames are honoured."""
+    needs_picture: bool = False
+    """Whether every clip must be given its first frame (picture-to-video checkpoints)."""
+    guides: bool = False
+    """Whether words can be guided in time while denoising (TempoControl)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canvas:
+    """Sizes and lengths wanted in the place of a backend's own; None leaves the backend's."""
+
+    width: int | None = None
+    height: int | None = None
+    fps: int | None = None
+    frame_counts: tuple[int, ...] | None = None
+
+    def on(self, limits: Limits) -> Limits:
+        """The limits with these in place. Raises RequestRejected for what no clip of the backend can have."""
+        wanted = {name: value for name, value in vars(self).items() if value is not None}
+        changed = replace(limits, **wanted)
+        check_size(changed, changed.width, changed.height)
+        for count in changed.frame_counts:
+            if count < 1 or (count - 1) % limits.frame_step:
+                raise RequestRejected(f"frame_counts: expected {limits.frame_step}k + 1, got {count}")
+        return replace(changed, frame_counts=tuple(sorted(changed.frame_counts)))
+
+
+def check_size(limits: Limits, width: int, height: int) -> None:
+    """Raise RequestRejected for a size that no clip of a backend with these limits can have; names one that can."""
+    multiple = limits.size_multiple
+    if width % multiple or height % multiple or min(width, height) < multiple:
+        near = "x".join(str(max(round(side / multiple), 1) * multiple) for side in (width, height))
+        raise RequestRejected(f"size: expected multiples of {multiple}, such as {near}, got {width}x{height}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +202,11 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """What the take's row will say: a model id, a server, `instant`."""
+        ...
+
+    @property
+    def weights(self) -> str | None:
+        """Digest of the weights it films with; None for a backend without any."""
         ...
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from generators.clip import ShotRequest
 from generators.models.wan import WanVideoModel
@@ -103,10 +103,21 @@ class Meter:
 def measured() -> Iterator[Meter]:
     """Count what a block costs, on the CPU or an accelerator; its end closes the last lap."""
     counter, live = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION), _LiveBytes()
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     meter = Meter(counter, live)
     with counter, live:
         yield meter
     meter.lap()
+
+
+class _NoModules:
+    """In place of the counter's module tracker, whose hooks keep what checkpoints would free."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
@@ -114,7 +125,15 @@ def _attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
     return flops
 
 
-_CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+def _attention_backward_flops(grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    flops: int = sdpa_backward_flop_count(grad, query, key, value)
+    return flops
+
+
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
 
 
 def compare_with_stock(model: WanVideoModel, request: ShotRequest, *, guidance: float = 5.0) -> CostRatios:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from generators.clip import Progress, ShotRequest
 from generators.controls import build_control
 from generators.controls.base import Control, Run, Shot, Step, attached
 from generators.errors import ControlRejected, RequestRejected, ShootingCancelled
-from generators.models.base import Branch, Layout, Start, Text, VideoModel
+from generators.models.base import Branch, Layout, Readable, Reader, Start, Text, VideoModel
 from generators.models.stepping import Stepper
 from generators.seams import check_given
 from generators.timeline import Timeline
@@ -46,6 +47,8 @@ class Sample:
     """(B, C, F, h, w)."""
     text: Text
     start: Start
+    controls: tuple[tuple[Control, ...], ...] = ()
+    """Of each request, as they stand after the last step: some keep a log."""
 
 
 def sample(
@@ -70,7 +73,7 @@ def sample(
         start = model.start(requests, layout)
         stepper = model.stepper(settings.steps, layout)
         latents = denoise(model, text, start, settings, run, stepper, on_step=on_step, cancelled=cancelled)
-    return Sample(latents=latents, text=text, start=start)
+    return Sample(latents=latents, text=text, start=start, controls=run.controls)
 
 
 def denoise(
@@ -93,14 +96,55 @@ def denoise(
     total = len(stepper.timesteps)
     for i, t in enumerate(stepper.timesteps):
         _stop_if(cancelled)
-        latents = run.before_step(Step(index=i, of=total, sigma=stepper.sigma(i)), latents)
+        probe = partial(_StepProbe, model, text, start, stepper, i)
+        came, latents = latents, run.before_step(Step(index=i, of=total, sigma=stepper.sigma(i)), latents, probe)
+        _tell(stepper, run, came, latents, i)
         shown = stepper.scaled(hold(latents, start, _given(model, start, stepper, i)), i)
         prediction = _guided(model, shown, t, text, start, settings, run)
         latents = stepper.step(prediction, i, latents, start.generators)
-        latents = run.after_step(latents)
+        came, latents = latents, run.after_step(latents, probe)
+        _tell(stepper, run, came, latents, i + 1)
         if on_step is not None:
             on_step(Progress(step=i + 1, of=total))
     return hold(latents, start, start.clean)
+
+
+@dataclass(frozen=True)
+class _StepProbe:
+    """The conditional pass of one request at step i, as far as someone reads it."""
+
+    model: VideoModel
+    text: Text
+    start: Start
+    stepper: Stepper
+    i: int
+    request: int
+
+    def __call__(self, latents: Tensor, layers: Sequence[int], read: Reader, *, recompute: bool = True) -> list[Tensor]:
+        """See `Probe`."""
+        assert isinstance(self.model, Readable)  # `_controls` refused others
+        start, own = _alone(self.start, self.request), slice(self.request, self.request + 1)
+        mask = None if self.text.cond_mask is None else self.text.cond_mask[own]
+        text = replace(self.text, cond=self.text.cond[own], cond_mask=mask, uncond=None, uncond_mask=None)
+        shown = hold(latents, start, _given(self.model, start, self.stepper, self.i))
+        t = self.stepper.timesteps[self.i]
+        return self.model.read(self.stepper.scaled(shown, self.i), t, text, start, layers, read, recompute=recompute)
+
+
+def _alone(start: Start, request: int) -> Start:
+    """What is known of one request of a batch."""
+    own = slice(request, request + 1)
+    of_batch = ("noise", "held", "clean", "channels", "image", "generators")
+    return replace(start, **{name: x[own] for name in of_batch if (x := getattr(start, name)) is not None})
+
+
+def _tell(stepper: Stepper, run: Run, came: Tensor, latents: Tensor, i: int) -> None:
+    """Tell the scheduler which latents of step i were edited, where edits are to survive."""
+    if run.edited:
+        told = came.clone()
+        for request in set(range(len(latents))) - set(run.edited):
+            told[request] = latents[request]
+        stepper.edited(told, latents, i)
 
 
 def hold(latents: Tensor, start: Start, given: Tensor | None) -> Tensor:
@@ -159,15 +203,21 @@ def _controls(model: VideoModel, request: ShotRequest, layout: Layout, settings:
         sites=model.sites,
         device=model.device,
     )
-    return [build_control(config, shot) for config in request.controls]
+    controls = [build_control(config, shot) for config in request.controls]
+    for control in controls:
+        if control.probes and not isinstance(model, Readable):
+            raise ControlRejected(
+                f"{type(control).__name__} reads passes with gradients, which {type(model).__name__} cannot give yet"
+            )
+    return controls
 
 
 def _check_stepper(stepper: Stepper, run: Run) -> None:
-    editing = [type(c).__name__ for of_row in run.controls for c in of_row if c.edits_latents]
-    if editing and stepper.is_multistep:
+    editing = [type(c).__name__ for of_row in run.controls for c in of_row if c.edits_latents and c.edits_survive]
+    if editing and not stepper.keeps_edits:
         raise ControlRejected(
-            f"{', '.join(editing)} edits latents, which {type(stepper.scheduler).__name__} throws away: it is a "
-            "multistep scheduler; use FlowMatchEulerDiscreteScheduler"
+            f"{', '.join(editing)} edits latents, which {type(stepper.scheduler).__name__} throws away: it remembers "
+            "earlier steps; use FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler or DPMSolverMultistepScheduler"
         )
 
 

@@ -6,8 +6,10 @@ Knows time only: nothing of pixels' content, models or text. Intervals are half 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from generators.errors import RequestRejected
@@ -72,6 +74,41 @@ class Timeline:
         start, end = self.interval(latent)
         return (start + end) / 2
 
+    def pixel(self, moment: float) -> int:
+        """Pixel frame that is shown at a moment; the last one from the clip's end on."""
+        return min(int(moment * self.fps + 1e-9), self.frames - 1)
+
+    def seconds_of(self, frames: range) -> Interval:
+        """When a run of pixel frames is shown. Raises RequestRejected for frames that the clip has not."""
+        if not 0 <= frames.start < frames.stop <= self.frames or frames.step != 1:
+            raise RequestRejected(f"frames: expected a run within 0 to {self.frames}, got {frames}")
+        return Interval(frames.start / self.fps, frames.stop / self.fps)
+
+    def frames_of(self, interval: Interval) -> range:
+        """Pixel frames whose middle is in the interval; empty for one that is shorter than a frame and misses all."""
+        first = math.ceil(interval.start * self.fps - 0.5 - 1e-9)
+        stop = math.ceil(interval.end * self.fps - 0.5 - 1e-9)
+        return range(max(first, 0), max(min(stop, self.frames), max(first, 0)))
+
+    def divided(self, shares: Sequence[float]) -> list[Interval]:
+        """The clip's seconds, divided by shares (which are scaled to add up to 1), one after the other."""
+        edges = [self.seconds * sum(shares[:i]) / sum(shares) for i in range(len(shares) + 1)]
+        return [Interval(a, b) for a, b in pairwise(edges)]
+
+    def divided_latents(self, shares: Sequence[float]) -> list[int]:
+        """For each latent frame, the share that owns it: edges at round(sum of shares so far * latent frames).
+
+        Every share owns at least one frame. Raises RequestRejected when there are more shares than frames, or none.
+        """
+        self._check_count(len(shares))
+        edges = [round(self.latents * sum(shares[:i]) / sum(shares)) for i in range(len(shares) + 1)]
+        for i in range(1, len(edges)):
+            edges[i] = max(edges[i], edges[i - 1] + 1)
+        edges[-1] = self.latents
+        for i in range(len(edges) - 1, 0, -1):
+            edges[i - 1] = min(edges[i - 1], edges[i] - 1)
+        return [i for i, (a, b) in enumerate(pairwise(edges)) for _ in range(a, b)]
+
     def active(self, intervals: Sequence[Interval]) -> list[frozenset[int]]:
         """For each latent frame, every interval that holds its centre: overlaps share, gaps are empty."""
         centres = [self.centre(latent) for latent in range(self.latents)]
@@ -84,15 +121,16 @@ class Timeline:
         nearest. An interval left without a frame takes the nearest frame that its owner can spare.
         Raises RequestRejected when there are more intervals than latent frames, or none.
         """
-        if not 0 < len(intervals) <= self.latents:
-            raise RequestRejected(
-                f"events: expected 1 to {self.latents} (the clip's latent frames), got {len(intervals)}"
-            )
+        self._check_count(len(intervals))
         owner = [self._nearest(intervals, self.centre(latent)) for latent in range(self.latents)]
         for i in range(len(intervals)):
             if i not in owner:
                 owner[self._spare_frame(owner, intervals[i])] = i
         return owner
+
+    def _check_count(self, events: int) -> None:
+        if not 0 < events <= self.latents:
+            raise RequestRejected(f"events: expected 1 to {self.latents} (the clip's latent frames), got {events}")
 
     def _nearest(self, intervals: Sequence[Interval], moment: float) -> int:
         return min(

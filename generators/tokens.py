@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import html
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ftfy
@@ -59,11 +60,15 @@ class TextMap:
     """One tokenised prompt: where each token stands in the cleaned text, and how much the encoder sees."""
 
     prompt: str
-    """Cleaned."""
+    """As it is tokenised."""
     offsets: tuple[Span, ...]
     """Character span of each token, before any cut; special tokens have empty spans."""
     length: int
     """Columns of the model's text, padding included."""
+    ids: tuple[int, ...] = ()
+    """Each token's id, before any cut."""
+    tokenise: Callable[[str], tuple[int, ...]] | None = field(default=None, repr=False, compare=False)
+    """Ids of a text on its own, without special tokens."""
 
     @property
     def tokens(self) -> int:
@@ -84,13 +89,14 @@ class TextMap:
 
         Raises ControlRejected, naming it as `what`, when the prompt lacks it or the tokenizer cut it off.
         """
-        phrase = clean_prompt(phrase)
-        if not phrase:
-            raise ControlRejected(f"{what}: expected words of the prompt, got an empty text")
+        phrase = _words(phrase, what)
         spans = find_spans(self.prompt, phrase)
         if not 0 <= occurrence < len(spans):
             raise ControlRejected(self._missing(phrase, occurrence, len(spans), what))
-        start, end = spans[occurrence]
+        return self._covering(spans[occurrence], phrase, what)
+
+    def _covering(self, span: Span, phrase: str, what: str) -> tuple[int, ...]:
+        start, end = span
         columns = tuple(i for i, (a, b) in enumerate(self.offsets) if a < end and b > start)
         # a cut text keeps its first length - 1 tokens and the end mark
         if not columns or (self.cut and columns[-1] >= self.length - 1):
@@ -100,6 +106,47 @@ class TextMap:
             )
         return columns
 
+    def place(
+        self, phrases: Sequence[str], occurrences: Sequence[int | None] = (), *, what: str = "phrase"
+    ) -> list[tuple[int, ...]]:
+        """Token columns of several phrases, told in order: each the first place that no other one has.
+
+        Longer phrases choose first, so that "walks" does not take the place of "walks home"; phrases that read the same
+        take their places in order, the last place is shared. `occurrences` says which place a phrase must have (None:
+        its own choice). Raises as `columns` does.
+        """
+        wanted = [*occurrences, *[None] * (len(phrases) - len(occurrences))]
+        words = [_words(phrase, what) for phrase in phrases]
+        found: dict[int, tuple[int, ...]] = {}
+        taken: list[Span] = []
+        for i in sorted(range(len(words)), key=lambda i: (wanted[i] is None, -len(words[i]))):
+            spans = find_spans(self.prompt, words[i])
+            k = wanted[i]
+            if k is None:
+                free = (n for n, (a, b) in enumerate(spans) if all(b <= c or a >= d for c, d in taken))
+                k = next(free, max(len(spans) - 1, 0))
+            found[i] = self.columns(words[i], occurrence=k, what=what)
+            taken.append(spans[k])
+        return [found[i] for i in range(len(words))]
+
+    def search(self, phrase: str, *, what: str = "phrase") -> tuple[int, ...]:
+        """Columns of every place where the ids of the phrase, tokenised alone, stand in a row.
+
+        What released code does in place of `columns`: a word's ids can differ with what stands before it, so a phrase
+        that is there may be missed. Raises ControlRejected then.
+        """
+        if self.tokenise is None:
+            raise ControlRejected(f"{what} {phrase!r}: this text was mapped without token ids; search for its words")
+        ids, here = self.tokenise(phrase), self.ids[: self.tokens]
+        starts = [i for i in range(len(here) - len(ids) + 1) if ids and here[i : i + len(ids)] == ids]
+        if not starts:
+            like = suggest(self.prompt, phrase)
+            raise ControlRejected(
+                f"{what} {phrase!r}: its {len(ids)} token ids stand nowhere in a row in the prompt {self.prompt!r}"
+                + (f"; did you mean {like!r}?" if like else "")
+            )
+        return tuple(sorted({i + n for i in starts for n in range(len(ids))}))
+
     def _missing(self, phrase: str, occurrence: int, found: int, what: str) -> str:
         if found:
             return f"{what} {phrase!r}: expected occurrence 0 to {found - 1}, got {occurrence}"
@@ -108,12 +155,13 @@ class TextMap:
         return f"{what} {phrase!r} does not stand in the prompt {self.prompt!r}{hint}"
 
 
-def map_text(tokenizer: Any, prompt: str, length: int) -> TextMap:
+def map_text(tokenizer: Any, prompt: str, length: int, *, clean: bool = True) -> TextMap:
     """Tokenise a prompt with offsets; `length` is the model's number of text columns.
 
-    Raises ControlRejected for a tokenizer that cannot tell offsets.
+    `clean` says whether the family's pipeline cleans prompts, as Wan's do. Raises ControlRejected for a tokenizer that
+    cannot tell offsets.
     """
-    prompt = clean_prompt(prompt)
+    prompt = clean_prompt(prompt) if clean else prompt
     if not getattr(tokenizer, "is_fast", False):
         raise ControlRejected(f"tokenizer: expected a fast one that tells offsets, got {type(tokenizer).__name__}")
     encoded = tokenizer(
@@ -125,4 +173,17 @@ def map_text(tokenizer: Any, prompt: str, length: int) -> TextMap:
     )
     pairs = zip(encoded["special_tokens_mask"], encoded["offset_mapping"], strict=True)
     offsets = tuple((0, 0) if special else (a, b) for special, (a, b) in pairs)
-    return TextMap(prompt=prompt, offsets=offsets, length=length)
+
+    def tokenise(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+
+    ids = tuple(encoded["input_ids"])
+    return TextMap(prompt=prompt, offsets=offsets, length=length, ids=ids, tokenise=tokenise)
+
+
+def _words(phrase: str, what: str) -> str:
+    """The phrase as a cleaned prompt would hold it. Raises ControlRejected when nothing is left."""
+    cleaned = clean_prompt(phrase)
+    if not cleaned:
+        raise ControlRejected(f"{what}: expected words of the prompt, got an empty text")
+    return cleaned

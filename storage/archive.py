@@ -6,15 +6,16 @@ models or frames.
 
     runs        open_run  ask  run  runs  story  set_status  spend  claim  renew  release          (runs.py)
     storyboard  save_storyboard  shots  revise_shot  fail_shot                                (shots.py)
-    takes       begin_take  finish_take  fail_take  lose_take  take_file  take  takes         (takes.py)
+    takes       begin_take  finish_take  fail_take  lose_take  take_file  take  takes  weights (takes.py)
     verdicts    save_verdict  verdict  save_remedy  remedy                                    (takes.py)
     calls       begin_call  finish_call  fail_call  answered  unknown  calls  costs           (calls.py)
-    film        save_film  film  record                                                       (here)
+    film        save_film  film  record  keep_picture  picture                                (here)
     schedules   add_schedule  schedules  remove_schedule  due  claim_due                      (schedules.py)
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ from storage.tables import Film, Run
 from storage.takes import Takes
 
 DATABASE = "fabula.db"
+PICTURES = "pictures"
 
 
 class Archive(Runs, Shots, Takes, Calls, Schedules):
@@ -66,6 +68,17 @@ class Archive(Runs, Shots, Takes, Calls, Schedules):
         if not held_before:  # a holder's own temporaries are being written
             self.media.sweep(f"run-{run_id:06d}")
         return run
+
+    def keep_picture(self, data: bytes) -> str:
+        """Keep a picture that shots start from; gives the sha256 by which `picture` finds it."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        if self.picture(sha256) is None:
+            self.media.keep(f"{PICTURES}/{sha256}", data)
+        return sha256
+
+    def picture(self, sha256: str) -> Path | None:
+        """A kept picture's file, checked by its sha256; None when it is altered or gone."""
+        return self.media.intact(f"{PICTURES}/{sha256}", sha256)
 
     def save_film(
         self,

@@ -19,9 +19,22 @@ class Calls:
     _db: Database
 
     def begin_call(
-        self, run_id: int, *, role: str, model: str, prompt_name: str, prompt_digest: str, input_digest: str
+        self,
+        run_id: int,
+        *,
+        role: str,
+        model: str,
+        prompt_name: str,
+        prompt_digest: str,
+        input_digest: str,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        cost: float = 0.0,
     ) -> ModelCall:
-        """Write the intent; call the model only after this returned."""
+        """Write the intent; call the model only after this returned.
+
+        Tokens and cost are the most it can come to: they stand, and count, only if no answer ever comes.
+        """
         call = ModelCall(
             run_id=run_id,
             role=role,
@@ -29,6 +42,9 @@ class Calls:
             prompt_name=prompt_name,
             prompt_digest=prompt_digest,
             input_digest=input_digest,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            cost=cost,
         )
         with self._db.write() as session:
             session.add(call)
@@ -54,9 +70,20 @@ class Calls:
         self._settle(call_id, values | {"cost": cost, "seconds": seconds})
 
     def fail_call(self, call_id: int, error: str, *, seconds: float = 0.0, unknown: bool = False) -> None:
-        """The call was refused, or (`unknown`) it may have been carried out and paid, but no answer came."""
-        status = CallStatus.UNKNOWN if unknown else CallStatus.FAILED
-        self._settle(call_id, {"status": status, "error": error, "seconds": seconds})
+        """The call was refused, or (`unknown`) it may have been carried out and paid, but no answer came.
+
+        An unknown call goes on to count at the most it can have come to; an answer that is failed keeps what it cost.
+        """
+        values: dict[str, object] = {
+            "status": CallStatus.UNKNOWN if unknown else CallStatus.FAILED,
+            "error": error,
+            "seconds": seconds,
+        }
+        if not unknown:
+            open_still = col(ModelCall.status) == CallStatus.SENT
+            for name in ("tokens_in", "tokens_out", "cost"):
+                values[name] = sa.case((open_still, 0), else_=getattr(ModelCall, name))
+        self._settle(call_id, values)
 
     def answered(self, run_id: int, input_digest: str) -> ModelCall | None:
         """The call of this run with this very input, when it was answered: never make it again."""
@@ -73,14 +100,18 @@ class Calls:
             return list(session.exec(mine))
 
     def costs(self, run_id: int) -> Costs:
-        """What the run has used so far, summed in the database; NotFound for an unknown run."""
+        """What the run has used so far, summed in the database; NotFound for an unknown run.
+
+        A call under way counts as a call and not yet in tokens and money; an unknown one at its most.
+        """
         total = sa.func.coalesce
+        settled = col(ModelCall.status) != CallStatus.SENT
         sums = sa.select(
             sa.func.count(col(ModelCall.id)),
             total(sa.func.sum(sa.case((col(ModelCall.status) == CallStatus.UNKNOWN, 1), else_=0)), 0),
-            total(sa.func.sum(col(ModelCall.tokens_in)), 0),
-            total(sa.func.sum(col(ModelCall.tokens_out)), 0),
-            total(sa.func.sum(col(ModelCall.cost)), 0.0),
+            total(sa.func.sum(sa.case((settled, col(ModelCall.tokens_in)), else_=0)), 0),
+            total(sa.func.sum(sa.case((settled, col(ModelCall.tokens_out)), else_=0)), 0),
+            total(sa.func.sum(sa.case((settled, col(ModelCall.cost)), else_=0.0)), 0.0),
         ).where(col(ModelCall.run_id) == run_id)
         with self._db.read() as session:
             run = session.get(Run, run_id)

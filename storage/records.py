@@ -81,6 +81,7 @@ class Costs:
     seconds: float
     calls: int
     unknown_calls: int
+    """Calls whose answer never came: they may have been paid, and count at the most they can have come to."""
     tokens_in: int
     tokens_out: int
     money: float
@@ -100,12 +101,13 @@ class RunRecord:
 
     @property
     def costs(self) -> Costs:
-        """Sums over the run and its calls."""
+        """Sums over the run and its calls; see `Calls.costs`."""
+        settled = [call for call in self.calls if call.status != "sent"]
         return Costs(
             seconds=self.run.seconds_spent,
             calls=len(self.calls),
             unknown_calls=sum(call.status == "unknown" for call in self.calls),
-            tokens_in=sum(call.tokens_in for call in self.calls),
-            tokens_out=sum(call.tokens_out for call in self.calls),
-            money=sum(call.cost for call in self.calls),
+            tokens_in=sum(call.tokens_in for call in settled),
+            tokens_out=sum(call.tokens_out for call in settled),
+            money=sum(call.cost for call in settled),
         )

@@ -17,6 +17,8 @@ from storage.errors import NotFound, RunBusy, StorageError
 from storage.lease import alive
 from storage.tables import CallStatus, ModelCall, Run, RunStatus, Story, now
 
+LOST = "the process ended before the answer came; it may have been carried out and paid"
+
 
 class Runs:
     """The part of the archive that keeps stories and runs."""
@@ -112,7 +114,7 @@ class Runs:
                 left = sa.update(ModelCall).where(
                     col(ModelCall.run_id) == run_id, col(ModelCall.status) == CallStatus.SENT
                 )
-                session.execute(left.values(status=CallStatus.UNKNOWN))
+                session.execute(left.values(status=CallStatus.UNKNOWN, error=LOST))
             session.refresh(run)
         return run
 

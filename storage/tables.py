@@ -146,6 +146,8 @@ class Take(SQLModel, table=True):
     status: TakeStatus = Field(default=TakeStatus.FILMING, sa_type=by_value(TakeStatus))
     seed: int = Field(sa_type=sa.BigInteger)
     model: str
+    weights: str | None = None
+    """Digest of the weights that filmed it; None until it is filmed, and where there are none."""
     controls: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     request: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     """Everything needed to ask for it again, given frames as (take id, first, last)."""

@@ -67,6 +67,7 @@ class Takes:
         seam_jump: float | None = None,
         notes: Sequence[str] = (),
         seconds: float = 0.0,
+        weights: str | None = None,
     ) -> Take:
         """Put the file on disk, whole, then settle the row. `frames` is the file's bytes or writes it at a path.
 
@@ -82,7 +83,7 @@ class Takes:
             take = session.merge(take)
             take.status, take.error = TakeStatus.DONE, None
             take.file, take.sha256 = name, sha256
-            take.seam_jump, take.notes = seam_jump, list(notes)
+            take.seam_jump, take.notes, take.weights = seam_jump, list(notes), weights
             take.composition = list(composition) or take.composition
             take.seconds_spent += seconds
         return take
@@ -126,6 +127,12 @@ class Takes:
         with self._db.read() as session:
             found = session.exec(rows).all()
         return [TakeRecord(take=t, shot=s, verdict=v, remedy=r) for t, s, v, r in found]
+
+    def weights(self, run_id: int) -> str | None:
+        """Digest of the weights that filmed the run's takes so far; None before there are any."""
+        known = select(Take.weights).join(Shot).where(Shot.run_id == run_id, col(Take.weights).is_not(None))
+        with self._db.read() as session:
+            return session.exec(known.order_by(col(Take.id).desc())).first()
 
     def take(self, take_id: int) -> Take:
         """One take; NotFound when there is none with this id."""

@@ -13,9 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ARROWS: dict[str, set[str]] = {
-    "main": {"fabula", "screen"},
+    "main": {"fabula", "screen", "watch", "commands"},
+    "commands": {"commands", "fabula", "screen", "watch"},
     "screen": {"fabula"},
-    "fabula": {"agents", "generators", "storage", "prompts", "evals"},
+    "watch": {"fabula"},
+    "fabula": {"agents", "generators", "storage", "prompts", "evals", "workshop"},
+    "workshop": {"workshop", "agents", "generators", "storage", "prompts", "evals"},
     "agents": {"agents", "generators", "storage", "prompts"},
     "evals": {"evals", "agents", "generators", "storage", "prompts"},
     "generators": {"generators"},
@@ -36,8 +39,8 @@ HOMES: dict[str, set[str]] = {
     "transformers": {"generators", "evals"},
     "av": {"generators"},
     "ffmpeg": {"generators"},
-    "typer": {"main"},
-    "rich": {"screen"},
+    "typer": {"main", "commands"},
+    "rich": {"screen", "watch"},
 }
 """One big library, one home."""
 
@@ -47,9 +50,9 @@ HEAVY = ("torch", "diffusers", "transformers", "langgraph", "openai", "sqlmodel"
 
 def sources() -> list[Path]:
     """Every Python file of the program, tests and examples left out."""
-    folders = ("agents", "evals", "generators", "storage", "prompts")
+    folders = ("agents", "commands", "evals", "generators", "storage", "prompts", "workshop")
     return [
-        *(ROOT / f"{name}.py" for name in ("main", "screen", "fabula")),
+        *(ROOT / f"{name}.py" for name in ("main", "screen", "watch", "fabula")),
         *(p for f in folders for p in sorted((ROOT / f).rglob("*.py"))),
     ]
 
@@ -88,6 +91,18 @@ def test_packages_import_only_along_the_arrows() -> None:
     assert strays(ARROWS, "arrows") == []
 
 
+def test_every_file_of_the_program_has_an_owner_with_arrows() -> None:
+    assert {owner(path) for path in sources()} == set(ARROWS)
+    outside = [path.name for path in ROOT.glob("*.py") if owner(path) not in ARROWS]
+    assert outside == []
+
+
+def test_nothing_is_composed_but_by_the_sdk() -> None:
+    """`fabula.py` and its second room: whatever else needed the evaluation would be a third place that composes."""
+    importers = {owner(path) for path in sources() if "evals" in {name for name, _ in imported(path)}}
+    assert importers - {"evals"} <= {"fabula", "workshop"}
+
+
 def test_every_big_library_has_one_home() -> None:
     assert strays(HOMES, "homes") == []
 
@@ -118,7 +133,9 @@ def test_nothing_of_ours_would_enter_a_wheel() -> None:
     assert "packages = []" in text
 
 
-@pytest.mark.parametrize("module", ["fabula", "main", "agents", "generators", "generators.clip", "storage", "evals"])
+@pytest.mark.parametrize(
+    "module", ["fabula", "main", "agents", "generators", "generators.clip", "storage", "evals", "workshop"]
+)
 def test_importing_the_outside_does_not_load_heavy_libraries(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -250,7 +250,7 @@ def test_doctor_says_what_would_work_and_never_shows_a_key(
         (["run", "hi", "--profile", "nonesuch"], "nonesuch"),
         (["run", "hi", "--size", "huge"], "huge"),
         (["run", "hi", "--seconds", "-3"], "seconds"),
-        (["run"], "story"),
+        (["run"], "--from-plan"),
         (["run", "hi", "--budget-takes", "0"], "takes_per_shot"),
         (["run", "hi", "--from-plan", "x.yaml"], "one of them"),
         (["run", "--from-plan", "x.yaml"], "x.yaml"),
@@ -268,6 +268,36 @@ def test_a_wrong_command_ends_with_2_and_names_what_is_wrong(
     assert answer.code == 2
     assert names in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_help_is_shown_once_where_a_command_is_missing(cli: Cli) -> None:
+    for words in ([], ["bench"], ["train", "world"]):
+        answer = cli(*words)
+        assert (answer.code, answer.err) == (2, "")
+        assert "Usage: python main.py" in answer.out
+
+
+def test_where_nobody_judges_nothing_is_called_unseen(cli: Cli, desk: Path) -> None:
+    out = cli("run", "A cat jumps.", "--profile", "instant").out
+    assert "shot 1: done, not judged here" in out
+    assert "1 promised event, not judged" in out
+    assert "0 of 1" not in out
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_filmed(cli: Cli, desk: Path) -> None:
+    (desk / "note.txt").write_text("a file")
+    refused = cli("run", STORY, "--out", desk / "note.txt" / "film")
+    assert refused.code == 1
+    assert "--out" in refused.err
+    assert cli("show", 1, "--json").data["shots"] == []
+    assert cli("run", STORY, "--out", desk / "elsewhere", "--json").data["run"] == 1
+
+
+def test_runs_names_a_storyboard_of_ones_own_by_its_title(cli: Cli, desk: Path) -> None:
+    cli("plan", STORY, "--out", "board.yaml")
+    cli("run", "--from-plan", "board.yaml")
+    newest = cli("runs", "--json").data["runs"][0]
+    assert (newest["title"], newest["story"]) == ("A red fox jumps high up in the", "")
 
 
 def test_an_unexpected_error_shows_its_traceback_only_with_debug(cli: Cli, desk: Path) -> None:

@@ -125,7 +125,7 @@ def test_exit_codes_follow_from_errors() -> None:
             UsageError(),
             NotFound(),
             PlanError(),
-            ModelUnavailable(),
+            ModelUnavailable("gone"),
             DiskError(),
             BudgetExhausted(),
             RunBusy(),

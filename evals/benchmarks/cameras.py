@@ -5,7 +5,6 @@ Both use the same noise, steps and guidance, so that they can be seen to score t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from evals.world.splits import Case
 from generators.backends import BUNDLED_GUIDANCE, BUNDLED_STEPS, BackendConfig, bundled_folder, open_backend
 from generators.backends.local import LocalBackend
 from generators.clip import Event, ShotRequest
+from generators.digests import weights_digest
 from generators.errors import BackendUnavailable
 from generators.world.words import FPS, HEIGHT, WIDTH
 
@@ -50,15 +50,6 @@ def open_camera(
         raise BackendUnavailable(f"{folder} is not a folder in diffusers' format: it holds no model_index.json")
     name = f"{weights_digest(folder)[:16]}-{'stock' if stock else 'ours'}-{steps}-{guidance:g}"
     return _stock(folder, name, steps, guidance) if stock else _ours(folder, name, steps, guidance)
-
-
-def weights_digest(folder: Path) -> str:
-    """sha256 over names and bytes of everything in the folder but its model card."""
-    found = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"):
-        found.update(file.relative_to(folder).as_posix().encode() + b"\0")
-        found.update(hashlib.sha256(file.read_bytes()).digest())
-    return found.hexdigest()
 
 
 def request_of(case: Case, seed: int) -> ShotRequest:

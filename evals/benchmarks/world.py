@@ -15,14 +15,14 @@ from typing import Any
 
 from evals.world import splits as world_splits
 from evals.world.detectors import Frames
-from evals.world.events import Promise, judge_event, promised
+from evals.world.events import Promise, every_promise, judge_event, promised
 from evals.world.scores import SCORES, ClipJudgement, judge_scene, score
 from evals.world.settings import CRITIC, SCORE
 from evals.world.splits import Case, SplitName
 from evals.world.tracks import Scene, watch
 from generators.world.renderer import render
 from generators.world.script import Script
-from generators.world.words import PROPS, SIDES, VERBS
+from generators.world.words import VERBS
 
 Generate = Callable[[Sequence[Case], Sequence[int]], Sequence[Frames]]
 """Cases of one length and a seed each to clips (T, 64, 96, 3), in order."""
@@ -130,18 +130,7 @@ def _accepted(truth: Scene, script: Script, other: Script) -> dict[str, float]:
 def wrong_promises(script: Script) -> list[Promise]:
     """Every promise about the script's own cast that it does not make."""
     kept = {promised(script, event) for event in script.events}
-    return [p for verb in VERBS for p in _promises(verb, [a.hue for a in script.actors]) if p not in kept]
-
-
-def _promises(verb: str, hues: Sequence[str]) -> list[Promise]:
-    slot = VERBS[verb].slot
-    if slot == "side":
-        return [Promise(verb=verb, hue=hue, side=side) for hue in hues for side in SIDES]
-    if slot == "prop":
-        return [Promise(verb=verb, hue=hue, prop=prop) for hue in hues for prop in PROPS]
-    if slot == "other":
-        return [Promise(verb=verb, hue=hue, other=other) for hue in hues for other in hues if other != hue]
-    return [Promise(verb=verb, hue=hue) for hue in hues]
+    return [p for verb in VERBS for p in every_promise(verb, [a.hue for a in script.actors]) if p not in kept]
 
 
 def tables(rows: Sequence[Row]) -> list[WorldRow]:

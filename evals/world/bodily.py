@@ -99,10 +99,12 @@ def _slips_out(view: View) -> bool:
 def spin(view: View) -> list[Seen]:
     """Gets thin and wide again while it stays as tall."""
     me = view.me
-    usable = me.seen & ~me.at_edge & _standing(view)
+    usable = me.seen & ~me.at_edge & _standing(view) & ~_flying(view)
     if usable.sum() < 4:
         return [missed("is hardly ever whole and upright on the stage")]
-    wide = np.where(me.area > 0, _against_neighbours(me.wide / np.maximum(me.tall, 1), usable), 0.1)
+    ends = _against_neighbours(me.wide / np.maximum(me.tall, 1), usable)
+    filled = _against_neighbours(me.area / np.maximum(me.tall, 1) ** 2, usable)
+    wide = np.where(me.area > 0, np.sqrt(ends * filled), 0.1)  # a blurred edge leaves its ends, not what is between
     thin = stretches(usable & (wide < view.setting.thin))
     turns = [run for run in thin if view.first < run[0] and run[1] < view.last]
     least = float(wide[usable].min())
@@ -133,6 +135,14 @@ def _standing(view: View) -> np.ndarray:
         else len(view.times)
     )
     return np.arange(len(view.times)) < until
+
+
+def _flying(view: View) -> np.ndarray:
+    """Samples of a jump or a flight; an edge-on puppet whose feet are too thin to see is down soon after."""
+    high = np.zeros(len(view.times), dtype=bool)
+    for first, last in stretches(view.rise > 2 * OFF_GROUND):
+        high[first : last + 1] = last - first >= 2
+    return high
 
 
 def grow(view: View) -> list[Seen]:
@@ -235,7 +245,8 @@ def lie_down(view: View) -> list[Seen]:
     lean = np.abs(view.me.tilt)
     end_lean = float(np.median(lean[max(view.last - 2, 0) : view.last + 1]))
     stands = np.flatnonzero(view.me.seen & (lean < 0.45))
-    if end_lean < view.setting.lean or not view.stays or len(stands) < 2:
+    still_down = len(stands) >= 2 and stands[-1] < view.last - 1
+    if end_lean < view.setting.lean or not view.stays or not still_down:
         return [missed(f"leans {np.rad2deg(end_lean):.0f} degrees at the end", end_lean / view.setting.lean)]
     start, end = eased(view.times, lean, int(stands[-1]), view.last, 0.0, max(end_lean, 1.2))
     return [

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evals.world.detectors import Frames
 from generators.world.renderer import render
 from generators.world.script import Script
-from generators.world.words import FPS
+from generators.world.words import FPS, HEIGHT, SHORT, WIDTH
 
 
 def film(script: Script) -> Frames:
@@ -63,4 +64,37 @@ def recoloured(script: Script, actor: int, hue: str, at: float) -> Frames:
 def noisy(frames: Frames, spread: float, seed: int = 0) -> Frames:
     """Gaussian noise of so many grey levels on every pixel."""
     noise = np.random.default_rng(seed).normal(0.0, spread, frames.shape)
-    return (frames + noise).round().clip(0, 255).astype(np.uint8)
+    return _pixels(frames + noise)
+
+
+def pure_noise(frames: int = SHORT, seed: int = 0) -> Frames:
+    """Nothing but noise: every level of every pixel as likely as any other."""
+    return np.random.default_rng(seed).integers(0, 256, (frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def blurred(frames: Frames, spread: float) -> Frames:
+    """A Gaussian blur of so many pixels in space, as a decoder leaves it."""
+    reach = int(np.ceil(3 * spread))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2)
+    picture = frames.astype(np.float64)
+    for axis in (1, 2):
+        padded = np.pad(picture, [(reach, reach) if a == axis else (0, 0) for a in range(4)], mode="edge")
+        shifts = [np.take(padded, range(i, i + frames.shape[axis]), axis) for i in range(2 * reach + 1)]
+        picture = np.average(shifts, axis=0, weights=weights)
+    return _pixels(picture)
+
+
+def doubled(frames: Frames, right: int, down: int = 0) -> Frames:
+    """The mean of two copies, so many pixels apart: every puppet has a ghost."""
+    moved = np.roll(frames, (down, right), (1, 2)).astype(np.float64)
+    return _pixels((frames + moved) / 2)
+
+
+def smeared(frames: Frames, reach: int) -> Frames:
+    """Every frame the mean of itself and `reach` frames on both sides."""
+    padded = np.pad(frames.astype(np.float64), [(reach, reach), (0, 0), (0, 0), (0, 0)], mode="edge")
+    return _pixels(np.mean([padded[i : i + len(frames)] for i in range(2 * reach + 1)], axis=0))
+
+
+def _pixels(values: NDArray[np.float64]) -> Frames:
+    return values.round().clip(0, 255).astype(np.uint8)

@@ -38,8 +38,10 @@ def _crossing(times: Curve, values: Curve, level: float, steps: range, last: int
 def eased(times: Curve, values: Curve, first: int, last: int, start: float, end: float) -> tuple[float, float]:
     """Start and end in seconds of a smoothstep from value `start` to `end`, judged by its middle three fifths.
 
-    Never more than a sample outside the samples `first` to `last`.
+    Never more than a sample outside the samples `first` to `last`; that sample alone when they are one.
     """
+    if first >= last:
+        return float(times[last]), float(times[last])
     high = crossing(times, values, start + _HIGH * (end - start), first, last)
     until = int(np.searchsorted(times, high - 1e-9))
     low = last_crossing(times, values, start + _LOW * (end - start), first, max(min(until, last), first + 1))

@@ -1,4 +1,4 @@
-"""What stands where in single frames, read from pixels: puppets by hue, props by their looks, the backdrop.
+"""What stands where in single frames, read from pixels: puppets by hue, props by their looks.
 
 Knows nothing of scripts, captions or what happened before. T frames of 96 x 64 pixels; lengths are pixels, y grows
 downwards. An absent thing has area 0 and NaN everywhere else.
@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from evals.world.palette import NOTHING, label
 from generators.world.motion import TALL
-from generators.world.places import backdrops
 from generators.world.puppets import BOX, textures
-from generators.world.words import HEIGHT, HUES, KINDS, PLACES, PROPS, TIMES, WIDTH
+from generators.world.words import HEIGHT, HUES, KINDS, PROPS, WIDTH
 
 Curve = NDArray[np.float64]
 """One value a frame."""
@@ -149,12 +148,22 @@ class PropSighting:
     misfit: Curve
 
 
-def sight_props(frames: Frames, kinds: tuple[str, ...] = PROPS) -> dict[str, PropSighting]:
-    """Where each prop fits best, by template; a prop that is not there has a high misfit."""
+def sight_props(frames: Frames, empty: NDArray[np.float32], kinds: tuple[str, ...] = PROPS) -> dict[str, PropSighting]:
+    """Where each prop fits best, by template; a prop that is not there has a high misfit.
+
+    `empty` (64, 96, 3) is the stage without anybody: where that looks like a prop itself, a prop is less likely.
+    """
     image = _soften(torch.from_numpy(frames).permute(0, 3, 1, 2).float())
-    hidden = torch.from_numpy(_outlines(label(frames))).float().unsqueeze(1)
+    labels = label(frames)
+    labels[(labels == _HUES.index("orange")) & (frames[..., 0] < _GLOWS)] = NOTHING
+    hidden = torch.from_numpy(_outlines(labels)).float().unsqueeze(1)
     free = 1 - F.max_pool2d(hidden, 3, 1, 1)
-    return {kind: _fit_prop(image, free, kind) for kind in kinds}
+    bare = _soften(torch.from_numpy(empty).permute(2, 0, 1).unsqueeze(0))
+    found = {}
+    for kind in kinds:
+        lures = _LURE * (_ALIKE - _misfits(bare, torch.ones_like(free[:1]), kind)).clamp(min=0)
+        found[kind] = _fit_prop(_misfits(image, free, kind) + lures, kind)
+    return found
 
 
 def _outlines(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -162,8 +171,13 @@ def _outlines(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     covered = np.zeros(labels.shape, dtype=bool)
     for index in np.unique(labels[labels != NOTHING]):
         mask = labels == index
-        covered |= _between(mask, 1) & _between(mask, 2)
+        covered |= outline(mask)
     return covered
+
+
+def outline(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Masks (T, H, W) with what they enclose: pixels that have them on all four sides."""
+    return _between(masks, 1) & _between(masks, 2)
 
 
 def _between(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
@@ -181,8 +195,8 @@ def _soften(image: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(F.pad(opponent, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def _fit_prop(image: torch.Tensor, free: torch.Tensor, kind: str) -> PropSighting:
-    """Only pixels that no puppet covers count; a place that is mostly covered is no place."""
+def _misfits(image: torch.Tensor, free: torch.Tensor, kind: str) -> torch.Tensor:
+    """(T, rows, columns): only pixels that no puppet covers count; a place that is mostly covered is no place."""
     picture, cover = _prop_picture(kind)
     weight = cover.expand(3, -1, -1).unsqueeze(0)
     square = F.conv2d(image**2 * free, weight)
@@ -191,7 +205,10 @@ def _fit_prop(image: torch.Tensor, free: torch.Tensor, kind: str) -> PropSightin
     shown = F.conv2d(free, cover.unsqueeze(0))
     share = shown / cover.sum()
     error = ((square - 2 * cross + own) / (3 * shown).clamp(min=1e-6)).clamp(min=0).sqrt()
-    error = torch.where(share > _SHOWN, error + _HIDDEN * (1 - share), 255.0)[:, 0]
+    return torch.where(share > _SHOWN, error + _HIDDEN * (1 - share), 255.0)[:, 0]
+
+
+def _fit_prop(error: torch.Tensor, kind: str) -> PropSighting:
     rows, columns, misfits = _best_places(error)
     chosen = _smoothest(columns, rows, misfits)
     frame = np.arange(len(chosen))
@@ -229,6 +246,10 @@ def _smoothest(x: Curve, y: Curve, misfit: Curve) -> NDArray[np.intp]:
 
 _PLACES, _LEAP = 5, 0.5
 """Places considered a frame; what a pixel of movement costs, in misfit."""
+_ALIKE, _LURE = 40.0, 0.25
+"""Misfit at which a stage begins to look like a prop (a snowy peak, the moon); what each level below it costs there."""
+_GLOWS = 176
+"""Red of the darkest orange that hides a prop: a box that a decoder made brighter looks like less, and hid itself."""
 _SHOWN, _HIDDEN = 0.5, 30.0
 """Share of a prop that must be free of puppets; what being wholly hidden would cost, in misfit."""
 _WINDOW = 12
@@ -246,39 +267,6 @@ def _prop_picture(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
     inside = F.avg_pool2d(F.pad((planes[:, 4:] > 0.9).float(), (1, 1, 1, 1)), 3, 1)[0]
     cover = torch.where(inside > 0.99, 1.0, 0.1 * inside)
     return _soften(planes[:, 1:4] / planes[:, 4:].clamp(min=0.1) * 255)[0], cover
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backdrop:
-    """The nearest of the twelve backdrops in every frame."""
-
-    places: tuple[str, ...]
-    times: tuple[str, ...]
-    misfit: Curve
-    """Mean RGB difference to the nearest one, 0..255."""
-
-
-def sight_backdrop(frames: Frames) -> Backdrop:
-    """Compare frames with the twelve backdrops outside everything that wears a body hue."""
-    free = label(frames) == NOTHING
-    known = np.stack([backdrop_pixels(place, time)[::2, ::2] for place in PLACES for time in TIMES])
-    small = frames[:, ::2, ::2].astype(np.float32)
-    weight = free[:, ::2, ::2, None].astype(np.float32)
-    apart = np.stack([np.minimum(np.abs(small - one), 96) for one in known])
-    error = (apart * weight).sum((2, 3, 4)) / (3 * weight.sum((1, 2, 3)) + 1e-9)
-    best = error.argmin(0)
-    return Backdrop(
-        places=tuple(PLACES[i // len(TIMES)] for i in best),
-        times=tuple(TIMES[i % len(TIMES)] for i in best),
-        misfit=error.min(0).astype(float),
-    )
-
-
-@functools.cache
-def backdrop_pixels(place: str, time: str) -> NDArray[np.float32]:
-    """(HEIGHT, WIDTH, 3) of an empty stage, 0..255."""
-    picture = backdrops()[PLACES.index(place), TIMES.index(time)].transpose(1, 2, 0) * 255
-    return np.ascontiguousarray(picture).astype(np.float32)
 
 
 def sharpness(frames: Frames) -> float:

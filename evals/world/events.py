@@ -6,17 +6,26 @@ spot) and `travels` (where it goes); each returns every time it saw something li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from evals.world.bodily import dance, float_up, grow, jump, lie_down, shrink, spin, vanish
+from evals.world.detectors import Curve
 from evals.world.sightings import Seen, View, missed
-from evals.world.tracks import Scene
+from evals.world.tracks import Scene, Track
 from evals.world.travels import approach, chase, enter, hop_over, leave, lift, push, walk
 from generators.world.script import Script, ScriptEvent
 from generators.world.words import HUES, PROPS, SIDES, VERBS
 
 Window = tuple[float, float]
+BODILY = ("jump", "spin", "grow", "shrink", "dance", "lie_down", "float", "vanish")
+"""Verbs that are a change of the body itself: a smear looks like them."""
+ON_THE_WAY = 0.25
+"""Of the clean frames that a bodily event needs, how many a movement needs: decoders blur what moves fast."""
+LEAST = 45.0
+"""Pixels that a puppet shows at its biggest, at least: a shrunken child has 57."""
+MARGIN = 0.5
+"""Seconds before and after an event in which its puppet must be clean too."""
 AUTOMATA: dict[str, Callable[[View], list[Seen]]] = {
     "walk": walk, "jump": jump, "spin": spin, "grow": grow, "shrink": shrink, "dance": dance, "lie_down": lie_down,
     "float": float_up, "vanish": vanish, "enter": enter, "leave": leave, "push": push, "lift": lift,
@@ -55,22 +64,58 @@ def promised(script: Script, event: ScriptEvent) -> Promise:
     )
 
 
+def every_promise(verb: str, hues: Sequence[str]) -> list[Promise]:
+    """Every promise that a cast of these hues can make with the verb."""
+    slot = VERBS[verb].slot
+    if slot == "side":
+        return [Promise(verb=verb, hue=hue, side=side) for hue in hues for side in SIDES]
+    if slot == "prop":
+        return [Promise(verb=verb, hue=hue, prop=prop) for hue in hues for prop in PROPS]
+    if slot == "other":
+        return [Promise(verb=verb, hue=hue, other=other) for hue in hues for other in hues if other != hue]
+    return [Promise(verb=verb, hue=hue) for hue in hues]
+
+
 def judge_event(scene: Scene, promise: Promise, window: Window | None = None) -> Seen:
     """Whether the promise was kept anywhere in the clip; a window only decides between several times it was.
 
     The evidence says in words what was seen, or what was missing.
     """
     actor = scene.tracks.get(promise.hue)
-    if actor is None or actor.seen.sum() < 3:
+    if actor is None or not _stands(actor):
         return missed(f"no {promise.hue} puppet was seen")
     other = None if promise.other is None else scene.tracks.get(promise.other)
-    if promise.other is not None and (other is None or other.seen.sum() < 3):
+    if promise.other is not None and (other is None or not _stands(other)):
         return missed(f"no {promise.other} puppet was seen")
     prop = None if promise.prop is None else scene.props[promise.prop]
     if prop is not None and prop.seen.sum() < 3:
         return missed(f"no {promise.prop} was seen")
     view = View(scene=scene, me=actor, other=other, prop=prop, side=promise.side)
-    return _best(AUTOMATA[promise.verb](view), window)
+    share = scene.setting.clean * (1.0 if promise.verb in BODILY else ON_THE_WAY)
+    return _best([_of_clean_puppets(view, one, share) for one in AUTOMATA[promise.verb](view)], window)
+
+
+def _stands(track: Track) -> bool:
+    """Whether a puppet was there at all: the rim of somebody's colour is smaller than any puppet."""
+    return bool(track.seen.sum() >= 3 and track.area.max() >= LEAST)
+
+
+def _of_clean_puppets(view: View, seen: Seen, share: float) -> Seen:
+    """The same, unless its actor (or the other) is a smear, a double or noise while it happens."""
+    for track in (view.me, view.other):
+        if not seen.done or track is None or seen.start is None or seen.end is None:
+            return seen
+        at, neat = _shown(view.times, track, (seen.start, seen.end))
+        if neat < max(share * at, 1):
+            seen = missed(f"{seen.evidence}, but is a clean puppet in only {neat} of {at} frames", 0.8)
+    return seen
+
+
+def _shown(times: Curve, track: Track, span: Window) -> tuple[int, int]:
+    """Frames around an event that show the puppet whole and not fading, and those of them that show it clean."""
+    near = (times >= span[0] - MARGIN) & (times <= span[1] + MARGIN)
+    whole = near & (track.area > 0) & ~track.at_edge & (track.glow > 0.92)
+    return int(whole.sum()), int((whole & track.clean).sum())
 
 
 def _best(found: list[Seen], window: Window | None) -> Seen:

@@ -26,6 +26,8 @@ CLONE = 60.0
 """Pixels of one hue, away from its puppet, that are a second puppet."""
 LASTING = 4
 """Frames looked at that something unpromised must last to count."""
+LOST = 40.0
+"""Mean RGB difference to the nearest backdrop at which there is no place to name."""
 LEAD = 0.02
 """Overlap by which one kind must beat the next to be named."""
 
@@ -119,6 +121,7 @@ def judge_clip(frames: Frames, script: Script, setting: Setting = SCORE, fps: in
 def judge_scene(scene: Scene, script: Script, crisp: float = 1.0) -> ClipJudgement:
     """Hold a scene that was already watched against a script."""
     hues = {actor.hue for actor in script.actors}
+    misfit = float(np.median(scene.backdrop.misfit))
     return ClipJudgement(
         setting=scene.setting.name,
         events=tuple(
@@ -127,10 +130,10 @@ def judge_scene(scene: Scene, script: Script, crisp: float = 1.0) -> ClipJudgeme
         ),
         actors=tuple(judge_actor(scene, actor.hue, actor.kind, hues) for actor in script.actors),
         intruders=intruders(scene, hues),
-        place=_mostly(scene.backdrop.places, script.place),
-        time=_mostly(scene.backdrop.times, script.time),
+        place=misfit < LOST and _mostly(scene.backdrop.places, script.place),
+        time=misfit < LOST and _mostly(scene.backdrop.times, script.time),
         sharpness=crisp,
-        backdrop_misfit=float(np.median(scene.backdrop.misfit)),
+        backdrop_misfit=misfit,
     )
 
 

@@ -34,6 +34,16 @@ class Setting:
     """Heights a lifted prop must rise."""
     near: float
     """Heights between two puppets' middles that count as together."""
+    spare: float
+    """A clean puppet has at most this share of its pixels standing elsewhere, …"""
+    ghost: float
+    """… this share of half-transparent pixels that are no edge, …"""
+    ragged: float
+    """… an outline of this many square roots of its area, …"""
+    fit: float
+    """… and at least this overlap with a puppet that can be drawn."""
+    clean: float
+    """Share of an event's frames in which its puppet must be clean."""
     kind_fit: float = 0.5
     """Silhouette overlap below which a kind is not named."""
 
@@ -44,11 +54,11 @@ class Setting:
 
 CRITIC = Setting(
     name="critic", first=2, rise=0.46, stride=0.62, grown=1.22, shrunk=1.26, thin=0.7, lean=1.1, sway=0.22,
-    lifted=0.45, near=0.88,
+    lifted=0.45, near=0.78, spare=0.35, ghost=0.28, ragged=12.5, fit=0.55, clean=0.5,
 )  # fmt: skip
 """Even frames but the first, which a continuation was given."""
 SCORE = Setting(
     name="score", first=1, rise=0.42, stride=0.58, grown=1.25, shrunk=1.3, thin=0.74, lean=1.0, sway=0.24,
-    lifted=0.49, near=0.86,
+    lifted=0.49, near=0.765, spare=0.3, ghost=0.3, ragged=12.0, fit=0.56, clean=0.45,
 )  # fmt: skip
 """Odd frames."""

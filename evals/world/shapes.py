@@ -22,29 +22,52 @@ GRID = 36
 _AREA = 330.0
 """Points a silhouette covers on that grid."""
 ANGLES = np.deg2rad(np.arange(-105, 106, 15.0))
-_STEPS, _MIRRORS = 2, 2
+WIDTHS = (0.75, 0.5, 0.3, 0.18)
+"""Shares of its width that a spinning puppet shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """`fits` (T, kinds) is the best overlap (IoU, 0..1) with each kind; `tilts` (T, kinds) the lean at that best."""
+    """`fits` (T, kinds) is the best overlap (IoU, 0..1) with each kind; `tilts` (T, kinds) the lean at that best.
+
+    `drawable` (T,) is the best overlap with any puppet, those that turn edge on in a spin included; `asides`
+    (T, kinds) how many pixels the middle of its colour stands right of the middle of that kind.
+    """
 
     fits: NDArray[np.float64]
     tilts: NDArray[np.float64]
+    drawable: Curve
+    asides: NDArray[np.float64]
 
 
 def compare(sighting: Sighting) -> Shape:
     """Hold every frame's silhouette against every kind, angle, step and mirror image; NaN where nothing was seen."""
     points = _normalised(sighting)
-    bank = _bank()
-    covered = points.sum(1)[:, None] + bank.sum(1)[None]
-    both = points @ bank.T
-    overlap = (both / np.maximum(covered - both, 1)).reshape(len(points), len(KINDS), -1, len(ANGLES))
+    overlap = _overlap(points, _bank()).reshape(len(points), len(KINDS), -1, len(ANGLES))
     by_angle = overlap.max(2)
     fits, tilts = by_angle.max(2), _peak(by_angle)
+    asides = _asides(overlap.max(3).argmax(2), tilts, sighting.area)
+    drawable = np.maximum(fits.max(1), _overlap(points, _turning_bank()).max(1))
     gone = sighting.area <= 0
-    fits[gone], tilts[gone] = np.nan, np.nan
-    return Shape(fits=fits, tilts=tilts)
+    fits[gone], tilts[gone], drawable[gone] = np.nan, np.nan, np.nan
+    return Shape(fits=fits, tilts=tilts, drawable=drawable, asides=asides)
+
+
+def _asides(way: NDArray[np.intp], tilts: NDArray[np.float64], area: Curve) -> NDArray[np.float64]:
+    """A tail or a wing pulls the middle of the colour to its side; `way` (T, kinds) counts steps and mirror images."""
+    middles, areas = _middles()
+    kind = np.arange(len(KINDS))
+    scale = np.clip(np.sqrt(area[:, None] / areas[kind, way]), 0.5, 1.6)
+    asides: NDArray[np.float64] = middles[kind, way] * np.cos(tilts) * scale
+    return asides
+
+
+def _overlap(points: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(T, silhouettes) intersections over unions."""
+    covered = points.sum(1)[:, None] + bank.sum(1)[None]
+    both = points @ bank.T
+    share: NDArray[np.float64] = (both / np.maximum(covered - both, 1)).astype(np.float64)
+    return share
 
 
 def kind_of(shape: Shape, clean: NDArray[np.bool_]) -> tuple[str | None, float, float]:
@@ -61,6 +84,12 @@ def tilt_of(shape: Shape, kind: str | None) -> Curve:
     best = shape.tilts if kind is None else shape.tilts[:, [KINDS.index(kind)]]
     lean: Curve = np.nan_to_num(best.mean(1))
     return lean
+
+
+def aside_of(shape: Shape, kind: str | None) -> Curve:
+    """Pixels by which the middle of the colour is off the puppet's own, right positive; 0 where no kind is known."""
+    aside: Curve = np.zeros(len(shape.asides)) if kind is None else shape.asides[:, KINDS.index(kind)]
+    return aside
 
 
 def _peak(by_angle: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,15 +127,35 @@ def _bank() -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-def _turned(tint: torch.Tensor, mirror: int, angle: float) -> NDArray[np.float32]:
+@functools.cache
+def _middles() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(kinds, steps * mirrors): pixels from a puppet's middle to that of its colour, and pixels of it, at scale 1."""
+    tint = textures()[: 2 * len(KINDS), 0] > 0.4
+    pixel = BOX / tint.shape[-1]
+    across = (np.arange(tint.shape[-1]) + 0.5) * pixel - BOX / 2
+    area = tint.sum((1, 2)) * pixel**2
+    aside = (tint.sum(1) * across).sum(1) / tint.sum((1, 2))
+    both = np.stack([aside, -aside], 1)
+    return both.reshape(len(KINDS), -1), np.repeat(area, 2).reshape(len(KINDS), -1)
+
+
+@functools.cache
+def _turning_bank() -> NDArray[np.float32]:
+    """(kinds * steps * mirrors * widths, GRID * GRID) upright silhouettes on their way round."""
+    tint = torch.from_numpy(textures()[: 2 * len(KINDS), 0] > 0.4).float()
+    rows = [_turned(one, mirror, 0.0, width) for one in tint for mirror in (1, -1) for width in WIDTHS]
+    return np.stack(rows)
+
+
+def _turned(tint: torch.Tensor, mirror: int, angle: float, width: float = 1.0) -> NDArray[np.float32]:
     side = tint.shape[-1]
     middle = (torch.arange(side) + 0.5) * 2 / side - 1
     mass = tint.sum()
     cx, cy = float((tint.sum(0) * middle).sum() / mass), float((tint.sum(1) * middle).sum() / mass)
-    area = float(mass) * (BOX / side) ** 2
+    area = float(mass) * (BOX / side) ** 2 * width
     reach = GRID * float(np.sqrt(area / _AREA)) / BOX
     cos, sin = float(np.cos(angle)) * reach, float(np.sin(angle)) * reach
-    theta = torch.tensor([[[cos * mirror, sin * mirror, cx], [-sin, cos, cy]]])
+    theta = torch.tensor([[[cos * mirror / width, sin * mirror / width, cx], [-sin, cos, cy]]])
     grid = F.affine_grid(theta, [1, 1, GRID, GRID], align_corners=False)
     drawn = F.grid_sample(tint[None, None], grid, align_corners=False)
     flat: NDArray[np.float32] = (drawn > 0.5).float().numpy().reshape(-1)

@@ -10,20 +10,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.world.backdrop import Backdrop, backdrop_pixels, sight_backdrop
+from evals.world.cleanliness import clean, examine
 from evals.world.curves import stretches
-from evals.world.detectors import (
-    Backdrop,
-    Curve,
-    Frames,
-    PropSighting,
-    Sighting,
-    backdrop_pixels,
-    sight,
-    sight_backdrop,
-    sight_props,
-)
+from evals.world.detectors import Curve, Frames, PropSighting, Sighting, sight, sight_props
 from evals.world.settings import Setting
-from evals.world.shapes import Shape, compare, kind_of, tilt_of
+from evals.world.shapes import Shape, aside_of, compare, kind_of, tilt_of
 from generators.world.motion import TALL
 from generators.world.words import FPS, WIDTH
 
@@ -51,6 +43,8 @@ class Track:
     foot: Curve
     size: Curve
     tilt: Curve
+    aside: Curve
+    """Pixels by which `x`, the middle of its colour, is off its own middle: tails and wings pull."""
     area: Curve
     """Pixels of it in the frame itself, 0 inside a bridged gap."""
     glow: Curve
@@ -61,6 +55,8 @@ class Track:
     kind_lead: float
     """How much better that kind fits than the next."""
     hue_at: tuple[str | None, ...] = field(repr=False)
+    clean: NDArray[np.bool_] = field(repr=False)
+    """Frames that show it as one compact, opaque body: what happens elsewhere may be a smear."""
 
     @property
     def tall(self) -> Curve:
@@ -116,25 +112,38 @@ def watch(frames: Frames, setting: Setting, fps: int = FPS) -> Scene:
     looked = frames[chosen]
     sightings = sight(looked)
     shapes = {hue: compare(sighting) for hue, sighting in sightings.items()}
-    tracks = {hue: follow(hue, sightings, shapes) for hue in sightings}
     backdrop = sight_backdrop(looked)
+    neat = {hue: clean(examine(looked, backdrop, one, shapes[hue]), setting) for hue, one in sightings.items()}
+    tracks = {hue: follow(hue, sightings, shapes, neat) for hue in sightings}
     return Scene(
         setting=setting,
         times=chosen / fps,
         seconds=len(frames) / fps,
         sightings=sightings,
         tracks={hue: replace(t, glow=_glow(looked, backdrop, sightings[hue], t)) for hue, t in tracks.items()},
-        props={kind: _prop_track(prop) for kind, prop in sight_props(looked).items()},
+        props={kind: _prop_track(prop) for kind, prop in sight_props(looked, _stage(backdrop)).items()},
         backdrop=backdrop,
     )
 
 
-def follow(hue: str, sightings: dict[str, Sighting], shapes: dict[str, Shape]) -> Track:
+def _stage(backdrop: Backdrop) -> NDArray[np.float32]:
+    """The empty stage that is seen most."""
+    seen = list(zip(backdrop.places, backdrop.times, strict=True))
+    return backdrop_pixels(*max(set(seen), key=seen.count))
+
+
+def follow(
+    hue: str, sightings: dict[str, Sighting], shapes: dict[str, Shape], neat: dict[str, NDArray[np.bool_]]
+) -> Track:
     """The puppet that first wears `hue`, also after it turned into another colour on the spot."""
     parts = [(hue, 0)]
     while (turn := _recolouring(parts[-1], sightings, [h for h, _ in parts])) is not None:
         parts.append(turn)
-    return _track(hue, _joined(parts, sightings), _joined_shape(parts, shapes), _worn(parts, sightings))
+    worn = _worn(parts, sightings)
+    return replace(
+        _track(hue, _joined(parts, sightings), _joined_shape(parts, shapes), worn),
+        clean=np.array([now is not None and neat[now][frame] for frame, now in enumerate(worn)]),
+    )
 
 
 def _recolouring(part: tuple[str, int], sightings: dict[str, Sighting], known: list[str]) -> tuple[str, int] | None:
@@ -181,7 +190,12 @@ def _joined_shape(parts: list[tuple[str, int]], shapes: dict[str, Shape]) -> Sha
     whole = shapes[parts[0][0]]
     for hue, begin in parts[1:]:
         later = shapes[hue]
-        whole = Shape(fits=_then(whole.fits, later.fits, begin), tilts=_then(whole.tilts, later.tilts, begin))
+        whole = Shape(
+            fits=_then(whole.fits, later.fits, begin),
+            tilts=_then(whole.tilts, later.tilts, begin),
+            drawable=_then(whole.drawable, later.drawable, begin),
+            asides=_then(whole.asides, later.asides, begin),
+        )
     return whole
 
 
@@ -200,10 +214,11 @@ def _track(hue: str, one: Sighting, shape: Shape, worn: tuple[str | None, ...]) 
     tilt = np.where(one.area > 0, tilt_of(shape, kind), np.nan)
     return Track(
         hue=hue, seen=seen, kind=kind, kind_fit=fit, kind_lead=lead, hue_at=worn,
-        area=one.area, glow=np.ones(len(seen)),
+        area=one.area, glow=np.ones(len(seen)), clean=seen,
         x=_filled(_middle(one), seen), left=_filled(one.left, seen), right=_filled(one.right, seen),
         top=_filled(one.top, seen), foot=_filled(one.foot, seen),
         size=_filled(np.sqrt(np.where(one.area > 0, one.area, np.nan)), seen), tilt=_filled(tilt, seen),
+        aside=_filled(np.where(one.area > 0, aside_of(shape, kind), np.nan), seen),
     )  # fmt: skip
 
 

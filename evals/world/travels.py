@@ -65,12 +65,18 @@ def _other_name(view: View, run: Run) -> str:
         if prop.seen[run[0] : run[1] + 1].mean() > 0.6 and _pushes(view.me, prop, run):
             return f"pushes the {prop.kind}"
     for hue, other in view.scene.tracks.items():
-        if other is not view.me and hue != view.me.hue and other.seen[run[0] : run[1] + 1].all():
-            if _gap_closed(view.me, other, run) and _rests(other, run):
+        if other is not view.me and hue != view.me.hue and _stands_there(other, run):
+            if _gap_closed(view, other, run) and _rests(other, run):
                 return f"walks up to the {hue} puppet"
             if _together(view.me, other, run):
                 return f"goes along with the {hue} puppet"
     return ""
+
+
+def _stands_there(other: Track, run: Run) -> bool:
+    """Whether the other is a puppet all the while, not a rim of somebody's colour."""
+    during = slice(run[0], run[1] + 1)
+    return bool(other.seen[during].all() and other.clean[during].mean() > 0.5)
 
 
 def _from_outside(view: View, run: Run) -> bool:
@@ -224,11 +230,18 @@ def approach(view: View) -> list[Seen]:
 
 
 def _gap(me: Track, other: Track, at: int) -> float:
-    return abs(float(me.x[at] - other.x[at])) / TALL
+    return abs(_stand(me, at) - _stand(other, at)) / TALL
 
 
-def _gap_closed(me: Track, other: Track, run: Run) -> bool:
-    return _gap(me, other, run[1]) < 0.8 and _gap(me, other, run[0]) - _gap(me, other, run[1]) > 0.5
+def _stand(track: Track, at: int) -> float:
+    """Where the puppet's own middle is around a sample, whatever its tail does."""
+    near = slice(max(at - 1, 0), at + 2)
+    return float(track.x[at] - np.median(track.aside[near]))
+
+
+def _gap_closed(view: View, other: Track, run: Run) -> bool:
+    before, after = _gap(view.me, other, run[0]), _gap(view.me, other, run[1])
+    return after < view.setting.near and before - after > 0.5
 
 
 def _rests(other: Track, run: Run) -> bool:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from generators.clip import Backend, Limits
+from generators.backends.checkpoint import check_checkpoint, is_hub_id, starts_from_picture
+from generators.clip import Backend, Canvas, Limits
+from generators.digests import weights_digest
 from generators.errors import BackendUnavailable
 from generators.world.words import FPS, HEIGHT, LONG, SHORT, WIDTH
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-BUNDLED_LIMITS = Limits(width=WIDTH, height=HEIGHT, fps=FPS, frame_counts=(SHORT, LONG), extends=True)
+BUNDLED_LIMITS = Limits(width=WIDTH, height=HEIGHT, fps=FPS, frame_counts=(SHORT, LONG), extends=True, guides=True)
 BUNDLED_STEPS, BUNDLED_GUIDANCE = 20, 3.0
 
 
@@ -40,19 +42,23 @@ class BackendConfig:
     """Guidance of the low-noise expert; None means the same."""
     limits: Limits | None = None
     """None: the kind's own."""
+    canvas: Canvas = Canvas()
+    """Sizes and lengths in the place of those of the limits."""
     gives_tokens_at_zero: bool | None = None
     """Whether the model was trained with finished tokens at timestep 0; None asks the pipeline."""
 
 
 def _instant(config: BackendConfig) -> Backend:
-    from generators.backends.instant import InstantBackend
+    from generators.backends.instant import SMALL, InstantBackend
 
-    return InstantBackend() if config.limits is None else InstantBackend(limits=config.limits)
+    return InstantBackend(limits=config.canvas.on(config.limits or SMALL))
 
 
 def _local(config: BackendConfig) -> Backend:
     if config.model is None:
-        raise BackendUnavailable("local: expected a model (a folder in diffusers' format or a hub id), got none")
+        raise BackendUnavailable(
+            "backend.model: expected a folder in diffusers' format or a hub id, got none; name one with --model"
+        )
     return _open(config, config.model)
 
 
@@ -74,6 +80,7 @@ def _open(config: BackendConfig, model: str, name: str | None = None) -> Backend
         model,
         name=name,
         limits=config.limits,
+        canvas=config.canvas,
         device=config.device,
         dtype=config.dtype,
         offload=config.offload,
@@ -102,17 +109,43 @@ def open_backend(config: BackendConfig) -> Backend:
 
 def limits_of(config: BackendConfig) -> Limits | None:
     """What the backend will say of itself, where that is known without opening it."""
-    if config.limits is not None or config.kind == "bundled":
-        return config.limits or BUNDLED_LIMITS
+    if config.kind == "bundled":
+        return config.canvas.on(config.limits or BUNDLED_LIMITS)
+    if config.kind == "local":
+        return config.limits and config.canvas.on(config.limits)
     return open_backend(config).limits if config.kind == "instant" else None
+
+
+def needs_picture(config: BackendConfig) -> bool:
+    """Whether every shot needs a picture to start from, as far as can be known without opening the backend."""
+    return config.kind == "local" and config.model is not None and starts_from_picture(Path(config.model))
+
+
+def weights_of(config: BackendConfig) -> str | None:
+    """Digest of the weights that the backend would film with; None where there are none, or none to be read yet.
+
+    Of a hub id nothing is known before it is opened. Raises BackendUnavailable for a folder that cannot be filmed with.
+    """
+    if config.kind == "bundled" and config.model is None:
+        found = _bundled_folders()
+        return weights_digest(found[0]) if found else None
+    if config.kind not in ("bundled", "local") or config.model is None or is_hub_id(config.model):
+        return None
+    check_checkpoint(config.model)
+    return weights_digest(Path(config.model))
+
+
+def _bundled_folders() -> list[Path]:
+    found = sorted(WEIGHTS.glob("model_index.json")) + sorted(WEIGHTS.glob("*/model_index.json"))
+    return [index.parent for index in found]
 
 
 def bundled_folder() -> Path:
     """Where the bundled pipeline lies. Raises BackendUnavailable when it is not there."""
-    found = sorted(WEIGHTS.glob("model_index.json")) + sorted(WEIGHTS.glob("*/model_index.json"))
+    found = _bundled_folders()
     if not found:
         raise BackendUnavailable(
             f"the bundled model is not under {WEIGHTS}; train it with `python main.py train world`, or film with "
             "`--profile wan --model PATH_OR_ID`"
         )
-    return found[0].parent
+    return found[0]

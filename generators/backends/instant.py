@@ -28,6 +28,7 @@ class InstantBackend:
     """
 
     name = "instant"
+    weights = None
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from generators.backends import BackendConfig, limits_of, open_backend
 from generators.clip import Backend, Clip, Limits, OnProgress, ShotRequest
+from generators.errors import BackendUnavailable
 
 
 class LazyBackend:
@@ -16,6 +17,8 @@ class LazyBackend:
         self.config = config
         self.known = limits_of(config)
         """Limits to go by while it is not open; whoever kept them from the last time may say so."""
+        self.expected: str | None = None
+        """Digest of the weights that the run at hand was filmed with so far; others are refused."""
         self._backend: Backend | None = None
 
     @property
@@ -24,14 +27,25 @@ class LazyBackend:
         return self.config.model or self.config.kind
 
     @property
+    def weights(self) -> str | None:
+        """The open backend's weights; opens it where it is not."""
+        return self.open().weights
+
+    @property
     def limits(self) -> Limits:
         """The open backend's limits, else the known ones; opens it when there are none."""
         return self.known if self.known and not self._backend else self.open().limits
 
     def open(self) -> Backend:
-        """Load the model, once. Raises BackendUnavailable."""
+        """Load the model, once. Raises BackendUnavailable; also when its weights are not the expected ones."""
         if self._backend is None:
             self._backend = open_backend(self.config)
+        found = self._backend.weights
+        if self.expected is not None and found != self.expected:
+            raise BackendUnavailable(
+                f"{self.name} has other weights than this run was filmed with (expected {self.expected[:16]}, found "
+                f"{str(found)[:16]}): put the former ones back and resume, or film the story anew as a run of its own"
+            )
         return self._backend
 
     def shoot(

@@ -9,38 +9,42 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 
+from generators.backends.checkpoint import fetch_checkpoint
 from generators.backends.clips import check_limits, make_clip
-from generators.clip import Clip, Frames, Limits, OnProgress, Progress, ShotRequest
+from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest
+from generators.controls.base import Control
+from generators.devices import devices
+from generators.digests import weights_digest
 from generators.errors import BackendUnavailable, OutOfMemory
 from generators.models.base import VideoModel
-from generators.models.wan import WanVideoModel
-from generators.sampler import Settings, sample
+from generators.models.loading import MadeFor, made_for, open_model
+from generators.sampler import Sample, Settings, sample
 from generators.seams import keep
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-STEPS, GUIDANCE = 50, 5.0
-"""Wan's own defaults."""
-WAN_LIMITS = Limits(width=832, height=480, fps=16, frame_counts=(49, 81), extends=True)
-TI2V_LIMITS = Limits(width=1280, height=704, fps=24, frame_counts=(73, 121), size_multiple=32, extends=True)
+OWN_CANVAS = Canvas()
 
 
 class _Batch(NamedTuple):
     frames: int
     height: int
     width: int
+    fps: int
     settings: Settings
 
 
 class LocalBackend:
-    """Films with a Wan pipeline in diffusers' format: a folder or a hub id.
+    """Films with a pipeline in diffusers' format, of any family there is a VideoModel for: a folder or a hub id.
 
-    `name` is what takes will say, the model itself by default; `limits` are by default those the checkpoint's kind was
-    made for. `steps`, `guidance` and `guidance_2` are used where a request leaves them open. Raises
-    BackendUnavailable when the model or the device is not there.
+    `name` is what takes will say, the model itself by default; `limits`, `steps` and `guidance` are by default those
+    the checkpoint's kind was made for. The last two and `guidance_2` are used where a request leaves them open. Raises
+    BackendUnavailable when the model or the device is not there, RequestRejected for a canvas it cannot film.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class LocalBackend:
         *,
         name: str | None = None,
         limits: Limits | None = None,
+        canvas: Canvas = OWN_CANVAS,
         device: str | None = None,
         dtype: Dtype = "auto",
         offload: bool = False,
@@ -58,21 +63,17 @@ class LocalBackend:
         gives_tokens_at_zero: bool | None = None,
     ) -> None:
         device = device or _best_device()
-        opened = WanVideoModel.from_pretrained(
-            model,
-            device=_checked(device),
-            dtype=_dtype(dtype, device),
-            offload=offload,
-            gives_tokens_at_zero=gives_tokens_at_zero,
-        )
-        self.model: VideoModel | None = opened
+        place = _checked(device, offload)
+        folder = fetch_checkpoint(model)
         self.name = name or model
-        limits = limits or (TI2V_LIMITS if opened.expands_timesteps else WAN_LIMITS)
-        self.limits = replace(
-            limits, size_multiple=max(limits.size_multiple, opened.size_multiple), frame_step=opened.stride
-        )
-        self.steps = STEPS if steps is None else steps
-        self.guidance = GUIDANCE if guidance is None else guidance
+        self.weights: str | None = weights_digest(folder)
+        own = {} if gives_tokens_at_zero is None else {"gives_tokens_at_zero": gives_tokens_at_zero}
+        opened = _opened(folder, model, place, _dtype(dtype, device), offload, own)
+        self.model: VideoModel | None = opened
+        made = made_for(opened)
+        self.limits = canvas.on(_within(limits, made))
+        self.steps = made.steps if steps is None else steps
+        self.guidance = made.guidance if guidance is None else guidance
         self.guidance_2 = guidance_2
 
     def shoot(
@@ -96,10 +97,16 @@ class LocalBackend:
                 if on_progress is not None:
                     on_progress(Progress(step=before + progress.step, of=total))
 
-            of_batch = self._film([requests[i] for i in places], batch.settings, report, cancelled)
+            of_batch, _ = self._film([requests[i] for i in places], batch.settings, report, cancelled)
             clips |= dict(zip(places, of_batch, strict=True))
             done += batch.settings.steps
         return [clips[i] for i in range(len(requests))]
+
+    def watched(self, request: ShotRequest, on_progress: OnProgress | None = None) -> tuple[Clip, tuple[Control, ...]]:
+        """One clip, and its controls as they stand after the last step: some keep what they saw. Raises as `shoot`."""
+        check_limits(request, self.limits)
+        (clip,), taken = self._film([request], self._batch(request).settings, on_progress, None)
+        return clip, taken.controls[0]
 
     def close(self) -> None:
         """Let go of the model and of the device's memory."""
@@ -108,20 +115,21 @@ class LocalBackend:
             torch.cuda.empty_cache()
 
     def _batch(self, request: ShotRequest) -> _Batch:
+        own = self.guidance_2 if request.guidance is None else None
         settings = Settings(
             steps=self.steps if request.steps is None else request.steps,
             guidance=self.guidance if request.guidance is None else request.guidance,
-            guidance_2=self.guidance_2 if request.guidance is None else None,
+            guidance_2=own if request.guidance_2 is None else request.guidance_2,
         )
-        return _Batch(request.frames, request.height, request.width, settings)
+        return _Batch(request.frames, request.height, request.width, request.fps, settings)
 
     def _film(
         self,
         requests: Sequence[ShotRequest],
         settings: Settings,
-        on_step: OnProgress,
+        on_step: OnProgress | None,
         cancelled: threading.Event | None,
-    ) -> list[Clip]:
+    ) -> tuple[list[Clip], Sample]:
         if self.model is None:
             raise BackendUnavailable(f"{self.name}: this backend was closed; open it again")
         begun = time.perf_counter()
@@ -136,17 +144,19 @@ class LocalBackend:
             ) from error
         spent = (time.perf_counter() - begun) / len(requests)
         composition = tuple(request.digest() for request in requests)
-        return [
+        clips = [
             make_clip(
                 request,
                 keep(frames, request.given),
                 model=self.name,
                 composition=composition,
                 seconds_spent=spent,
+                weights=self.weights,
                 notes=taken.start.notes + _cut_notes(taken.text.maps[i].cut),
             )
             for i, (request, frames) in enumerate(zip(requests, videos, strict=True))
         ]
+        return clips, taken
 
 
 def as_frames(model: VideoModel, latents: torch.Tensor) -> list[Frames]:
@@ -164,12 +174,54 @@ def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _checked(device: str) -> torch.device:
+def _checked(device: str, offload: bool) -> torch.device:
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BackendUnavailable(f"device: {device!r} cannot be used on this machine: {error}") from error
-    return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ", ".join(found.name for found in devices())
+        raise BackendUnavailable(
+            f"device: {device!r} cannot be used on this machine ({str(error).splitlines()[0]}); there are {there}"
+        ) from error
+    place = torch.device(device)
+    if offload and place.type == "cpu":
+        raise BackendUnavailable("offload: expected an accelerator to move networks to and from, got device 'cpu'")
+    return place
+
+
+def _opened(
+    folder: Path,
+    model: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    offload: bool,
+    options: dict[str, bool],
+) -> VideoModel:
+    """The pipeline, loaded; what diffusers raises over broken files becomes BackendUnavailable."""
+    try:
+        return open_model(str(folder), device=device, dtype=dtype, offload=offload, **options)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"{model} does not fit into the memory of {device}: film with offload, in bfloat16, or a smaller checkpoint"
+        ) from error
+    except (SafetensorError, RuntimeError, AttributeError, KeyError, TypeError) as error:
+        raise BackendUnavailable(
+            f"model: {model} could not be loaded ({type(error).__name__}: {str(error)[:300]}); its files are damaged "
+            "or do not belong together: download it again"
+        ) from error
+
+
+def _within(limits: Limits | None, made: MadeFor) -> Limits:
+    """The limits asked for, with the multiples and strides that the network itself demands."""
+    if limits is None:
+        return made.limits
+    own = made.limits
+    return replace(
+        limits,
+        size_multiple=max(limits.size_multiple, own.size_multiple),
+        frame_step=own.frame_step,
+        needs_picture=own.needs_picture,
+        guides=own.guides,
+    )
 
 
 def _dtype(name: Dtype, device: str) -> torch.dtype:

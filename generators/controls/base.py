@@ -2,33 +2,45 @@
 
 A control belongs to one request of a batch. The phases of one controlled attention, in this order:
 
-    1. which rows            only the batch row of the control's own request, while `acts` and `at` say so
-    2. edit q / k / v        `edit`
-    3. biases                `biases`: computed from the unbiased logits, summed
-    4. extra keys, values    `extra`: attended apart, merged by log-sum-exp
-    5. edit the output       `output`
-    6. observe               `observe`
+    1. which rows            only the batch row of the control's own request, while `acts_at` says so
+    2. text per frame        `frame_text`: cross-attention reads a text of its own in every frame
+    3. edit q / k / v        `edit`
+    4. biases                `biases`: computed from the unbiased logits, summed
+    5. extra keys, values    `extra`: attended apart, merged by log-sum-exp
+                             `parts`: attended apart by the control itself, merged likewise
+    6. edit the output       `output`
+    7. observe               `observe`: whoever only looks leaves the output of stock attention as it is, bit for bit
 
-and around a step `before_step` and `after_step`. Methods that need text per frame or timesteps per token will add their
-phase between 1 and 2. What adds: biases, extra keys. What excludes: two controls of one class on one request. Controls
+and around a step `before_step` and `after_step`, which may read the request's own pass first, with gradients (`Probe`).
+Methods that need timesteps per token will add their phase between 2 and 3. What adds: biases, extra keys. What
+excludes: two controls of one class on one request, and one that gives frames texts of their own beside one that reads
+the words of the prompt. Controls
 of a request act in the order in which the request names them. A site where nobody acts runs the processor that was
 there before: idle steps cost nothing and change no bit.
+
+In joint attention the rows of a call are the video tokens, and `biases` is asked twice: once for the text columns and
+once for the video columns, each with the logits of those columns alone, so that statistics over words are not drowned
+by video; both parts are merged into one softmax. The text tokens' own rows are not steered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from generators.attention import Bias, attend, merge
+from generators.attention_bands import FactoredBias, attend_factored
+from generators.attention_plain import attend_plain
 from generators.clip import ShotRequest
+from generators.controls.frame_text import FrameText
 from generators.errors import ControlRejected
-from generators.models.base import Branch, Layout, Site, VideoModel
+from generators.models.base import Branch, Layout, Reader, Site, VideoModel
 from generators.timeline import Timeline
 from generators.tokens import TextMap
 
@@ -60,7 +72,9 @@ class AttentionCall:
     """One attention of one request.
 
     q is (1, H, N, D), k and v are (1, H, M, D); the raw ones are as they were before the attention's own norm and
-    before positions. `counts` (M,) says how many equal keys a column stands for; None means one.
+    before positions. `counts` (M,) says how many equal keys a column stands for; None means one. Where attention is
+    factorised the first axis counts what cannot see each other: frames in space (N pixels), pixels in time (N frames);
+    `layout` is then that of the level.
     """
 
     site: Site
@@ -73,18 +87,92 @@ class AttentionCall:
     raw_q: Tensor
     raw_k: Tensor
     counts: Tensor | None = None
+    text: slice | None = None
+    """Joint attention: columns of k, v and raw_k that are text; the others are video. Rows are video tokens alone.
+    None where all columns are of one kind."""
+    part: Literal["text", "video"] | None = None
+    """Joint attention is steered in two parts, each with its own columns: which one this call is."""
     batch: tuple[Tensor, Tensor, Tensor] | None = None
     """q, k, v of all rows of the pass, (B, H, N or M, D), for methods that read a neighbour."""
+    biases: Sequence[Bias] = ()
+    """Told to `observe`: what was added to the logits; in joint attention, to those of its text."""
+    raw_batch: Tensor | None = None
+    """Raw queries of all rows of the pass, (B, H, N, D), where `place` can place them."""
+    place: Callable[[Tensor], Tensor] | None = None
+    """Raw queries (1, H, N, D) as the logits want them here: the attention's own norm, and each row's position."""
+
+    @property
+    def reads(self) -> Literal["text", "video"]:
+        """What the columns are: words, or other video tokens. Ask this, not the site's kind, to know what to steer."""
+        return self.part or ("text" if self.site.kind == "cross" else "video")
+
+    def over(self, part: Literal["text", "video"]) -> AttentionCall:
+        """A joint call that reads only its text, or only its video; any other call as it is."""
+        if self.text is None:
+            return self
+        columns = self.text if part == "text" else slice(self.text.stop, None)
+        k, v, raw_k = (x[:, :, columns] for x in (self.k, self.v, self.raw_k))
+        return replace(self, k=k, v=v, raw_k=raw_k, text=None, part=part)
+
+
+class Probe(Protocol):
+    """What the conditional pass of one request reads in its text, at one step; ends after the last layer asked for.
+
+    Gradients flow back to the latents where they require them. The request's other controls act as they will in the
+    step, save those that do not `act_in_probes`; other requests take no part.
+    """
+
+    def __call__(self, latents: Tensor, layers: Sequence[int], read: Reader, *, recompute: bool = True) -> list[Tensor]:
+        """What `read` makes of each layer's text attention, for latents (1, C, F, h, w).
+
+        `recompute` keeps no activations inside a block: the way back computes them again.
+        """
+        ...
+
+
+Alone = Callable[[], AbstractContextManager[None]]
+"""While its block runs, passes are of one clip alone, conditional, and nobody acts but the control that has it."""
+
+Project = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Texts (g, M, D) as the encoder gave them -> keys, values, raw keys, each (g, H, M, d), of one cross-attention."""
 
 
 class Control:
     """One method on one request. Every hook is optional; what a subclass does not override does nothing."""
 
     edits_latents = False
-    """Whether `before_step` or `after_step` change latents: multistep schedulers would throw that away."""
+    """Whether `before_step` or `after_step` change latents: a scheduler must be able to keep that."""
+
+    edits_survive = True
+    """Whether the scheduler is told of edits; False leaves them to a corrector that takes them back."""
+
+    probes = False
+    """Whether it uses its probe: only families that can be read so will film with it."""
+
+    acts_in_probes = True
+    """Whether it can act in a pass of its request alone; not so for what reads a neighbour's row."""
+
+    reads_words = False
+    """Whether it asks which columns of cross-attention are which words of the prompt."""
+
+    replaces_text = False
+    """Whether frames read texts of their own: the prompt's words then have no columns."""
+
+    looks_only = False
+    """Whether it changes nothing: where nobody else acts, rows then keep the output of stock attention."""
 
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
+
+    def meet(self, everyone: Sequence[Sequence[Control]]) -> None:
+        """Know who else films in this batch: the controls of each request. Called once, before anyone begins."""
+
+    def begin(self, model: VideoModel) -> None:
+        """Read what is needed of the model, once, before the first step."""
+
+    def begin_with(self, model: VideoModel, alone: Alone) -> None:
+        """`begin` for a control that makes passes of its own, then or before a step. Called in its place."""
+        self.begin(model)
 
     def acts(self, step: Step, branch: Branch) -> bool:
         """Whether this step and guidance branch are the control's own."""
@@ -93,6 +181,14 @@ class Control:
     def at(self, site: Site) -> bool:
         """Whether this attention is the control's own."""
         return False
+
+    def acts_at(self, site: Site, step: Step, branch: Branch) -> bool:
+        """Whether it acts here and now; overridden by what acts at different times in different places."""
+        return self.at(site) and self.acts(step, branch)
+
+    def frame_text(self, site: Site) -> FrameText | None:
+        """Texts that the frames read at this cross-attention in the place of the prompt."""
+        return None
 
     def edit(self, call: AttentionCall) -> AttentionCall:
         """Queries, keys and values to use instead."""
@@ -106,12 +202,16 @@ class Control:
         """Keys and values (1, H, M', D) to attend to beside the call's own."""
         return ()
 
+    def parts(self, call: AttentionCall) -> Sequence[tuple[Tensor, Tensor]]:
+        """Attention to something beside the call's own keys: out (1, H, N, D) and lse (1, H, N), -inf where to none."""
+        return ()
+
     def output(self, call: AttentionCall, out_BHND: Tensor) -> Tensor:
         """The attention's output to use instead."""
         return out_BHND
 
     def observe(self, call: AttentionCall, out_BHND: Tensor, lse_BHN: Tensor) -> None:
-        """Look at what happened."""
+        """Look at what happened: the call as it was edited, with its biases, and what came of it."""
 
     def before_step(self, step: Step, latents: Tensor) -> Tensor:
         """Latents (1, C, F, h, w) to predict from instead."""
@@ -121,22 +221,84 @@ class Control:
         """Latents (1, C, F, h, w) to go on with instead."""
         return latents
 
+    def before_step_with(self, step: Step, latents: Tensor, probe: Probe) -> Tensor:
+        """`before_step` for a control that reads the pass to come. Called in its place; autograd is off by default."""
+        return self.before_step(step, latents)
 
-def steer(call: AttentionCall, controls: Sequence[Control]) -> Tensor:
-    """Run the phases of one controlled attention: (1, H, N, D)."""
+    def after_step_with(self, step: Step, latents: Tensor, probe: Probe) -> Tensor:
+        """`after_step` for a control that reads: the probe still stands at the step's own timestep."""
+        return self.after_step(step, latents)
+
+
+def steers(controls: Sequence[Control]) -> bool:
+    """Whether any of those who act on a row may change it; else its output stays that of stock attention."""
+    return not all(control.looks_only for control in controls)
+
+
+def steer(call: AttentionCall, controls: Sequence[Control], project: Project | None = None) -> Tensor:
+    """Run the phases of one controlled attention: (1, H, N, D).
+
+    `project` is for text per frame. Raises ControlRejected where a control wants that and the family has none.
+    """
+    for control in controls:
+        text = control.frame_text(call.site)
+        if text is not None and project is None:
+            raise ControlRejected(f"{type(control).__name__}: this model's attention cannot read a text of each frame")
+        if text is not None and project is not None:
+            return _by_frame(call, controls, text, project)
+    return _steered(call, controls)
+
+
+def _by_frame(call: AttentionCall, controls: Sequence[Control], text: FrameText, project: Project) -> Tensor:
+    """Every group of frames attends to its own text; what several groups give a frame is summed by their weights."""
+    q, raw_q = (x.unflatten(2, (call.layout.grid[0], -1)).transpose(1, 2)[0] for x in (call.q, call.raw_q))
+    out = torch.zeros_like(q)
+    for frames, states, weights in text.groups():
+        k, v, raw_k = project(states)
+        q_n, raw_n = q[frames], raw_q[frames]
+        if len(k) != len(frames):  # one text for all: their rows are one sequence
+            q_n, raw_n = (x.transpose(0, 1).flatten(1, 2).unsqueeze(0) for x in (q_n, raw_n))
+        own = replace(call, q=q_n, k=k, v=v, raw_q=raw_n, raw_k=raw_k, counts=None)
+        made = _steered(own, controls)
+        if len(k) != len(frames):
+            made = made[0].unflatten(1, (len(frames), -1)).transpose(0, 1)
+        out[frames] += weights.to(out.dtype).view(-1, 1, 1, 1) * made
+    return out.transpose(0, 1).flatten(1, 2).unsqueeze(0)
+
+
+def _steered(call: AttentionCall, controls: Sequence[Control]) -> Tensor:
     for control in controls:
         call = control.edit(call)
-    biases = [bias for control in controls for bias in control.biases(call)]
-    result = attend(call.q, call.k, call.v, biases, counts_M=call.counts)
+    biases = _biases(call.over("text"), controls)
+    result = _attended(call.over("text"), biases)
+    if call.text is not None:
+        video = call.over("video")
+        result = merge(result, _attended(video, _biases(video, controls)))
     for control in controls:
         for k, v in control.extra(call):
             result = merge(result, attend(call.q, k, v))
+        for part in control.parts(call):
+            result = merge(result, part)
     out, lse = result
     for control in controls:
         out = control.output(call, out)
+    seen = replace(call, biases=biases)
     for control in controls:
-        control.observe(call, out, lse)
+        control.observe(seen, out, lse)
     return out
+
+
+def _biases(call: AttentionCall, controls: Sequence[Control]) -> Sequence[Bias]:
+    return [bias for control in controls for bias in control.biases(call)]
+
+
+def _attended(call: AttentionCall, biases: Sequence[Bias]) -> tuple[Tensor, Tensor]:
+    if not biases and call.counts is None:
+        return attend_plain(call.q, call.k, call.v)
+    factored = [bias for bias in biases if isinstance(bias, FactoredBias)]
+    if len(factored) == len(biases) and call.counts is None:
+        return attend_factored(call.q, call.k, call.v, factored)
+    return attend(call.q, call.k, call.v, biases, counts_M=call.counts)
 
 
 def compact_padding(call: AttentionCall, tokens: int) -> AttentionCall:
@@ -169,20 +331,49 @@ class Run:
         self.controls = tuple(tuple(of_request) for of_request in controls)
         self.step = Step(index=-1, of=0, sigma=1.0)
         self.branches: Sequence[Branch] = (Branch.COND,)
+        self._alone: int | None = None
+        self._soloist: Control | None = None
+        self.edited: tuple[int, ...] = ()
+        """Requests whose latents the last hook edited, and whose edits are to survive."""
 
     def acting(self, site: Site) -> Mapping[int, Sequence[Control]]:
         """Controls that act at this site in this pass, by the pass's rows."""
+        if self._alone is not None:
+            asked = [c for c in self.controls[self._alone] if c.acts_in_probes]
+            own = [c for c in ([self._soloist] if self._soloist else asked) if self._acts(c, site, Branch.COND)]
+            return {0: own} if own else {}
         found = {
-            number * len(self.controls) + request: [c for c in controls if c.at(site) and c.acts(self.step, branch)]
+            number * len(self.controls) + request: [c for c in controls if self._acts(c, site, branch)]
             for number, branch in enumerate(self.branches)
             for request, controls in enumerate(self.controls)
             if controls
         }
         return {row: controls for row, controls in found.items() if controls}
 
+    def _acts(self, control: Control, site: Site, branch: Branch) -> bool:
+        return control.acts_at(site, self.step, branch)
+
+    @contextmanager
+    def only(self, request: int, control: Control | None = None) -> Iterator[None]:
+        """Passes are of one request's conditional branch alone, its way back included, while the block runs.
+
+        With a `control`, nobody else acts in them.
+        """
+        before = self.branches, self._alone, self._soloist
+        self.branches, self._alone, self._soloist = (Branch.COND,), request, control
+        try:
+            yield
+        finally:
+            self.branches, self._alone, self._soloist = before
+
     def request(self, row: int) -> int:
         """The request behind a row of the pass."""
-        return row % len(self.controls)
+        return row % len(self.controls) if self._alone is None else self._alone
+
+    @property
+    def rows(self) -> int:
+        """Rows of this pass."""
+        return len(self.branches) * (len(self.controls) if self._alone is None else 1)
 
     def tokens(self, row: int) -> int:
         """Text columns of a row's prompt that are not padding."""
@@ -192,23 +383,27 @@ class Run:
         """How a row's clip lies in tokens."""
         return self.controls[self.request(row)][0].shot.layout
 
-    def before_step(self, step: Step, latents: Tensor) -> Tensor:
-        """Enter a step; the latents to predict from."""
+    def before_step(self, step: Step, latents: Tensor, probe: Callable[[int], Probe]) -> Tensor:
+        """Enter a step; the latents to predict from. `probe` gives a request its own."""
         self.step = step
-        return self._edited("before_step", latents)
+        return self._edited("before_step_with", latents, probe)
 
-    def after_step(self, latents: Tensor) -> Tensor:
+    def after_step(self, latents: Tensor, probe: Callable[[int], Probe]) -> Tensor:
         """Leave a step; the latents to go on with."""
-        return self._edited("after_step", latents)
+        return self._edited("after_step_with", latents, probe)
 
-    def _edited(self, hook: str, latents: Tensor) -> Tensor:
+    def _edited(self, hook: str, latents: Tensor, probe: Callable[[int], Probe]) -> Tensor:
+        edited: dict[int, bool] = {}
         for request, controls in enumerate(self.controls):
             for control in controls:
                 own = latents[request : request + 1]
-                new = getattr(control, hook)(self.step, own)
+                with self.only(request):
+                    new = getattr(control, hook)(self.step, own, probe(request))
                 if new is not own:
                     latents = latents.clone()
                     latents[request] = new[0]
+                    edited[request] = edited.get(request, True) and control.edits_survive
+        self.edited = tuple(request for request, survives in edited.items() if survives)
         return latents
 
 
@@ -226,6 +421,11 @@ def attached(model: VideoModel, controls: Sequence[Sequence[Control]]) -> Iterat
     with model.held():
         detach = model.attach(run, sites)
         try:
+            for control in everyone:
+                control.meet(run.controls)
+            for request, of_row in enumerate(run.controls):
+                for control in of_row:
+                    control.begin_with(model, partial(run.only, request, control))
             yield run
         finally:
             detach()
@@ -237,3 +437,12 @@ def _check(controls: Sequence[Control]) -> None:
         if type(control) in kinds:
             raise ControlRejected(f"controls: {type(control).__name__} is asked for twice on one request")
         kinds.add(type(control))
+    owners, readers = (
+        [type(control).__name__.removesuffix("Control") for control in controls if getattr(control, trait)]
+        for trait in ("replaces_text", "reads_words")
+    )
+    if len(owners) > 1 or (owners and readers):
+        raise ControlRejected(
+            f"controls: {owners[0]} gives every frame a text of its own, and {(owners[1:] + readers)[0]} needs the "
+            "words of the shot's prompt there; use one of the two, or VSTAR without a synopsis"
+        )

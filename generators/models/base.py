@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from generators.clip import ShotRequest
+from generators.clip import Frames, ShotRequest
 from generators.models.stepping import Stepper
 from generators.tokens import TextMap
 
@@ -41,6 +41,8 @@ class Layout:
     width: int
     """Latent pixels."""
     patch: tuple[int, int, int] = (1, 2, 2)
+    lead: int = 0
+    """Latent frames of padding before the clip's own, for families whose temporal patches do not divide a clip."""
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -59,6 +61,10 @@ class Layout:
         """(C, F, h, w)."""
         return self.channels, self.frames, self.height, self.width
 
+    def latent(self, step: int) -> int:
+        """The clip's own latent frame that a step of the token grid ends with, padding not counted."""
+        return (step + 1) * self.patch[0] - 1 - self.lead
+
 
 @dataclass(frozen=True)
 class Site:
@@ -67,6 +73,8 @@ class Site:
     expert: int
     layer: int
     kind: Literal["self", "cross", "joint", "temporal"]
+    level: int = 0
+    """How often height and width are halved where this attention works, in families that do so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,10 @@ class Text:
     uncond: Tensor | None
     """(B, M, D); None when guidance is off."""
     maps: tuple[TextMap, ...]
+    cond_mask: Tensor | None = None
+    """(B, M) bool: columns that are read, for families that hide padding. None reads all."""
+    uncond_mask: Tensor | None = None
+    """(B, M) bool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +112,57 @@ class Start:
     """Frames a second of the clips, for families that are told."""
     notes: tuple[str, ...] = ()
     """What a person should know about how the clips start."""
+
+
+Reader = Callable[[int, Tensor, Tensor], Tensor]
+"""(layer, q, k) of one text attention -> what is kept of it. q (1, H, N, D) asks for every video token, k (1, H, M, D)
+holds the text columns alone, both as the logits are made of them (norms and positions applied)."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A family whose passes can be read in part, with gradients to the latents: what probes need."""
+
+    def read(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        text: Text,
+        start: Start,
+        layers: Sequence[int],
+        read: Reader,
+        *,
+        recompute: bool = True,
+    ) -> list[Tensor]:
+        """What `read` makes of the text attention of these layers, in the conditional pass of one request.
+
+        The pass ends after the last of them. Weights take no gradient; `recompute` keeps no activations inside blocks.
+        """
+        ...
+
+
+Family = Literal["wan", "cogvideox", "ltx", "unet"]
+
+
+@runtime_checkable
+class SeesClips(Protocol):
+    """A family that can look at a finished clip: what methods that copy from one need."""
+
+    @property
+    def family(self) -> Family:
+        """Whose published settings hold."""
+        ...
+
+    def encode_clip(self, frames: Frames) -> Tensor:
+        """Latents (1, C, F, h, w) of a clip of the layout's size and length, as the network reads them; never random.
+
+        Latent frames of padding are among them.
+        """
+        ...
+
+    def expert_at(self, t: Tensor) -> int:
+        """Which of the networks that `sites` counts handles this timestep."""
+        ...
 
 
 class VideoModel(Protocol):
@@ -192,3 +255,9 @@ def frames_as_video(frames: Any, device: torch.device, dtype: torch.dtype) -> Te
     """uint8 (F, H, W, 3) frames -> (1, 3, F, H, W) in [-1, 1], as diffusers' image processor scales them."""
     unit = torch.from_numpy(frames).to(torch.float32) / 255.0
     return (2.0 * unit - 1.0).permute(3, 0, 1, 2).unsqueeze(0).to(device, dtype)
+
+
+def video_as_frames(video: Tensor) -> list[Frames]:
+    """Decoded videos (B, frames, 3, H, W) in [0, 1] as uint8 RGB frames, a clip each."""
+    pixels = (video.float() * 255).round().to(torch.uint8)
+    return list(pixels.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy())

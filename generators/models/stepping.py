@@ -30,6 +30,34 @@ class Stepper:
         return hasattr(self.scheduler, "model_outputs")
 
     @property
+    def keeps_edits(self) -> bool:
+        """Whether edits of the latents between steps last, told by `edited` where the scheduler has a corrector."""
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+        if isinstance(self.scheduler, DPMSolverMultistepScheduler):  # remembers predictions, but steps from the sample
+            return True
+        return not self.is_multistep or self._corrects
+
+    @property
+    def _corrects(self) -> bool:
+        from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+        return isinstance(self.scheduler, UniPCMultistepScheduler) and bool(dict(self.scheduler.config)["predict_x0"])
+
+    def edited(self, before: Tensor, after: Tensor, i: int) -> None:
+        """Latents that step i reads were changed: move a corrector's memory of step i - 1 to where they come from.
+
+        UniPC builds its sample anew from that memory, scaled by sigma_i / sigma_(i-1); an edit that it is not told of
+        survives to about a hundredth. What did not change keeps its bits.
+        """
+        memory = self.scheduler.last_sample if self._corrects else None
+        if memory is None or i >= len(self.timesteps):
+            return
+        was, now = (self.scheduler._sigma_to_alpha_sigma_t(self.scheduler.sigmas[j])[1] for j in (i - 1, i))
+        moved = memory + (after - before) * (was / now).to(memory.device, memory.dtype)
+        self.scheduler.last_sample = torch.where(after == before, memory, moved)
+
+    @property
     def is_flow(self) -> bool:
         """Whether clips and noise mix linearly (rectified flow), instead of by signal and noise variances."""
         flow = getattr(self.scheduler.config, "use_flow_sigmas", False)

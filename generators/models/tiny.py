@@ -1,7 +1,7 @@
 """Random Wan pipelines of every kind, small enough to film on a CPU in a blink; written in diffusers' own format.
 
 For tests, CI and benches: the classes are the real ones, only the sizes are tiny and the weights noise. Nothing is
-downloaded; the tokenizer is byte-level.
+downloaded; the tokenizer is byte-level. Other families: `tiny_cogvideox`, `tiny_ltx`, `tiny_unet`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from generators.models.tiny_text import TEXT_DIM, byte_tokenizer
+
 TinyKind = Literal["t2v-2.1", "i2v-2.1", "t2v-2.2", "i2v-2.2", "ti2v-2.2", "world"]
 """`ti2v-2.2` expands timesteps per token; `world` is shaped like the bundled model."""
 TinyScheduler = Literal["unipc", "euler"]
 
-TEXT_DIM = 32
 IMAGE_DIM = 32
 
 
@@ -38,7 +39,7 @@ def tiny_pipeline(kind: TinyKind, *, scheduler: TinyScheduler = "unipc", seed: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = {
-            "tokenizer": _tokenizer(),
+            "tokenizer": byte_tokenizer(),
             "text_encoder": _text_encoder(),
             "vae": _vae(kind),
             "scheduler": _scheduler(scheduler),
@@ -51,24 +52,6 @@ def tiny_pipeline(kind: TinyKind, *, scheduler: TinyScheduler = "unipc", seed: i
         if kind == "i2v-2.1":
             parts |= _image_encoder()
     return (WanImageToVideoPipeline if kind.startswith("i2v") else WanPipeline)(**parts)
-
-
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        model_max_length=512,
-    )
 
 
 def _text_encoder() -> Any:

@@ -22,13 +22,25 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from generators.clip import ShotRequest
+from generators.clip import Frames, ShotRequest
 from generators.controls.base import Run
 from generators.errors import BackendUnavailable, RequestRejected
-from generators.models.base import Branch, Layout, Site, Start, Text, spread_over_tokens
+from generators.models.base import (
+    Branch,
+    Family,
+    Layout,
+    Reader,
+    Site,
+    Start,
+    Text,
+    frames_as_video,
+    spread_over_tokens,
+)
+from generators.models.scenes import SceneModel, SceneSettings
 from generators.models.stepping import Stepper
 from generators.models.wan_attention import TEXT_COLUMNS, ControlledWanAttention
 from generators.models.wan_given import WanGiven
+from generators.models.wan_walk import walk
 from generators.tokens import TextMap, map_text
 
 
@@ -39,6 +51,7 @@ class WanVideoModel:
     pipeline (true for those that expand timesteps).
     """
 
+    family: Family = "wan"
     stride = 4
     joins_branches = False
 
@@ -186,22 +199,43 @@ class WanVideoModel:
         """The transformer that handles this timestep."""
         return self.pipe.transformer if self._is_high_noise(t) else self.pipe.transformer_2
 
+    def expert_at(self, t: Tensor) -> int:
+        """Which of the networks that `sites` counts handles this timestep."""
+        return self.experts.index(self.expert(t))
+
     def predict(self, latents: Tensor, t: Tensor, text: Text, branches: Sequence[Branch], start: Start) -> Tensor:
         """Velocity (B, C, F, h, w) of one branch at one timestep."""
         (branch,) = branches
         network = self.expert(t)
-        states = text.cond if branch is Branch.COND else text.uncond
+        inputs = self._inputs(network, latents, t, text.cond if branch is Branch.COND else text.uncond, start)
+        with network.cache_context(str(branch)):
+            velocity: Tensor = network(**inputs, return_dict=False)[0]
+        return velocity
+
+    def read(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        text: Text,
+        start: Start,
+        layers: Sequence[int],
+        read: Reader,
+        *,
+        recompute: bool = True,
+    ) -> list[Tensor]:
+        """What `read` makes of the text attention of these layers; the pass ends after the last of them."""
+        network = self.expert(t)
+        return walk(network, self._inputs(network, latents, t, text.cond, start), layers, read, recompute=recompute)
+
+    def _inputs(self, network: Any, latents: Tensor, t: Tensor, states: Tensor | None, start: Start) -> dict[str, Any]:
         if start.channels is not None:
             latents = torch.cat([latents, start.channels], dim=1)
-        with network.cache_context(str(branch)):
-            velocity: Tensor = network(
-                hidden_states=latents.to(network.dtype),
-                timestep=self._timesteps(t, latents, start),
-                encoder_hidden_states=states,
-                encoder_hidden_states_image=start.image,
-                return_dict=False,
-            )[0]
-        return velocity
+        return {
+            "hidden_states": latents.to(network.dtype),
+            "timestep": self._timesteps(t, latents, start),
+            "encoder_hidden_states": states,
+            "encoder_hidden_states_image": start.image,
+        }
 
     def _timesteps(self, t: Tensor, latents: Tensor, start: Start) -> Tensor:
         """(B,), or (B, N) with 0 at finished tokens where the model was trained so."""
@@ -213,6 +247,10 @@ class WanVideoModel:
         if start.held is not None:
             noisy = noisy * ~start.held.flatten(1)
         return spread_over_tokens(noisy * t, layout)
+
+    def encode_clip(self, frames: Frames) -> Tensor:
+        """Normalised latents (1, C, F, h, w) of a clip: the mode of what the VAE makes of it."""
+        return self._given.encoded(frames_as_video(frames, self.device, torch.float32))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Videos (B, frames, 3, H, W) in [0, 1]."""
@@ -228,6 +266,15 @@ class WanVideoModel:
         mean = torch.tensor(config.latents_mean).view(shape).to(device, dtype)
         return mean, 1.0 / torch.tensor(config.latents_std).view(shape).to(device, dtype)
 
+    def of_sets(self, layouts: Sequence[Layout], settings: SceneSettings) -> SceneModel:
+        """The same model for sets of shots that are filmed as one sequence (Mask2DiT).
+
+        Raises RequestRejected for picture-to-video checkpoints.
+        """
+        from generators.models.wan_scenes import WanScenes
+
+        return WanScenes(self, layouts, settings)
+
     def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:
         """Put controlled attention at the sites; the call returned puts the former processors back."""
         replaced: list[tuple[Any, Any]] = []
@@ -239,10 +286,11 @@ class WanVideoModel:
 
         try:
             for site in sites:
-                block = self.experts[site.expert].blocks[site.layer]
+                network = self.experts[site.expert]
+                block, embed = network.blocks[site.layer], network.condition_embedder.text_embedder
                 module = block.attn1 if site.kind == "self" else block.attn2
                 replaced.append((module, module.processor))
-                module.set_processor(ControlledWanAttention(module.processor, site, run))
+                module.set_processor(ControlledWanAttention(module.processor, site, run, embed))
         except BaseException:
             detach()
             raise

@@ -6,7 +6,8 @@ drops attention kwargs, so processors hold the shared run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import _get_added_kv_projections, _get_qkv_projections
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, compact_padding, steer
+from generators.controls.base import AttentionCall, Control, Run, compact_padding, steer, steers
 from generators.models.base import Site
 
 TEXT_COLUMNS = 512
@@ -29,10 +30,12 @@ class ControlledWanAttention:
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, plain: Any, site: Site, run: Run) -> None:
+    def __init__(self, plain: Any, site: Site, run: Run, embed: Callable[[Tensor], Tensor] | None = None) -> None:
         self.plain = plain
         self.site = site
         self.run = run
+        self.embed = embed
+        """The network's own way from the encoder's text to what its cross-attentions read."""
         self._padding_equal: dict[int, bool] = {}
 
     def __call__(
@@ -53,22 +56,27 @@ class ControlledWanAttention:
         q, k = _heads(attn.norm_q(raw_q), attn), _heads(attn.norm_k(raw_k), attn)
         if rotary_emb is not None:
             q, k = _rotated(q, rotary_emb), _rotated(k, rotary_emb)
-        out = self._attend(acting, text, (q, k, raw[2]), (raw[0], raw[1])).flatten(2, 3).type_as(q)
+        place = partial(_placed, attn, rotary_emb)
+        out = self._attend(attn, acting, text, (q, k, raw[2]), (raw[0], raw[1]), place).flatten(2, 3).type_as(q)
         if image is not None:
             out = out + _image_attention(attn, q, image)
+        del raw_q, raw, q  # the projection needs their memory
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected
 
     def _attend(
         self,
+        attn: Any,
         acting: Mapping[int, Sequence[Control]],
         text: Tensor | None,
         qkv_BNHD: tuple[Tensor, Tensor, Tensor],
         raw_BNHD: tuple[Tensor, Tensor],
+        place: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """(B, N, H, D): stock attention for the rows at rest, the phases of `steer` for those that act."""
-        out = torch.empty_like(qkv_BNHD[0])
-        rest = [row for row in range(len(out)) if row not in acting]
+        lone = len(qkv_BNHD[0]) == 1 and steers(acting[0])  # then the output is what `steer` gives: no second copy
+        out = qkv_BNHD[0] if lone else torch.empty_like(qkv_BNHD[0])
+        rest = [row for row in range(len(out)) if not steers(acting.get(row, ()))]
         if rest:
             q, k, v = (x[rest] for x in qkv_BNHD)
             out[rest] = dispatch_attention_fn(q, k, v, backend=self._attention_backend)
@@ -86,22 +94,43 @@ class ControlledWanAttention:
                 raw_q=raw_BNHD[0][own].transpose(1, 2),
                 raw_k=raw_BNHD[1][own].transpose(1, 2),
                 batch=batch,
+                raw_batch=raw_BNHD[0].transpose(1, 2),
+                place=place,
             )
             if text is not None and self._is_padding_equal(row, text):
                 call = compact_padding(call, self.run.tokens(row))
-            out[own] = steer(call, controls).transpose(1, 2)
+            steered = steer(call, controls, partial(self._project, attn)).transpose(1, 2)
+            if lone:
+                return steered
+            if steers(controls):
+                out[own] = steered
         return out
+
+    def _project(self, attn: Any, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys, values and raw keys, each (g, H, M, d), of texts as the encoder gave them."""
+        assert self.embed is not None  # text per frame is asked for at cross-attention alone
+        text = self.embed(states)
+        _, raw_k, v = _get_qkv_projections(attn, text, text)
+        k, v, raw_k = (_heads(x, attn).transpose(1, 2) for x in (attn.norm_k(raw_k), v, raw_k))
+        return k, v, raw_k
 
     def _is_padding_equal(self, row: int, text: Tensor) -> bool:
         """Whether the row's padding is one vector, bit for bit; asked once a run, since text does not change."""
-        if row not in self._padding_equal:
+        request = self.run.request(row)
+        if request not in self._padding_equal:
             padding = text[row, self.run.tokens(row) :]
-            self._padding_equal[row] = bool((padding == padding[:1]).all())
-        return self._padding_equal[row]
+            self._padding_equal[request] = bool((padding == padding[:1]).all())
+        return self._padding_equal[request]
 
 
 def _heads(x_BND: Tensor, attn: Any) -> Tensor:
     return x_BND.view(*x_BND.shape[:2], attn.heads, -1)
+
+
+def _placed(attn: Any, rotary: Rotary | None, raw_BHND: Tensor) -> Tensor:
+    """Raw queries after their norm, turned by the place of the row they stand in."""
+    q = _heads(attn.norm_q(raw_BHND.transpose(1, 2).flatten(2, 3)), attn)
+    return (q if rotary is None else _rotated(q, rotary)).transpose(1, 2)
 
 
 def _split_image(attn: Any, states: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generators.clip import Frames, Given, ShotRequest
-from generators.errors import RequestRejected
+from generators.clip import ShotRequest
 from generators.models.base import Layout, Start, frames_as_video
-from generators.timeline import Timeline
+from generators.models.given import frame_at, known_frames
 
 if TYPE_CHECKING:
     from generators.models.wan import WanVideoModel
@@ -35,7 +34,7 @@ class WanGiven:
     def start(self, requests: Sequence[ShotRequest], layout: Layout, noise: Tensor) -> Start:
         """What is known of the clips before the first step. Raises RequestRejected for frames that cannot be held."""
         if self.model.joins_channels:
-            blank = any(_frame(request, 0) is None for request in requests)
+            blank = any(frame_at(request, 0) is None for request in requests)
             return Start(
                 noise=noise,
                 channels=torch.cat([self._channels(request, layout) for request in requests]),
@@ -48,19 +47,16 @@ class WanGiven:
         return Start(noise=noise, held=torch.cat(held), clean=torch.cat(clean))
 
     def _held(self, request: ShotRequest, layout: Layout) -> tuple[Tensor, Tensor]:
-        timeline = Timeline(frames=request.frames, fps=request.fps, stride=self.model.stride)
-        held = timeline.held(range(g.first, g.last) for g in request.given)
-        _check_whole(request.given, timeline, held)
+        known = known_frames(request, self.model.stride)
         clean = torch.zeros(1, *layout.shape, device=self.model.device)
-        if any(held):
-            last = max(latent for latent, is_held in enumerate(held) if is_held)
-            pixels = _filled(request, timeline.pixels(last).stop)
-            latents = self._encoded(frames_as_video(pixels, self.model.device, torch.float32))
-            clean[:, :, : last + 1] = latents
-        mask = torch.tensor(held, device=self.model.device).view(1, 1, -1, 1, 1)
+        if known.pixels is not None:
+            latents = self.encoded(frames_as_video(known.pixels, self.model.device, torch.float32))
+            clean[:, :, : known.latents] = latents
+        mask = torch.tensor(known.held, device=self.model.device).view(1, 1, -1, 1, 1)
         return mask, torch.where(mask, clean, 0.0)
 
-    def _encoded(self, video: Tensor) -> Tensor:
+    def encoded(self, video: Tensor) -> Tensor:
+        """Normalised latents (B, C, F, h, w) of a video (B, 3, frames, H, W) in [-1, 1]."""
         vae = self.model.pipe.vae
         latents = vae.encode(video.to(vae.dtype)).latent_dist.mode().to(self.model.device, torch.float32)
         mean, scale = self.model.statistics(latents.device, latents.dtype)
@@ -77,7 +73,7 @@ class WanGiven:
         first = known[:, :, :1].repeat_interleave(self.model.stride, dim=2)
         known = torch.cat([first, known[:, :, 1:]], dim=2)
         mask = known.view(1, -1, self.model.stride, layout.height, layout.width).transpose(1, 2)
-        return torch.cat([mask.to(video.device), self._encoded(video)], dim=1)
+        return torch.cat([mask.to(video.device), self.encoded(video)], dim=1)
 
     def _images(self, requests: Sequence[ShotRequest]) -> Tensor | None:
         """Image features of the first frame (and of the last, for checkpoints that read both)."""
@@ -92,34 +88,7 @@ class WanGiven:
 
         places = (0, request.frames - 1) if both else (0,)
         grey = np.full((request.height, request.width, 3), GREY, dtype=np.uint8)
-        frames = [_frame(request, place) for place in places]
+        frames = [frame_at(request, place) for place in places]
         pictures: Any = [Image.fromarray(grey if frame is None else frame) for frame in frames]
         features: Tensor = self.model.pipe.encode_image(pictures, self.model.device)
         return features
-
-
-def _check_whole(given: Sequence[Given], timeline: Timeline, held: Sequence[bool]) -> None:
-    for block in given:
-        if not any(held[timeline.latent(pixel)] for pixel in range(block.first, block.last)):
-            raise RequestRejected(
-                f"Given frames {block.first}..{block.last}: expected to cover a whole latent frame (frame 0, or "
-                f"{timeline.stride}l - {timeline.stride - 1} to {timeline.stride}l), so that the model can hold it"
-            )
-
-
-def _frame(request: ShotRequest, place: int) -> Frames | None:
-    """The given frame at a place, if there is one."""
-    found = [g.frames[place - g.first] for g in request.given if g.first <= place < g.last]
-    return found[0] if found else None
-
-
-def _filled(request: ShotRequest, stop: int) -> Frames:
-    """The clip up to `stop`; a frame that is not given stands still at the nearest given one.
-
-    The encoder is causal: what it reads before a given block colours that block's first latents, and a still picture
-    of the block's own world colours them least.
-    """
-    places = np.concatenate([np.arange(g.first, g.last) for g in request.given])
-    frames = np.concatenate([g.frames for g in request.given])
-    nearest = np.abs(places[None, :] - np.arange(stop)[:, None]).argmin(axis=1)
-    return np.ascontiguousarray(frames[nearest])

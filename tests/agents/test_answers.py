@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from pydantic import BaseModel, ConfigDict
 
@@ -67,5 +69,16 @@ async def test_the_models_own_errors_are_not_repaired() -> None:
     assert len(model.asked) == 1
 
 
-def test_the_schema_in_words_names_every_field() -> None:
-    assert '"colour"' in schema_text(Colour)
+def test_a_shape_in_words_is_an_outline_of_the_answer() -> None:
+    class Painting(BaseModel):
+        base: Colour
+        layers: list[Colour]
+        finish: Literal["matt", "gloss"]
+        hours: float
+        owner: str | None
+
+    outline = schema_text(Painting).splitlines()[-1]
+    assert outline == (
+        '{"base": {"colour": "text"}, "layers": [{"colour": "text"}, …], "finish": "matt | gloss", "hours": 0.5, '
+        '"owner": "text" or null}'
+    )

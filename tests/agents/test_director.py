@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from agents.director import (
     LADDER,
     best_take,
     choose,
+    guided_in_time,
     leaves_nothing,
     retimed,
     rewording_is_next,
@@ -33,7 +35,7 @@ from agents.takespec import (
     window,
 )
 from generators.clip import Limits
-from generators.controls.config import TSAttn
+from generators.controls.config import VSTAR, TempoControl, TSAttn, Word
 from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
 from storage.tables import Event, Remedy, Shot, Take, TakeStatus, Verdict
 
@@ -243,9 +245,18 @@ def test_a_missed_event_gets_time_from_the_others_but_never_all() -> None:
 
 def test_steering_grows_to_half_of_the_steps_and_no_further() -> None:
     controls = strengthened((TSAttn(),))
-    assert controls == (TSAttn(steps=0.35),)
+    assert controls == (TSAttn(steps=0.35, picture_steps=0.65),)
+    assert strengthened(controls) == (TSAttn(steps=0.5, picture_steps=0.8),)
     assert strengthened((TSAttn(steps=0.5),)) is None
     assert strengthened(()) is None
+
+
+def test_a_backend_that_can_is_asked_to_guide_in_time_once() -> None:
+    guides = replace(LIMITS, guides=True)
+    controls = guided_in_time((TSAttn(),), guides)
+    assert controls == (TSAttn(), TempoControl())
+    assert guided_in_time(controls, guides) is None
+    assert guided_in_time((TSAttn(),), LIMITS) is None
 
 
 def test_rewording_is_asked_for_only_when_it_is_the_next_rung() -> None:
@@ -288,3 +299,18 @@ def test_style_and_camera_join_the_prompt_once() -> None:
     spec = first_spec(record, CAST, replace(LOOK, style="woodcut"))
     assert spec.prompt.endswith("jumps up. Camera: slow pan. Style: woodcut.")
     assert first_spec(shot("jumps up"), CAST, replace(LOOK, style="red fox")).prompt.endswith("jumps up.")
+
+
+def test_controls_are_read_back_from_json_as_they_were() -> None:
+    word = Word(text="fox", seconds=((0.0, 1.0),))
+    asked = (
+        TSAttn(intervals=(0.2, 0.8)),
+        VSTAR(synopsis=("a", "b"), matrix=((1.0, 0.0), (0.0, 1.0))),
+        TempoControl(words=(word,)),
+    )
+    assert read_controls(json.loads(json.dumps(controls_json(asked)))) == asked
+
+
+def test_a_control_nobody_knows_is_named() -> None:
+    with pytest.raises(ValueError, match="'Hypnosis'; there are TSAttn"):
+        read_controls([{"name": "Hypnosis"}])

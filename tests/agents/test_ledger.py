@@ -114,3 +114,76 @@ async def test_the_budget_stops_before_the_call_that_would_break_it(
         await ledger.complete(question("Else?"))
     assert len(model.asked) == 1
     assert (await ledger.complete(question())).text == "red"
+
+
+class Dear:
+    """A model that says what it may cost and then does not answer as often as it is told."""
+
+    name = "dear"
+
+    def __init__(self, *, lost_before: int = 0, fails: Exception | None = None) -> None:
+        self.lost_before = lost_before
+        self.fails = fails
+        self.asked = 0
+
+    def at_most(self, question: Question) -> Reply:
+        return Reply(text="", tokens_in=100, tokens_out=1000, cost=2.0)
+
+    async def complete(self, question: Question) -> Reply:
+        self.asked += 1
+        await asyncio.sleep(0.01)
+        if self.fails is not None:
+            raise self.fails
+        return Reply(text="red", tokens_in=10, tokens_out=1, cost=0.1, unanswered=self.lost_before)
+
+
+@pytest.mark.parametrize(
+    ("error", "unknown", "money"),
+    [
+        (ModelUnavailable("no answer"), 1, 2.0),
+        (ModelUnavailable("no answer, three times", unanswered=3), 3, 6.0),
+        (ModelUnavailable("429", unanswered=0), 0, 0.0),
+        (ModelRefused("400"), 0, 0.0),
+    ],
+)
+async def test_a_call_without_an_answer_counts_at_its_most_and_a_refused_one_not_at_all(
+    archive: Archive, run_id: int, error: Exception, unknown: int, money: float
+) -> None:
+    with pytest.raises(type(error)):
+        await Ledger(Dear(fails=error), archive, run_id, Budget()).complete(question())
+    costs = archive.costs(run_id)
+    assert (costs.unknown_calls, costs.money) == (unknown, money)
+    assert costs == archive.record(run_id).costs
+
+
+async def test_attempts_that_were_lost_before_the_answer_are_calls_of_their_own(archive: Archive, run_id: int) -> None:
+    await Ledger(Dear(lost_before=2), archive, run_id, Budget()).complete(question())
+    costs = archive.costs(run_id)
+    assert (costs.calls, costs.unknown_calls, costs.money) == (3, 2, 4.1)
+
+
+async def test_what_is_under_way_is_not_counted_before_it_is_settled(archive: Archive, run_id: int) -> None:
+    model = Dear()
+    ledger = Ledger(model, archive, run_id, Budget(money=1.0))
+    await asyncio.gather(*(ledger.complete(question(vote=n)) for n in range(4)))
+    assert archive.costs(run_id).money == pytest.approx(0.4)
+
+
+async def test_who_puts_the_same_question_at_the_same_time_shares_one_answer(archive: Archive, run_id: int) -> None:
+    model = Dear()
+    ledger = Ledger(model, archive, run_id, Budget())
+    replies = await asyncio.gather(*(ledger.complete(question()) for _ in range(3)))
+    assert {reply.text for reply in replies} == {"red"}
+    assert model.asked == 1
+
+
+async def test_an_unanswered_question_is_put_again_only_while_the_budget_allows(archive: Archive, run_id: int) -> None:
+    with pytest.raises(ModelUnavailable):
+        await Ledger(Dear(fails=ModelUnavailable("lost")), archive, run_id, Budget()).complete(question())
+    poor, rich = Dear(), Dear()
+    with pytest.raises(
+        BudgetExhausted, match=r"budget\.money: 2 of 1\.5 are spent; 1 without an answer.*not put again"
+    ):
+        await Ledger(poor, archive, run_id, Budget(money=1.5)).complete(question())
+    assert poor.asked == 0
+    assert (await Ledger(rich, archive, run_id, Budget(money=2.5)).complete(question())).text == "red"

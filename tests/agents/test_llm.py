@@ -108,7 +108,7 @@ async def test_a_server_without_schemas_is_asked_in_words_and_remembered() -> No
         await llm.complete(question())
         await llm.complete(question())
     assert ["response_format" in asked for asked in server.asked] == [True, False, False]
-    assert "JSON schema" in server.asked[1]["messages"][0]["content"]
+    assert "exactly these keys" in server.asked[1]["messages"][0]["content"]
 
 
 async def test_a_server_that_wants_other_parameter_names_is_learned() -> None:

@@ -113,6 +113,11 @@ def test_a_word_that_belongs_to_one_verb_is_nobody_before_the_next() -> None:
     assert plan.notes == []
 
 
+def test_a_colour_belongs_to_the_creature_it_stands_before() -> None:
+    plan = world_plan("The red fox jumps. The blue cat chases the fox.", BRIEF)
+    assert [(subject.name, subject.hue) for subject in plan.cast] == [("fox", "red"), ("cat", "blue")]
+
+
 def test_everybody_wears_a_colour_of_their_own_and_the_storys_where_it_can_be() -> None:
     plan = read("A blue cat jumps. A blue robot spins. A cat named Tom dances. A green bird floats.")
     hues = {c.name: c.hue for c in plan.cast}

@@ -159,6 +159,66 @@ async def test_harmless_slips_of_a_small_model_are_put_right_without_asking_agai
     ]
 
 
+def two_shots(*events: WorldEvent) -> WorldPlan:
+    """The fox jumps in a first shot; these events make the second."""
+    first = WorldEvent(actor="fox", verb="jump", side="none", prop="none", other="none")
+    shots = [
+        WorldShot(sentence=f"Sentence {n}.", place="meadow", time="day", events=list(acts))
+        for n, acts in enumerate(((first, first, first), events), 1)
+    ]
+    cast = [WorldSubject(name=n, kind=n, hue=h) for n, h in (("fox", "red"), ("cat", "blue"), ("bird", "pink"))]
+    return WorldPlan(title="Three", cast=cast, shots=shots, notes=[])
+
+
+async def test_what_is_wrong_is_told_by_the_numbers_that_the_model_wrote() -> None:
+    chase = WorldEvent(actor="cat", verb="chase", side="right", prop="none", other="none")
+    model = ScriptedModel([two_shots(chase), two_shots(chase.model_copy(update={"other": "fox"}))])
+    await ModelWorldPlanner(model).plan("A story.", Brief(shot_seconds=(4.0,), max_shots=8))
+    objection = model.asked[1].turns[0].objection
+    assert "shot 2, event 1 (cat chase): chase needs other, got none" in objection
+    assert 'write one of fox, bird into "other"' in objection
+
+
+async def test_an_other_left_open_is_filled_where_only_one_can_be_meant() -> None:
+    walk = WorldEvent(actor="The Fox", verb="walk", side="left", prop="none", other="none")
+    chase = WorldEvent(actor="Cat", verb="chase", side="none", prop="none", other="none")
+    model = ScriptedModel([two_shots(walk, chase)])
+    board = await ModelWorldPlanner(model).plan("A story.", Brief(shot_seconds=(4.0,), max_shots=8))
+    assert len(model.asked) == 1
+    told = [event.phrase for shot in board.shots[-2:] for event in shot.events]
+    assert told == ["walks to the left", "chases the red fox"]
+
+
+async def test_shots_that_fall_apart_count_against_the_limit_and_the_model_is_told_so() -> None:
+    jump = WorldEvent(actor="bird", verb="jump", side="none", prop="none", other="none")
+    wrong = two_shots(jump)
+    model = ScriptedModel([wrong, wrong.model_copy(update={"shots": wrong.shots[1:]})])
+    await ModelWorldPlanner(model).plan("A story.", Brief(shot_seconds=(4.0,), max_shots=2))
+    assert "expected 1 to 2 shots, got 4 (2 as you wrote them" in model.asked[1].turns[0].objection
+
+
+async def test_members_of_the_cast_in_one_hue_are_named_with_the_hues_that_are_free() -> None:
+    wrong = plan()
+    twin = WorldSubject(name="Mia", kind="cat", hue="green")
+    model = ScriptedModel([wrong.model_copy(update={"cast": [*wrong.cast, twin]}), plan()])
+    await ModelWorldPlanner(model).plan("A story.", BRIEF)
+    assert "Mia and Drago are both green; free are red, orange" in model.asked[1].turns[0].objection
+
+
+async def test_the_story_reaches_the_model_sentence_by_sentence_in_any_script() -> None:
+    story = 'The Dragon\n\nA dragon flies. Is it "green"? \u9f99\u98de\u4e86\u3002\u5b83\u7761\u4e86\u3002'
+    model = ScriptedModel([plan()])
+    board = await ModelWorldPlanner(model).plan(story, BRIEF)
+    user = model.asked[0].prompt.user
+    assert '1. A dragon flies.\n2. Is it "green"?\n3. \u9f99\u98de\u4e86\u3002\n4. \u5b83\u7761\u4e86\u3002' in user
+    assert "The Dragon" in user
+    assert [note for note in board.notes if note.startswith("No shot tells")] == [
+        "No shot tells 'Is it \"green\"?'",
+        "No shot tells '\u9f99\u98de\u4e86\u3002'",
+        "No shot tells '\u5b83\u7761\u4e86\u3002'",
+    ]
+
+
 async def test_words_the_world_does_not_have_go_back_with_those_it_has() -> None:
     wrong = plan().model_dump_json().replace('"kind":"bird"', '"kind":"dragon"').replace('"float"', '"fly"')
     model = ScriptedModel([wrong, plan()])

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from agents.brains import Critic, LanguageModel
+from agents.casting import backend_config, options_of, profile_for
 from agents.ensemble import brains_for
-from agents.errors import ProfileError
+from agents.errors import ProfileError, UsageError
 from agents.offline import OfflinePlanner
+from agents.order import Order
 from agents.planner import ModelPlanner, ModelWorldPlanner
 from agents.profile import load_profile, override, parse_profile, profile_names
 from agents.scripted import ScriptedCritic, ScriptedModel
 from generators.backends import BACKENDS
+from generators.clip import Canvas
 
+CAMERA = """
+[backend]
+kind = "local"
+model = "some/model"
+device = "cpu"
+dtype = "bfloat16"
+offload = true
+steps = 30
+guidance = 4.0
+guidance_2 = 3.0
+width = 640
+height = 352
+fps = 12
+frame_counts = [49, 81]
+"""
 GOOD = {"name": "mine", "backend": {"kind": "instant"}}
 
 
@@ -55,6 +75,9 @@ def test_endpoints_plan_in_the_worlds_words_or_freely() -> None:
         ({"critic": {"kind": "mother"}}, "critic.kind"),
         ({"backend": {}}, "backend.kind: Field required"),
         ({"backend": {"kind": "sora"}}, "backend.kind: expected one of bundled, instant, local, got 'sora'"),
+        ({"backend": {"kind": "local", "dtype": "int8"}}, "backend.dtype.*'int8'"),
+        ({"backend": {"kind": "local", "frame_counts": []}}, "backend.frame_counts"),
+        ({"backend": {"kind": "local", "fps": 0}}, "backend.fps"),
         ({"brains": {"kind": "endpoint"}}, "brains.base_url"),
         ({"brains": {"kind": "endpoint", "base_url": "http://x/v1"}}, "brains.models.planner: name a model"),
         ({"critic": {"kind": "endpoint"}, "brains": {"base_url": "http://x"}}, "brains.models.critic"),
@@ -88,6 +111,42 @@ def test_keys_can_be_changed_one_by_one_and_are_checked_alike() -> None:
         override(profile, {"budget.minutes": 1})
     with pytest.raises(ProfileError, match=r"budget\.shots"):
         override(profile, {"budget.shots": 0})
+
+
+def test_a_profile_decides_how_the_backend_is_opened(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(CAMERA)
+    config = backend_config(load_profile(str(file), backends=BACKENDS))
+    assert (config.model, config.device, config.dtype, config.offload) == ("some/model", "cpu", "bfloat16", True)
+    assert (config.steps, config.guidance, config.guidance_2) == (30, 4.0, 3.0)
+    assert config.canvas == Canvas(width=640, height=352, fps=12, frame_counts=(49, 81))
+
+
+def test_steps_and_a_models_folder_reach_the_profile_from_the_order(tmp_path: Path) -> None:
+    order = Order(story="A fox.", steps=7)
+    assert profile_for(order, "wan", "some/model").backend.model == "some/model"
+    profile = profile_for(order, "wan", str(tmp_path / "."))
+    assert (profile.backend.steps, profile.backend.model) == (7, str(tmp_path.resolve()))
+    with pytest.raises(UsageError, match="steps: expected 1 to 1000, got 0"):
+        Order(story="A fox.", steps=0)
+
+
+def test_what_decides_pixels_makes_another_run_and_where_a_picture_lies_does_not(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.png", tmp_path / "two.png"
+    Image.new("RGB", (32, 24), "teal").save(one)
+    two.write_bytes(one.read_bytes())
+
+    def options(**wishes: Any) -> dict[str, object]:
+        order = Order(story="A fox.", **wishes)
+        return options_of(order, profile_for(order, "instant", None))
+
+    assert options(first_frame=one) == options(first_frame=two) != options()
+    assert options(steps=3) != options()
+    with pytest.raises(UsageError, match=r"first frame .*three\.png cannot be read"):
+        options(first_frame=tmp_path / "three.png")
+    (tmp_path / "three.png").write_text("no picture")
+    with pytest.raises(UsageError, match=r"three\.png cannot be read as a picture"):
+        options(first_frame=tmp_path / "three.png")
 
 
 def test_a_role_without_a_model_of_its_own_takes_the_default() -> None:

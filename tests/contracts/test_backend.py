@@ -15,7 +15,7 @@ import torch
 from generators.backends import BACKENDS, BackendConfig, open_backend
 from generators.backends.instant import InstantBackend
 from generators.backends.local import LocalBackend
-from generators.clip import Backend, Clip, Event, Given, Limits, Progress, ShotRequest
+from generators.clip import Backend, Canvas, Clip, Event, Given, Limits, Progress, ShotRequest
 from generators.controls.config import TSAttn
 from generators.errors import BackendUnavailable, ControlRejected, OutOfMemory, RequestRejected, ShootingCancelled
 from generators.models.tiny import tiny_wan
@@ -79,6 +79,16 @@ def test_a_clip_has_the_size_length_and_seed_that_were_asked_for(backend: Backen
     assert (clip.fps, clip.seed, clip.model) == (8, 5, backend.name)
     assert clip.seconds_spent > 0
     assert clip.seam_jump is None
+    assert clip.weights == backend.weights
+
+
+def test_a_canvas_takes_the_place_of_sizes_rate_and_lengths(weights: Path, backend: Backend) -> None:
+    canvas = Canvas(width=48, fps=6, frame_counts=(17, 5))
+    config = BackendConfig(kind=backend.name if backend.name in KINDS else "local", model=str(weights), canvas=canvas)
+    limits = open_backend(replace(config, limits=LIMITS, device="cpu")).limits
+    assert (limits.width, limits.height, limits.fps, limits.frame_counts) == (48, SIDE, 6, (5, 17))
+    with pytest.raises(RequestRejected, match="frame_counts: expected 4k \\+ 1, got 8"):
+        open_backend(replace(config, canvas=Canvas(frame_counts=(8,)), device="cpu"))
 
 
 def test_the_same_request_gives_the_same_frames_from_a_backend_opened_anew(opened: Open) -> None:
@@ -146,7 +156,7 @@ def test_a_shoot_that_is_cancelled_stops_between_two_steps(backend: Backend) -> 
     ("changes", "message"),
     [
         ({"frames": 10}, "frames: expected 4k"),
-        ({"width": 33}, "width: expected a multiple of 16"),
+        ({"width": 33}, "size: expected multiples of 16, such as 32x32, got 33x32"),
         ({"given": (Given(first=0, frames=np.zeros((5, 8, 8, 3), dtype=np.uint8)),)}, "Given frames at 0: expected"),
     ],
 )
@@ -190,6 +200,23 @@ def test_a_request_s_own_steps_and_guidance_win_over_the_backend_s(weights: Path
     assert not same(backend.shoot([shot()])[0], backend.shoot([shot(guidance=4.0)])[0])
 
 
+def test_the_low_noise_expert_has_a_guidance_of_its_own(tmp_path: Path) -> None:
+    config = BackendConfig(kind="local", model=str(tiny_wan("t2v-2.2", tmp_path)), device="cpu", steps=3, guidance=2.0)
+    same_for_both, other = (open_backend(replace(config, guidance_2=g)) for g in (None, 6.0))
+    (plain,), (split,) = same_for_both.shoot([shot()]), other.shoot([shot()])
+    assert not same(plain, split)
+    assert same(split, same_for_both.shoot([shot(guidance=2.0, guidance_2=6.0)])[0])
+
+
+def test_a_picture_checkpoint_refuses_a_clip_without_its_first_frame(tmp_path: Path) -> None:
+    model = str(tiny_wan("i2v-2.1", tmp_path))
+    backend = open_backend(BackendConfig(kind="local", model=model, device="cpu", steps=1, limits=LIMITS))
+    with pytest.raises(RequestRejected, match="starts every clip from a picture"):
+        backend.shoot([shot()])
+    picture = Given(first=0, frames=np.full((1, SIDE, SIDE, 3), 90, dtype=np.uint8))
+    assert (backend.shoot([shot(given=(picture,))])[0].frames[0] == 90).all()
+
+
 def test_a_closed_local_backend_says_so(weights: Path) -> None:
     backend = open_backend(BackendConfig(kind="local", model=str(weights), device="cpu"))
     backend.close()
@@ -201,9 +228,11 @@ def test_a_closed_local_backend_says_so(weights: Path) -> None:
     ("config", "message"),
     [
         (BackendConfig(kind="cinema"), "expected one of instant, local, bundled, got 'cinema'"),
-        (BackendConfig(kind="local"), "expected a model"),
+        (BackendConfig(kind="local"), "backend.model: expected a folder.*--model"),
         (BackendConfig(kind="local", model="nowhere/at-all", device="cpu"), "nowhere/at-all"),
-        (BackendConfig(kind="local", model="any", device="abacus"), "device: 'abacus'"),
+        (BackendConfig(kind="local", model="any", device="abacus"), "device: 'abacus'.*there are.* cpu"),
+        (BackendConfig(kind="local", model="any", device="cuda:99"), "device: 'cuda:99' cannot be used"),
+        (BackendConfig(kind="local", model="any", device="cpu", offload=True), "offload: expected an accelerator"),
     ],
 )
 def test_a_backend_that_cannot_be_opened_names_what_is_missing(config: BackendConfig, message: str) -> None:
@@ -226,9 +255,10 @@ def test_running_out_of_memory_is_told_with_the_size_that_was_tried(weights: Pat
         backend.shoot([shot(1), shot(2)])
 
 
-@pytest.mark.parametrize(("kind", "fps"), [("t2v-2.1", 16), ("ti2v-2.2", 24)])
+@pytest.mark.parametrize(("kind", "fps"), [("t2v-2.1", 16), ("ti2v-2.2", 24), ("i2v-2.1", 16)])
 def test_a_checkpoint_is_filmed_in_the_sizes_its_kind_was_made_for(tmp_path: Path, kind: Any, fps: int) -> None:
     limits = LocalBackend(str(tiny_wan(kind, tmp_path)), device="cpu").limits
+    assert limits.needs_picture == kind.startswith("i2v")
     assert limits.fps == fps
     assert limits.width % limits.size_multiple == limits.height % limits.size_multiple == 0
     assert all(count % limits.frame_step == 1 for count in limits.frame_counts)

@@ -113,7 +113,7 @@ def call() -> AttentionCall:
 
 def test_a_control_that_overrides_nothing_gives_the_attention_of_its_call() -> None:
     here = call()
-    assert torch.equal(steer(here, [Everywhere(shot())]), attend(here.q, here.k, here.v)[0])
+    torch.testing.assert_close(steer(here, [Everywhere(shot())]), attend(here.q, here.k, here.v)[0])
 
 
 def test_biases_extra_keys_edits_and_outputs_come_in_their_order() -> None:
@@ -210,15 +210,32 @@ def test_latents_can_be_edited_around_a_step_in_their_own_row_only() -> None:
     assert torch.equal(plain, denoised("euler", [[], []])[1])
 
 
-def test_editing_latents_under_a_multistep_scheduler_is_refused() -> None:
-    with pytest.raises(ControlRejected, match="Nudge edits latents, which UniPCMultistepScheduler throws away"):
-        denoised("unipc", [[Nudge(shot())]])
+def test_editing_latents_under_a_scheduler_that_forgets_edits_is_refused() -> None:
+    from diffusers.schedulers.scheduling_deis_multistep import DEISMultistepScheduler
+
+    ours = WanVideoModel.from_pipeline(tiny_pipeline("t2v-2.1", scheduler="unipc"))
+    ours.pipe.scheduler = DEISMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    start, text = ours.start([REQUEST], shot().layout), ours.encode([REQUEST.prompt], None)
+    stepper, settings = ours.stepper(2, shot().layout), Settings(steps=2, guidance=1.0)
+    refused = pytest.raises(ControlRejected, match="Nudge edits latents, which DEISMultistepScheduler throws away")
+    with torch.no_grad(), attached(ours, [[Nudge(shot())]]) as run, refused:
+        denoise(ours, text, start, settings, run, stepper)
+    with torch.no_grad(), attached(ours, [[]]) as run:
+        denoise(ours, text, start, settings, run, stepper)
+
+
+def test_a_scheduler_with_a_corrector_is_told_of_edits_and_keeps_them() -> None:
+    edited, plain = denoised("unipc", [[Nudge(shot())], []])
+    assert not edited.any()
+    assert torch.equal(plain, denoised("unipc", [[], []])[1])
 
 
 def test_every_kind_of_settings_has_its_control_in_the_table() -> None:
     assert set(CONTROLS) == set(ControlConfig.__subclasses__()) & set(CONTROLS)
     assert TSAttn in CONTROLS
-    with pytest.raises(ControlRejected, match="expected one of TSAttn, got ControlConfig"):
+    with pytest.raises(ControlRejected, match="expected one of TSAttn, .*got ControlConfig"):
         build_control(ControlConfig(), shot())
 
 

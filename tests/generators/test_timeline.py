@@ -109,3 +109,62 @@ def test_a_length_that_the_vae_cannot_pack_is_refused_with_the_neighbours(frames
 def test_more_events_than_latent_frames_are_refused() -> None:
     with pytest.raises(RequestRejected, match="expected 1 to 2"):
         Timeline(frames=5, fps=8).owners([Interval(0, 1)] * 3)
+
+
+@given(timelines, st.data())
+def test_frames_to_seconds_and_back_are_the_same_frames(clip: Timeline, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, clip.frames - 1))
+    frames = range(first, data.draw(st.integers(first + 1, clip.frames)))
+    assert clip.frames_of(clip.seconds_of(frames)) == frames
+    assert clip.pixel(clip.seconds_of(frames).start) == first
+
+
+@given(timelines)
+def test_every_moment_of_a_latent_frame_shows_one_of_its_pixel_frames(clip: Timeline) -> None:
+    for latent in range(clip.latents):
+        start, end = clip.interval(latent)
+        assert clip.frames_of(clip.interval(latent)) == clip.pixels(latent)
+        for moment in (start, clip.centre(latent), end - 1e-6):
+            assert clip.latent(clip.pixel(moment)) == latent
+
+
+shares = st.lists(st.floats(0.01, 1), min_size=1, max_size=6)
+
+
+@given(timelines, shares)
+def test_shares_divide_the_clip_without_gap_or_overlap(clip: Timeline, parts: list[float]) -> None:
+    intervals = clip.divided(parts)
+    assert intervals[0].start == 0
+    assert intervals[-1].end == pytest.approx(clip.seconds)
+    assert all(a.end == b.start for a, b in zip(intervals, intervals[1:], strict=False))
+    lengths = [(end - start) / clip.seconds for start, end in intervals]
+    assert lengths == pytest.approx([part / sum(parts) for part in parts], abs=1e-9)
+
+
+@given(timelines, shares)
+def test_divided_latent_frames_have_one_owner_each_and_every_share_has_one(clip: Timeline, parts: list[float]) -> None:
+    parts = parts[: clip.latents]
+    owners = clip.divided_latents(parts)
+    assert len(owners) == clip.latents
+    assert owners == sorted(owners)
+    assert set(owners) == set(range(len(parts)))
+
+
+@given(st.integers(1, 5), st.integers(1, 6))
+def test_equal_shares_of_a_clip_they_divide_are_equal(events: int, each: int) -> None:
+    clip = Timeline(frames=4 * (events * each - 1) + 1, fps=8)
+    owners = clip.divided_latents([1.0] * events)
+    assert [owners.count(i) for i in range(events)] == [each] * events
+
+
+def test_the_published_shares_begin_where_rounding_puts_them() -> None:
+    owners = Timeline(frames=81, fps=16).divided_latents([0.6, 0.2, 0.2])
+    assert [owners.count(i) for i in range(3)] == [13, 4, 4]
+
+
+def test_more_shares_than_latent_frames_and_frames_outside_the_clip_are_refused() -> None:
+    clip = Timeline(frames=5, fps=8)
+    with pytest.raises(RequestRejected, match="expected 1 to 2"):
+        clip.divided_latents([1, 1, 1])
+    with pytest.raises(RequestRejected, match="expected a run within 0 to 5"):
+        clip.seconds_of(range(3, 6))

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from hypothesis import given
+from hypothesis import strategies as st
 
 from generators.errors import ControlRejected
 from generators.models.tiny import tiny_pipeline
@@ -88,3 +90,53 @@ def test_a_prompt_that_just_fits_is_not_cut(tokenizer: Any) -> None:
 def test_an_empty_phrase_is_refused(tokenizer: Any) -> None:
     with pytest.raises(ControlRejected, match="got an empty text"):
         map_text(tokenizer, PROMPT, 512).columns("  ")
+
+
+# ── several phrases ──
+
+
+def test_phrases_take_the_first_place_that_no_other_one_has(tokenizer: Any) -> None:
+    text = map_text(tokenizer, "He walks home, then he walks, walks on and stops.", 512)
+    home, walks, again, last = text.place(["walks home", "walks", "walks", "walks"])
+    assert [words(text, home), words(text, walks)] == ["walks home", "walks"]
+    assert home == text.columns("walks home")
+    assert walks == text.columns("walks", occurrence=1)
+    assert again == last == text.columns("walks", occurrence=2)
+
+
+def test_a_chosen_place_is_kept_and_the_others_go_round_it(tokenizer: Any) -> None:
+    text = map_text(tokenizer, "fox and fox and fox", 512)
+    places = text.place(["fox", "fox", "fox"], [None, 0, None])
+    assert places == [text.columns("fox", occurrence=k) for k in (1, 0, 2)]
+
+
+@given(st.lists(st.sampled_from(["red fox", "fox", "jumps", "jumps over", "the box", "walks home"]), max_size=8))
+def test_phrases_never_share_a_token_while_there_are_places(phrases: list[str]) -> None:
+    text = map_text(tiny_pipeline("t2v-2.1").tokenizer, "the red fox jumps over the box and the fox walks home", 512)
+    placed = text.place(phrases)
+    assert [words(text, columns) for columns in placed] == phrases
+    room = {"fox": 2} | {name: 1 for name in phrases if name != "fox"}
+    free = all(phrases.count(name) <= count for name, count in room.items())
+    nested = "jumps over" in phrases and "jumps" in phrases
+    crowded = phrases.count("fox") + phrases.count("red fox") > 2
+    if free and not nested and not crowded:
+        used = [column for columns in placed for column in columns]
+        assert len(used) == len(set(used))
+
+
+def test_ids_are_found_at_every_place_where_they_stand_in_a_row(tokenizer: Any) -> None:
+    text = map_text(tokenizer, PROMPT, 512)
+    assert text.search("fox") == (*text.columns("fox"), *text.columns("fox", occurrence=1))
+
+
+def test_ids_that_stand_nowhere_are_refused_with_a_suggestion(tokenizer: Any) -> None:
+    text = map_text(tokenizer, PROMPT, 512)
+    with pytest.raises(ControlRejected, match=r"event 'walked home': its 11 token ids .* did you mean 'walks home'"):
+        text.search("walked home", what="event")
+    with pytest.raises(ControlRejected, match="stand nowhere"):
+        map_text(tokenizer, "one " * 20 + "fox", 48).search("fox")
+
+
+def test_a_text_mapped_without_ids_says_so() -> None:
+    with pytest.raises(ControlRejected, match="mapped without token ids"):
+        TextMap(prompt="a fox", offsets=((0, 1), (2, 5)), length=8).search("fox")

@@ -1,23 +1,30 @@
-"""TS-Attn against golden values of the published functions, and against a slow float64 reference of the default."""
+"""TS-Attn on whole models: a slow reference of the default on the padded map, where it acts, and where it must not."""
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from generators.attention import attend
-from generators.clip import Event, Progress, ShotRequest
+from generators.clip import Event, Given, Progress, ShotRequest
 from generators.controls.base import AttentionCall, Control, Shot, Step, attached
 from generators.controls.config import TSAttn
-from generators.controls.ts_attn import TSAttnControl, event_bias, subject_region
+from generators.controls.ts_attn import TSAttnControl
+from generators.costs import Cost, measured
 from generators.errors import ControlRejected
-from generators.models.base import Branch, Site
+from generators.models.base import Branch, Site, VideoModel
+from generators.models.loading import take_apart
 from generators.models.tiny import TinyKind, tiny_pipeline
+from generators.models.tiny_cogvideox import TinyCogVideoXKind, tiny_cogvideox_pipeline
+from generators.models.tiny_ltx import tiny_ltx_pipeline
 from generators.models.wan import WanVideoModel
 from generators.sampler import Settings, sample
 from generators.timeline import Timeline
@@ -53,88 +60,6 @@ def shot(asked: ShotRequest, steps: int = 10, kind: TinyKind = "t2v-2.1") -> Sho
         sites=ours.sites,
         device=torch.device("cpu"),
     )
-
-
-# Golden values of the published function: rows 0-2 are event a's (column 2), rows 3-5 event b's (column 3); the
-# subject is column 1; row 1 lies outside the region.
-GOLDEN_FIXED = [
-    [1.569156, 1.3, -2.394938],
-    [0, 0, 0],
-    [1.2, 1.765193, -1.95],
-    [2.4, -1.865669, 2.132193],
-    [1.927906, -1.7, 1.95],
-    [2.500690, -1.2, 2.419391],
-]
-GOLDEN_OFFICIAL = [
-    *GOLDEN_FIXED[:3],
-    [0.9, -0.4, 0.9],
-    [1.2, -1.912292, 1.8],
-    [2.4, -1.865669, 2.132193],
-]
-GOLDEN_PAPER = [
-    [0, 1.3, -1.855062],
-    [0, 0, 0],
-    [0, 1.765193, -1.3],
-    [0, -1.634331, 2.132193],
-    [0, -2.55, 1.95],
-    [0, -0.8, 2.419391],
-]
-REGION = torch.tensor([1, 0, 1, 1, 1, 1])
-COLUMNS = torch.tensor([1, 2, 3])
-
-
-def golden_logits() -> Tensor:
-    n, m = torch.arange(6).view(-1, 1), torch.arange(5).view(1, -1)
-    return (((3 * n**2 + 5 * m**2 + n * m) % 7 - 3) / 2).double().unsqueeze(0)
-
-
-def golden_signs(subject: int) -> Tensor:
-    own_a, own_b = [subject, 1, -1], [subject, -1, 1]
-    return torch.tensor([own_a] * 3 + [own_b] * 3) * REGION.unsqueeze(-1)
-
-
-def close(bias_HnC: Tensor, golden: list[list[float]]) -> None:
-    torch.testing.assert_close(bias_HnC[0], torch.tensor(golden).double(), atol=1e-6, rtol=0)
-
-
-def test_the_bias_has_the_golden_values_of_the_code_with_its_row_offset_fixed() -> None:
-    close(event_bias(golden_logits(), COLUMNS, golden_signs(subject=1)), GOLDEN_FIXED)
-
-
-def test_statistics_of_the_rows_that_the_released_code_reads_give_its_values() -> None:
-    # segment i of the released code reads rows from i on, instead of from its own first row
-    read = golden_logits()[:, [0, 1, 2, 1, 2, 3]]
-    close(event_bias(read, COLUMNS, golden_signs(subject=1)), GOLDEN_OFFICIAL)
-
-
-def test_the_mirrored_scale_without_subject_tokens_gives_the_papers_values() -> None:
-    close(event_bias(golden_logits(), COLUMNS, golden_signs(subject=0), mirrored=True), GOLDEN_PAPER)
-
-
-def test_counted_padding_gives_the_bias_of_the_padding_written_out() -> None:
-    logits = torch.randn(2, 6, 5, dtype=torch.float64)
-    written_out = torch.cat([logits, *[logits[..., -1:]] * 9], dim=-1)
-    counts = torch.tensor([1, 1, 1, 1, 10])
-    torch.testing.assert_close(
-        event_bias(logits, COLUMNS, golden_signs(1), counts_M=counts),
-        event_bias(written_out, COLUMNS, golden_signs(1)),
-    )
-
-
-def test_a_row_whose_logits_are_all_equal_gets_no_bias() -> None:
-    assert not event_bias(torch.ones(1, 6, 5), COLUMNS, golden_signs(1)).any()
-
-
-def test_the_region_is_above_the_mean_of_the_upper_half_without_lonely_pixels() -> None:
-    mass = torch.zeros(2, 4, 4)
-    mass[0, 0, 0] = 9.0  # alone in its frame
-    mass[1, 2:, 2:] = 9.0
-    mass[1, 1, 1] = 9.0  # touches the block at a corner
-    region = subject_region(mass.flatten(), (2, 4, 4)).view(2, 4, 4)
-    expected = torch.zeros(2, 4, 4, dtype=torch.bool)
-    expected[1, 2:, 2:] = True
-    expected[1, 1, 1] = True
-    assert torch.equal(region, expected)
 
 
 # ── a slow reference of the whole default preset, on full 512-column maps in float64 ──
@@ -296,11 +221,67 @@ def test_the_first_share_of_the_steps_acts_and_at_least_one(share: float, steps:
 
 
 @pytest.mark.parametrize("kind", ["t2v-2.1", "i2v-2.1", "t2v-2.2", "i2v-2.2", "ti2v-2.2", "world"])
-def test_every_kind_of_wan_can_be_steered(kind: TinyKind) -> None:
-    settings = Settings(steps=2, guidance=3.0)
-    plain, steered = (sample(model(kind), [asked], settings).latents for asked in (request(), request(TSAttn())))
-    assert steered.isfinite().all()
-    assert not torch.equal(plain, steered)
+def test_every_kind_of_wan_can_be_steered_by_every_preset(kind: TinyKind) -> None:
+    settings = Settings(steps=1, guidance=3.0)
+    plain = sample(model(kind), [request()], settings).latents
+    for preset in ("default", "official", "paper"):
+        steered = sample(model(kind), [request(TSAttn(preset=preset))], settings).latents
+        assert steered.isfinite().all()
+        assert not torch.equal(plain, steered)
+
+
+def test_both_experts_are_steered_while_the_share_lasts() -> None:
+    """Picture to video acts over half of the steps, which crosses into the low-noise expert."""
+    given = (Given(first=0, frames=np.zeros((1, SIDE, SIDE, 3), dtype=np.uint8)),)
+    changed: set[int] = set()
+
+    class Watch(Recorder):
+        def observe(self, call: AttentionCall, out_BHND: Tensor, lse_BHN: Tensor) -> None:
+            if not torch.equal(out_BHND, attend(call.q, call.k, call.v, counts_M=call.counts)[0]):
+                changed.add(call.site.expert)
+
+    ours, asked = model("i2v-2.2"), request(TSAttn(), given=given)
+    described = shot(asked, kind="i2v-2.2")
+    control = TSAttnControl(TSAttn(), described)
+    with torch.no_grad(), attached(ours, [[control, Watch(described)]]) as run:
+        text, start = ours.encode([PROMPT], None), ours.start([asked], described.layout)
+        for index in range(10):
+            run.step = Step(index=index, of=10, sigma=1.0)
+            if control.acts(run.step, Branch.COND) and index in (0, 4):
+                ours.predict(start.noise, torch.tensor(999.0 if index == 0 else 700.0), text, [Branch.COND], start)
+    assert changed == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "picture"),
+    [
+        (TSAttn(), 8, 20),
+        (TSAttn(preset="paper"), 8, 16),
+        (TSAttn(steps=0.7), 28, 28),
+        (TSAttn(steps=0.7, picture_steps=0.3), 28, 12),
+    ],
+)
+def test_a_clip_that_begins_with_a_picture_has_its_own_share(config: TSAttn, words: int, picture: int) -> None:
+    given = (Given(first=0, frames=np.zeros((1, SIDE, SIDE, 3), dtype=np.uint8)),)
+    for asked, acting in ((request(), words), (request(given=given), picture)):
+        assert TSAttnControl(config, shot(asked, steps=40)).last_step == acting
+
+
+@pytest.mark.parametrize("preset", ["default", "official", "paper"])
+def test_an_idle_step_costs_not_one_operation_more(preset: Any) -> None:
+    ours, described = model(), shot(request())
+    text, start = ours.encode([PROMPT], None), ours.start([request()], described.layout)
+
+    def cost(branch: Branch, step: int) -> Cost:
+        with measured() as meter, torch.no_grad(), attached(ours, [[control]]) as run:
+            run.step, run.branches = Step(index=step, of=10, sigma=0.5), [branch]
+            ours.predict(start.noise, torch.tensor(500.0), text, [Branch.COND], start)
+        return meter.laps[0]
+
+    control = TSAttnControl(TSAttn(preset=preset), described)
+    with measured() as plain, torch.no_grad():
+        ours.predict(start.noise, torch.tensor(500.0), text, [Branch.COND], start)
+    assert cost(Branch.COND, 5).flops == cost(Branch.UNCOND, 0).flops == plain.laps[0].flops
 
 
 def test_a_neighbour_in_the_batch_is_not_steered() -> None:
@@ -362,28 +343,36 @@ def test_an_event_without_subject_steers_every_row() -> None:
     assert not len(control.plans[0].subject_columns)
 
 
+def other_family(kind: str) -> VideoModel:
+    if kind == "ltx":
+        return take_apart(tiny_ltx_pipeline("t2v"))
+    return take_apart(tiny_cogvideox_pipeline(cast(TinyCogVideoXKind, kind)))
+
+
+@pytest.mark.parametrize("kind", ["ltx", "t2v-2b", "t2v-5b", "t2v-1.5"])
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_other_families_are_steered_in_the_conditional_branch(kind: str, preset: Any) -> None:
+    ours, settings = other_family(kind), Settings(steps=2, guidance=3.0)
+    side = {"ltx": 128, "t2v-1.5": 32}.get(kind, SIDE)
+    asked = [request(*controls, width=side, height=side) for controls in ((), (TSAttn(preset=preset),))]
+    plain, steered = (sample(ours, [one], settings).latents for one in asked)
+    assert steered.isfinite().all()
+    assert not torch.equal(plain, steered)
+    again = sample(ours, asked[:1], settings).latents
+    assert torch.equal(plain, again)
+
+
+def test_the_example_steers_a_plain_pipeline() -> None:
+    example = runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples" / "steer_ts_attn.py"))
+    plain = tiny_pipeline("t2v-2.2", scheduler="euler")
+    with torch.no_grad():
+        video = example["steer"](plain, frames=17, fps=3, width=SIDE, height=SIDE, steps=2)
+    assert video.shape == (17, 3, SIDE, SIDE)
+    assert not any("Controlled" in type(b.attn2.processor).__name__ for b in plain.transformer.blocks)
+
+
 def test_a_model_without_an_odd_cross_attention_is_refused() -> None:
     described = replace(shot(request()), sites=(Site(0, 0, "cross"), Site(0, 1, "self")))
     with pytest.raises(ControlRejected, match="TSAttn.layers='odd'"):
         TSAttnControl(TSAttn(), described)
     TSAttnControl(TSAttn(layers="all"), described)
-
-
-def test_events_with_one_phrase_stand_for_its_occurrences_in_order() -> None:
-    asked = request(
-        prompt="The fox jumps. The fox jumps.", events=tuple(replace(event, phrase="jumps") for event in EVENTS)
-    )
-    described = shot(asked)
-    plan = TSAttnControl(TSAttn(subject_tokens=False), described).plans[0]
-    first, second = described.text.columns("jumps"), described.text.columns("jumps", occurrence=1)
-    assert plan.columns.tolist() == [*first, *second]
-    assert plan.sign[0].tolist() == [1] * 5 + [-1] * 5
-    assert plan.sign[-1].tolist() == [-1] * 5 + [1] * 5
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"steps": 1.5}, {"strength": 0}, {"preset": "paper"}, {"probe": "x"}, {"layers": "even"}]
-)
-def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"TSAttn.{next(iter(wrong))}: expected"):
-        TSAttn(**wrong)

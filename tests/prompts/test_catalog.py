@@ -22,7 +22,16 @@ Greet {{ who | untrusted("who") }}.
 
 
 def test_every_prompt_of_the_library_loads_under_its_own_name() -> None:
-    assert names() == ("describe", "plan", "plan_world", "reword", "score", "segment")
+    assert names() == (
+        "describe",
+        "plan",
+        "plan_world",
+        "reword",
+        "score",
+        "segment",
+        "storyeval_describe",
+        "storyeval_score",
+    )
     for name in names():
         prompt = load(name)
         assert prompt.name == name

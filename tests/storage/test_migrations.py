@@ -97,3 +97,27 @@ def test_processes_that_open_a_new_database_together_all_get_it(tmp_path: Path) 
         for _ in range(3)
     ]
     assert [process.communicate(timeout=60)[0].strip() for process in started] == ["1"] * 3
+
+
+def test_a_database_of_the_first_schema_keeps_its_takes(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / DATABASE}")
+    with engine.begin() as connection:
+        command.upgrade(config(connection), "0001")
+        for statement in OLD_TAKE:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    with Archive(tmp_path) as archive:
+        (record,) = archive.takes(1)
+        assert (record.take.model, record.take.weights, archive.weights(1)) == ("bundled", None, None)
+
+
+OLD_TAKE = (
+    "INSERT INTO story (id, digest, text, created) VALUES (1, 'd', 'A fox.', '2026-01-01')",
+    'INSERT INTO run (id, story_id, key, profile, options, asked, status, title, style, "cast", places, notes, '
+    "seconds_spent, created) VALUES (1, 1, 'k', 'p', '{}', '{}', 'done', '', '', '[]', '[]', '[]', 0, '2026-01-01')",
+    "INSERT INTO shot (id, run_id, number, part, revision, prompt, subjects, camera, seconds, transition, reason) "
+    "VALUES (1, 1, 1, '', 1, 'A fox.', '[]', 'static', 4, 'cut', '')",
+    "INSERT INTO take (id, shot_id, number, status, seed, model, controls, request, request_digest, composition, "
+    "notes, seconds_spent, created) "
+    "VALUES (1, 1, 1, 'done', 7, 'bundled', '[]', '{}', 'r', '[]', '[]', 1, '2026-01-01')",
+)

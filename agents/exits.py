@@ -1,0 +1,27 @@
+"""What a program ends with after an error; the table for people is docs/exit-codes.md."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agents.errors import BatchError, BudgetExhausted, ProfileError, RunStopped, StoryError, UsageError
+from generators.errors import GenerationError, TrainingError
+from storage.errors import NotFound, RunBusy, StorageError
+
+
+def exit_code(error: BaseException) -> int:
+    """The code of this error; an error with an `exit_code` of its own (a command line's) keeps it."""
+    if isinstance(error, UsageError | ProfileError | BatchError | NotFound):
+        return 2
+    if isinstance(error, BudgetExhausted):
+        return 4
+    if isinstance(error, RunBusy):
+        return 6
+    if isinstance(error, RunStopped | KeyboardInterrupt | asyncio.CancelledError):
+        return 130
+    return int(getattr(error, "exit_code", 1))
+
+
+def expected(error: BaseException) -> bool:
+    """Whether the error's message already says what to do."""
+    return isinstance(error, StoryError | GenerationError | StorageError | TrainingError)

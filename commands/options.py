@@ -1,0 +1,40 @@
+"""Options that several commands share, each written down once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FILM, LOOK, NIGHT, WORKSHOP, BUDGET = "Film a story", "Look", "Overnight", "Workshop", "Hard limits"
+"""Panels of the help."""
+
+StoryText = Annotated[str, typer.Argument(help="A text file, the story itself, or - for stdin.")]
+MaybeStory = Annotated[str | None, typer.Argument(help="A text file, the story itself, or - for stdin.")]
+RunNumber = Annotated[int, typer.Argument(metavar="RUN", help="The run's number; `runs` lists them.")]
+Profile = Annotated[
+    str, typer.Option(envvar="FABULA_PROFILE", help="Who plans, films and judges: a profile's name or a TOML file.")
+]
+Model = Annotated[str | None, typer.Option(help="Weights to film with: a folder or a model id.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same frames.")]
+Seconds = Annotated[float | None, typer.Option(help="Length of the film, about.")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the frames, such as 832x480.")]
+FilmSteps = Annotated[int | None, typer.Option("--steps", help="Denoising steps of a take; the profile's by default.")]
+FirstFrame = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="A picture that shots start from; picture-to-video models need one."),
+]
+Style = Annotated[str, typer.Option(help="How it should look, in words.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Home = Annotated[
+    Path | None, typer.Option(envvar="FABULA_HOME", help="Folder of runs and takes; ~/.local/share/fabula by default.")
+]
+Database = Annotated[
+    str | None, typer.Option(envvar="FABULA_DATABASE", help="Any SQLAlchemy URL instead of the SQLite file at home.")
+]
+Cron = Annotated[str | None, typer.Option(help="Store the batch for these times (five fields); `due` films it.")]
+Takes = Annotated[int | None, typer.Option("--budget-takes", help="Takes a shot, at most.", rich_help_panel=BUDGET)]
+Clock = Annotated[float | None, typer.Option("--budget-seconds", help="Wall clock in all.", rich_help_panel=BUDGET)]
+Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Tokens in all.", rich_help_panel=BUDGET)]
+Money = Annotated[float | None, typer.Option("--budget-money", help="Money in all.", rich_help_panel=BUDGET)]

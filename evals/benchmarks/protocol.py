@@ -1,0 +1,113 @@
+"""What a benchmark of the suite is: units to film, a judgement of each, a table of all. Knows no runner and no file.
+
+A unit is what is judged at once: one clip, or all shots of a story. A judgement is plain data, so that a row of a
+file can hold it and a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from evals.metrics.score import Case, NotMeasured, Outcome, Score, Summary, summarise
+from generators.clip import Frames
+
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Cases judged together."""
+
+    name: str
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Film:
+    """One clip of a unit; `seconds` is what it took to make, None where nobody knows."""
+
+    frames: Frames = field(repr=False)
+    fps: float
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Scores of one unit by metric, and facts that its benchmark's table needs."""
+
+    outcomes: Mapping[str, Outcome]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    headline: str = ""
+    """The metric that ranks units best to worst."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A unit and its judgement, as read back from a row."""
+
+    unit: Unit
+    judgement: Judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a table: a metric over the units of a class."""
+
+    group: str
+    summary: Summary
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """Settings and models are the implementation's; equal `settings()` mean comparable numbers."""
+
+    @property
+    def name(self) -> str:
+        """What folders and tables call it."""
+        ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """All that decides a unit's numbers, as JSON: prompts by digest, models by name and digest; not how many."""
+        ...
+
+    def units(self) -> Sequence[Unit]:
+        """What to film, in order."""
+        ...
+
+    def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
+        """One film a case, or why there is none. Raises for missing infrastructure, never for a bad clip."""
+        ...
+
+    def lines(self, judged: Sequence[Judged]) -> list[Line]:
+        """The table."""
+        ...
+
+
+def lines_by_class(judged: Sequence[Judged], classes: Sequence[str] = ()) -> list[Line]:
+    """Every metric over all units, then over the units of each class that has any."""
+    metrics = list(dict.fromkeys(name for one in judged for name in one.judgement.outcomes))
+    found: list[Line] = []
+    for metric in metrics:
+        for group in (ALL, *classes):
+            inside = [one for one in judged if group == ALL or group in one.unit.classes]
+            outcomes = [one.judgement.outcomes[metric] for one in inside if metric in one.judgement.outcomes]
+            if outcomes:
+                found.append(Line(group=group, summary=summarise(metric, outcomes)))
+    return found
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a row holds it."""
+    if isinstance(outcome, NotMeasured):
+        return {"value": None, "why": outcome.reason}
+    return {"value": outcome.value, "details": dict(outcome.details)}
+
+
+def from_json(found: Mapping[str, Any]) -> Outcome:
+    """And back."""
+    if found["value"] is None:
+        return NotMeasured(reason=found["why"])
+    return Score(value=found["value"], details=found.get("details", {}))

@@ -1,0 +1,158 @@
+"""TempoControl's temporal accuracy: does an object appear, or a movement peak, when it was asked to.
+
+Movement needs no weights. The two object tasks need a detector; the released numbers used YOLOv10n, and without a
+detector they are not measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.metrics.flow import movement_second
+from evals.metrics.samplers import linspace_end
+from evals.metrics.score import Case, NotMeasured, Outcome, Score
+from evals.metrics.temporal import ALIASES, Presence, one_object, read_mask, two_objects
+from generators.clip import Frames
+
+SECONDS = 5
+Heat = list[list[float] | None]
+"""A row for every time at which a thing may be asked for, filled where this clip was asked: when it was seen."""
+Task = Literal["one object", "two objects", "movement"]
+COLUMNS: Mapping[Task, tuple[str, ...]] = {
+    "one object": ("prompt", "temp_object", "control_signal1"),
+    "two objects": ("prompt", "temp_object", "static_object", "control_signal1"),
+    "movement": ("prompt", "mov_sec", "control_signal1"),
+}
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Says what is to be seen in a picture."""
+
+    @property
+    def name(self) -> str:
+        """Id and digest of the weights."""
+        ...
+
+    def seen(self, frames: Frames) -> Sequence[frozenset[str]]:
+        """Lower-case names of everything detected, a set a frame."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TempoControlSettings:
+    """One of the three lists, by path. `aliases` reads words that COCO calls otherwise by COCO's name."""
+
+    task: Task
+    prompts: Path
+    aliases: bool = False
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in COLUMNS:
+            raise ValueError(f"TempoControlSettings.task: expected one of {', '.join(COLUMNS)}; got {self.task!r}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"TempoControlSettings.limit: expected at least 1, got {self.limit}")
+
+
+def read_cases(path: Path, task: Task) -> tuple[Case, ...]:
+    """The rows of a list, in order. Raises ValueError naming the missing column or the broken mask."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    cases = []
+    for number, row in enumerate(rows):
+        if missing := [column for column in COLUMNS[task] if not row.get(column)]:
+            raise ValueError(f"{path}, row {number + 1}: no {', '.join(missing)}; is it the list of {task}?")
+        read_mask(row["control_signal1"])
+        spec = {column: row[column].strip() for column in COLUMNS[task]}
+        group = spec.get("mov_sec") or str(read_mask(row["control_signal1"]).index(1))
+        cases.append(Case(name=f"{number:03d}", prompt=row["prompt"], classes=(f"from {group}",), spec=spec))
+    if not cases:
+        raise ValueError(f"{path}: expected rows of {', '.join(COLUMNS[task])}, got none")
+    return tuple(cases)
+
+
+class TempoControl:
+    """The benchmark. Classes are the entry (or, for movement, the second) at which the thing was to start."""
+
+    def __init__(self, settings: TempoControlSettings, detector: Detector | NotMeasured) -> None:
+        self._settings = settings
+        self._detector = detector
+        self._cases = read_cases(settings.prompts, settings.task)[: settings.limit]
+
+    @property
+    def name(self) -> str:
+        """Names the task."""
+        return f"tempocontrol-{self._settings.task.replace(' ', '-')}"
+
+    @property
+    def metric(self) -> str:
+        """What the table calls it."""
+        aliased = " (COCO aliases)" if self._settings.aliases else ""
+        return f"temporal accuracy, {self._settings.task}{aliased}"
+
+    def settings(self) -> Mapping[str, Any]:
+        """Task, list by digest, detector."""
+        needless = self._settings.task == "movement" or isinstance(self._detector, NotMeasured)
+        return {
+            "task": self._settings.task,
+            "prompts": hashlib.sha256(self._settings.prompts.read_bytes()).hexdigest(),
+            "aliases": self._settings.aliases,
+            "detector": None if needless or isinstance(self._detector, NotMeasured) else self._detector.name,
+        }
+
+    def units(self) -> Sequence[Unit]:
+        """One prompt each."""
+        return [Unit(name=case.name, cases=(case,), classes=case.classes) for case in self._cases]
+
+    def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
+        """The accuracy of one clip."""
+        film, spec = films[0], unit.cases[0].spec
+        timing: Heat = []
+        if isinstance(film, NotMeasured):
+            outcome: Outcome = film
+        elif self._settings.task == "movement":
+            outcome, timing = _movement(film, int(spec["mov_sec"]))
+        elif isinstance(self._detector, NotMeasured):
+            outcome = self._detector
+        else:
+            outcome, timing = self._presence(self._detector, film.frames, spec)
+        return Judgement(outcomes={self.metric: outcome}, facts={"timing": timing}, headline=self.metric)
+
+    def lines(self, judged: Sequence[Judged]) -> list[Line]:
+        """Over all, and by onset."""
+        onsets = sorted({name for one in judged for name in one.unit.classes}, key=lambda name: int(name.split()[1]))
+        return lines_by_class(judged, onsets)
+
+    def _presence(self, detector: Detector, frames: Frames, spec: Mapping[str, str]) -> tuple[Score, Heat]:
+        mask = read_mask(spec["control_signal1"])
+        found = detector.seen(frames[linspace_end(len(frames), len(mask))])
+        timed = [self._word(spec["temp_object"]) in names for names in found]
+        heat = [[float(seen) for seen in timed] if entry == mask.index(1) else None for entry in range(len(mask))]
+        if self._settings.task == "one object":
+            return _score(one_object(mask, timed)), heat
+        constant = [self._word(spec["static_object"]) in names for names in found]
+        return _score(two_objects(mask, constant, timed)), heat
+
+    def _word(self, name: str) -> str:
+        word = name.lower()
+        return ALIASES.get(word, word) if self._settings.aliases else word
+
+
+def _movement(film: Film, wanted: int) -> tuple[Outcome, Heat]:
+    if len(film.frames) < 2:
+        return NotMeasured(reason="the clip has one frame"), []
+    got = movement_second(film.frames, film.fps, SECONDS)
+    heat = [[float(second == got) for second in range(SECONDS)] if row == wanted else None for row in range(SECONDS)]
+    return Score(value=float(got == wanted), details={"wanted": float(wanted), "moved": float(got)}), heat
+
+
+def _score(presence: Presence) -> Score:
+    shares = {"present": presence.present, "absent": presence.absent}
+    return Score(value=presence.accuracy, details={name: share for name, share in shares.items() if share is not None})

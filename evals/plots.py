@@ -1,0 +1,126 @@
+"""Plots of the report as PNG bytes, the same for the same numbers: bars with intervals, curves, heat maps, costs.
+
+Draws what it is handed and knows no benchmark. A value of None is a gap, never a zero.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from generators.pictures import FAINT, INK, PAPER
+
+COLOURS = ("#2f7d5b", "#c2452d", "#3a6ea5", "#b8862b", "#7a5195", "#5f6b6d")
+DPI = 110
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A mean and its interval; all None where nothing was measured."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+Series = Mapping[str, Mapping[str, Point]]
+"""By method, then by what stands on the horizontal axis."""
+
+
+def bars(title: str, groups: Sequence[str], series: Series) -> bytes:
+    """Methods side by side in every group, with intervals."""
+    figure, axes = _figure(title, wide=max(5.0, 0.34 * len(groups) * max(len(series), 1) + 2.5))
+    width = 0.8 / max(len(series), 1)
+    for number, (method, points) in enumerate(series.items()):
+        known = [(i, points[g]) for i, g in enumerate(groups) if g in points and points[g].mean is not None]
+        at = [i + (number - (len(series) - 1) / 2) * width for i, _ in known]
+        heights = [point.mean or 0.0 for _, point in known]
+        axes.bar(at, heights, width * 0.92, yerr=_errors([p for _, p in known]), label=_short(method),
+                 color=COLOURS[number % len(COLOURS)], ecolor=INK, capsize=2, error_kw={"linewidth": 0.8})  # fmt: skip
+    many = len(groups) > 4
+    axes.set_xticks(range(len(groups)), groups, rotation=30 if many else 0, ha="right" if many else "center")
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def curves(title: str, across: str, series: Mapping[str, Mapping[int, Point]]) -> bytes:
+    """A line a method over whole numbers, its interval shaded."""
+    figure, axes = _figure(title)
+    for number, (method, points) in enumerate(series.items()):
+        known = sorted((at, point) for at, point in points.items() if point.mean is not None)
+        colour = COLOURS[number % len(COLOURS)]
+        at = [one for one, _ in known]
+        means = [np.nan if p.mean is None else p.mean for _, p in known]
+        axes.plot(at, means, marker="o", color=colour, label=_short(method))
+        low = [p.mean if p.low is None else p.low for _, p in known]
+        high = [p.mean if p.high is None else p.high for _, p in known]
+        axes.fill_between(at, np.asarray(low, float), np.asarray(high, float), color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel(across)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def heat(title: str, rows: str, columns: str, cells: np.ndarray) -> bytes:
+    """A matrix of 0..1; NaN stays white."""
+    height = max(2.4, 0.28 * cells.shape[0] + 1.4)
+    figure, axes = _figure(title, wide=max(4.0, 0.3 * cells.shape[1] + 2.2), high=height)
+    shown = axes.imshow(cells, vmin=0, vmax=1, cmap="YlGn", aspect="auto", interpolation="nearest")
+    axes.set_xlabel(columns)
+    axes.set_ylabel(rows)
+    figure.colorbar(shown, ax=axes, fraction=0.04)
+    return _png(figure)
+
+
+def costs(title: str, quality: str, points: Mapping[str, tuple[float, Point]]) -> bytes:
+    """Quality against the seconds that a clip takes, a point a method."""
+    figure, axes = _figure(title)
+    for number, (method, (seconds, point)) in enumerate(points.items()):
+        if point.mean is None:
+            continue
+        axes.errorbar([seconds], [point.mean], yerr=_errors([point]), fmt="o", capsize=3,
+                      color=COLOURS[number % len(COLOURS)], label=_short(method))  # fmt: skip
+    axes.set_xlabel("seconds a clip")
+    axes.set_ylabel(quality, fontsize=8)
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _figure(title: str, wide: float = 6.4, high: float = 3.6) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(min(wide, 24.0), high), dpi=DPI, facecolor=PAPER, layout="constrained")
+    axes = figure.add_subplot(facecolor=PAPER)
+    axes.set_title(_plain(title), fontsize=10, color=INK, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=FAINT, labelsize=8)
+    return figure, axes
+
+
+def _errors(points: Sequence[Point]) -> np.ndarray:
+    """Distances down and up from every mean; nothing where there is no interval."""
+    down = [0.0 if p.mean is None or p.low is None else max(p.mean - p.low, 0.0) for p in points]
+    up = [0.0 if p.mean is None or p.high is None else max(p.high - p.mean, 0.0) for p in points]
+    return np.array([down, up])
+
+
+def _short(name: str, longest: int = 36) -> str:
+    name = _plain(name).lstrip("_")  # a label that begins so is hidden
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    """Dollars would be read as formulas."""
+    return text.replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()

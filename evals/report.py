@@ -1,0 +1,265 @@
+"""The evaluation report: every benchmark in a folder of results, methods side by side, as HTML and as Markdown.
+
+Reads what `evals.suite` wrote (manifest.json, table.json, rows.jsonl, strips/) and measures nothing. Every text on
+the page is untrusted and escaped. The HTML is one file; the Markdown has its pictures beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from evals import plots
+from evals.benchmarks.protocol import ALL
+from evals.metrics.score import NotMeasured, Score, Summary, difference
+from evals.plots import Point
+from evals.results import Method, read_results
+from evals.suite import Row, slug
+from generators.pictures import SheetRow, contact_sheet
+
+SHEET = 3
+"""Units of every rank on a sheet of best, median and worst."""
+_DISTANCE = re.compile(r"distance (\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A number as people read it, and its small print."""
+
+    value: str
+    beside: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A metric over all methods."""
+
+    metric: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A plot or sheet. `file` is its place beside the Markdown."""
+
+    caption: str
+    file: str
+    png: bytes = field(repr=False)
+
+    @property
+    def data(self) -> str:
+        """For the HTML."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One benchmark on the page."""
+
+    name: str
+    methods: tuple[str, ...]
+    notes: tuple[str, ...]
+    table: tuple[TableRow, ...]
+    differences: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    manifests: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The whole report."""
+
+    title: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFiles:
+    """What was written."""
+
+    html: Path
+    markdown: Path
+
+
+def write_report(results: Path, out: Path, title: str = "Evaluation") -> ReportFiles:
+    """Render every benchmark under `results` into `out`. Raises ValueError when there is none."""
+    benchmarks = read_results(results)
+    if not benchmarks:
+        raise ValueError(f"No results under {results}: expected <benchmark>/<method>/table.json; run a benchmark first")
+    page = Page(title=title, parts=tuple(_part(name, methods) for name, methods in benchmarks.items()))
+    out.mkdir(parents=True, exist_ok=True)
+    for picture in (one for part in page.parts for one in part.pictures):
+        (out / picture.file).parent.mkdir(parents=True, exist_ok=True)
+        (out / picture.file).write_bytes(picture.png)
+    files = ReportFiles(html=out / "report.html", markdown=out / "report.md")
+    files.html.write_text(_engine(True).get_template("evals.html.j2").render(page=page), encoding="utf-8")
+    files.markdown.write_text(_engine(False).get_template("evals.md.j2").render(page=page), encoding="utf-8")
+    return files
+
+
+def _part(name: str, methods: Sequence[Method]) -> Part:
+    metrics = list(dict.fromkeys(line.summary.metric for m in methods for line in m.lines if line.group == ALL))
+    return Part(
+        name=name,
+        methods=tuple(method.name for method in methods),
+        notes=_notes(methods),
+        table=tuple(TableRow(metric=m, cells=tuple(cell_of(one.line(m)) for one in methods)) for m in metrics),
+        differences=_differences(methods, metrics),
+        pictures=tuple(_pictures(name, methods)),
+        manifests=tuple(_manifest_line(method) for method in methods),
+    )
+
+
+def cell_of(one: Summary | None) -> Cell:
+    """Mean ± error; beneath it interval, count, and what was not measured and why."""
+    if one is None:
+        return Cell(value="–")
+    why = "; ".join(f"{count} not measured: {reason}" for reason, count in one.unmeasured.items())
+    if one.mean is None:
+        return Cell(value="not measured", beside=why)
+    error = "" if one.error is None else f" ± {one.error:.3f}"
+    bounds = f"{one.low:.3f} to {one.high:.3f}, n={one.count} of {one.total}"
+    return Cell(value=f"{one.mean:.3f}{error}", beside=f"{bounds}; {why}" if why else bounds)
+
+
+def _notes(methods: Sequence[Method]) -> tuple[str, ...]:
+    if len({method.manifest["digest"] for method in methods}) > 1:
+        return ("These methods were measured under different settings or models: their numbers do not compare.",)
+    return ()
+
+
+def _differences(methods: Sequence[Method], metrics: Sequence[str]) -> tuple[str, ...]:
+    """Every method against the first, where both were measured under the same settings."""
+    found = []
+    for other in methods[1:]:
+        if other.manifest["digest"] != methods[0].manifest["digest"]:
+            continue
+        for metric in metrics:
+            apart = difference(other.outcomes(metric), methods[0].outcomes(metric))
+            if not isinstance(apart, NotMeasured):
+                found.append(f"{metric}: {other.name} − {methods[0].name} = {apart}")
+    return tuple(found)
+
+
+def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
+    metric = _headline(methods)
+    found: list[Picture] = []
+
+    def add(caption: str, kind: str, png: bytes) -> None:
+        found.append(Picture(caption=caption, file=f"pictures/{slug(name)}-{kind}.png", png=png))
+
+    if metric is not None:
+        groups = [g for g in _groups(methods, metric) if not _DISTANCE.fullmatch(g)]
+        series = {m.name: {g: _point(m.line(metric, g)) for g in groups} for m in methods}
+        add(f"{metric}, by class", "classes", plots.bars(metric, groups, series))
+        costs = {m.name: (m.seconds, _point(m.line(metric))) for m in methods}
+        known = {one: (spent, point) for one, (spent, point) in costs.items() if spent is not None}
+        if known:
+            add("Cost beside quality", "cost", plots.costs("Cost beside quality", metric, known))
+    for number, (curve, lines) in enumerate(_curves(methods).items()):
+        add(curve, f"distance-{number}", plots.curves(curve, "shots apart", lines))
+    for method in methods:
+        cells = timing(method.rows)
+        if cells is not None:
+            caption = f"Timing, {method.name}: asked for (rows), seen (columns)"
+            add(caption, f"timing-{slug(method.name)}", plots.heat(caption, "asked for", "seen", cells))
+        sheet = best_and_worst(method, metric) if metric is not None else None
+        if sheet is not None:
+            add(f"Best, median and worst, {method.name}", f"sheet-{slug(method.name)}", sheet)
+    return found
+
+
+def _headline(methods: Sequence[Method]) -> str | None:
+    """The metric that benchmarks name; the first measured one where that was not measured."""
+    named = [row["headline"] for m in methods for row in m.rows[:1]]
+    listed = [*named, *(line.summary.metric for m in methods for line in m.lines)]
+    measured = {line.summary.metric for m in methods for line in m.lines if line.summary.mean is not None}
+    return next((metric for metric in listed if metric in measured), None)
+
+
+def _groups(methods: Sequence[Method], metric: str) -> list[str]:
+    return list(dict.fromkeys(line.group for m in methods for line in m.lines if line.summary.metric == metric))
+
+
+def _point(one: Summary | None) -> Point:
+    return Point(mean=None) if one is None else Point(mean=one.mean, low=one.low, high=one.high)
+
+
+def _curves(methods: Sequence[Method]) -> dict[str, dict[str, dict[int, Point]]]:
+    """Metrics that the table has by distance: by metric, method and distance."""
+    found: dict[str, dict[str, dict[int, Point]]] = {}
+    for method in methods:
+        for line in method.lines:
+            if far := _DISTANCE.fullmatch(line.group):
+                curve = found.setdefault(line.summary.metric, {}).setdefault(method.name, {})
+                curve[int(far[1])] = _point(line.summary)
+    return found
+
+
+def timing(rows: Sequence[Row]) -> np.ndarray | None:
+    """The mean of the rows' `timing` facts, cell by cell; NaN where no clip was asked. None without any."""
+    facts: list[list[list[float] | None]] = [row["facts"]["timing"] for row in rows if row["facts"].get("timing")]
+    width = max((len(line) for one in facts for line in one if line), default=0)
+    usable = [[[np.nan] * width if line is None else line for line in one] for one in facts]
+    same = [np.array(one, float) for one in usable if len(one) == len(usable[0])]
+    if not same or width == 0:
+        return None
+    stack = np.stack(same)
+    asked = ~np.isnan(stack)
+    counts = asked.sum(0)
+    return np.where(counts > 0, np.where(asked, stack, 0).sum(0) / np.maximum(counts, 1), np.nan)
+
+
+def best_and_worst(method: Method, metric: str) -> bytes | None:
+    """A contact sheet of the best, the middle and the worst units; None when no strip is there."""
+    scored = [(outcome.value, unit) for unit, outcome in method.outcomes(metric).items() if isinstance(outcome, Score)]
+    ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
+    middle = max((len(ranked) - SHEET) // 2, 0)
+    picks = {"best": ranked[:SHEET], "median": ranked[middle : middle + SHEET], "worst": ranked[-SHEET:]}
+    by_unit = {row["unit"]: row for row in method.rows}
+    first = {unit: (rank, value) for rank, some in reversed(picks.items()) for value, unit in some}
+    order = list(dict.fromkeys(unit for some in picks.values() for _, unit in some))  # each unit once
+    sheet = [_sheet_row(method, by_unit[unit], *first[unit]) for unit in order]
+    shown = [row for row in sheet if row.frames is not None]
+    return contact_sheet(method.name, metric, shown) if shown else None
+
+
+def _sheet_row(method: Method, row: Row, rank: str, value: float) -> SheetRow:
+    path = method.folder / row["strip"] if row["strip"] else None
+    frames = None
+    if path is not None and path.is_file():
+        with Image.open(path) as strip:
+            frames = np.asarray(strip.convert("RGB"))[None]
+    return SheetRow(label="", text=f"{rank} {value:.3f} · {row['prompt']}", seconds=row["length"], frames=frames)
+
+
+def _manifest_line(method: Method) -> str:
+    one = method.manifest
+    versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
+    settings = json.dumps(one["settings"], sort_keys=True, ensure_ascii=False)
+    return (
+        f"{method.name}: {one['units']} units, seed {one['seed']}, pixels from {one['source']}, "
+        f"settings {one['digest']} = {settings}; {versions}"
+    )
+
+
+def _engine(html: bool) -> Environment:
+    folder = FileSystemLoader(Path(__file__).parent / "templates")
+    engine = Environment(
+        loader=folder, autoescape=html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    engine.filters["cell"] = _markdown_text
+    return engine
+
+
+def _markdown_text(text: str) -> str:
+    """Text that Markdown neither obeys nor breaks a table over."""
+    return re.sub(r"([\\`*_\[\]<>|#!$])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,57 @@
+"""Finished runs of the suite, read back from their folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.benchmarks.protocol import ALL, Line, from_json
+from evals.metrics.score import Outcome, Summary
+from evals.suite import Row, read_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One method's results under one benchmark."""
+
+    name: str
+    folder: Path
+    manifest: Mapping[str, Any]
+    lines: tuple[Line, ...]
+    rows: tuple[Row, ...]
+
+    def line(self, metric: str, group: str = ALL) -> Summary | None:
+        """A line of the table, where it has it."""
+        return next((one.summary for one in self.lines if (one.summary.metric, one.group) == (metric, group)), None)
+
+    def outcomes(self, metric: str) -> dict[str, Outcome]:
+        """By unit."""
+        return {row["unit"]: from_json(row["outcomes"][metric]) for row in self.rows if metric in row["outcomes"]}
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean time to make a clip."""
+        known = [spent for row in self.rows for spent in row["seconds"] if spent is not None]
+        return float(np.mean(known)) if known else None
+
+
+def read_results(results: Path) -> dict[str, list[Method]]:
+    """Finished runs by benchmark, both sorted by name; a run without a table is not finished and left out."""
+    found: dict[str, list[Method]] = {}
+    for table in sorted(results.glob("*/*/table.json")):
+        manifest = json.loads((table.parent / "manifest.json").read_text(encoding="utf-8"))
+        found.setdefault(manifest["benchmark"], []).append(_method(table.parent, manifest))
+    return found
+
+
+def _method(folder: Path, manifest: Mapping[str, Any]) -> Method:
+    table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    keys = ("digest", "method", "source", "seed")
+    rows = [row for row in read_rows(folder) if all(row[key] == manifest[key] for key in keys)]
+    lines = tuple(Line(group=one["group"], summary=Summary(**one["summary"])) for one in table)
+    return Method(name=manifest["method"], folder=folder, manifest=manifest, lines=lines, rows=tuple(rows))

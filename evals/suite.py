@@ -1,0 +1,261 @@
+"""Runs a benchmark over footage: films, judges, keeps a row a unit, goes on where it stopped, and writes the table.
+
+    out/<benchmark>/<method>/  manifest.json  rows.jsonl  table.json  table.md  strips/
+
+Two runs of one call give the same table byte for byte; seconds spent stand in the rows and not in the table. Knows
+no measurement: those are the benchmarks'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.benchmarks.protocol import Benchmark, Film, Judged, Judgement, Line, Unit, as_json, from_json
+from evals.benchmarks.quality import Quality, QualitySettings
+from evals.benchmarks.shot_sets import ShotSets, ShotSetsSettings
+from evals.benchmarks.storyeval import StoryEval, StoryEvalSettings
+from evals.benchmarks.tempocontrol import Detector, TempoControl, TempoControlSettings
+from evals.benchmarks.verifiers import Verifier
+from evals.footage import Footage
+from evals.metrics.embedders import Weights
+from evals.metrics.score import NotMeasured
+from generators.clip import Frames
+from generators.pictures import strip_jpeg, thumbnails
+
+PROTOCOL = 1
+"""Goes up whenever a metric's definition changes: rows of another number are not read."""
+PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch", "transformers", "diffusers", "pillow")
+STRIP_FRAMES, STRIP_WIDTH = 6, 160
+Row = Mapping[str, Any]
+
+
+Settings = StoryEvalSettings | TempoControlSettings | ShotSetsSettings | QualitySettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What benchmarks look with; what is absent is not measured, with the reason given here."""
+
+    weights: Weights = Weights()
+    verifier: Verifier | NotMeasured = NotMeasured(reason="no verifier was named")
+    detector: Detector | NotMeasured = NotMeasured(reason="no object detector was named")
+
+
+def open_benchmark(settings: Settings, models: Models) -> Benchmark:
+    """The benchmark of these settings. Raises ValueError or OSError naming the prompt file that cannot be read."""
+    match settings:
+        case StoryEvalSettings():
+            return StoryEval(settings, models.verifier)
+        case TempoControlSettings():
+            return TempoControl(settings, models.detector)
+        case ShotSetsSettings():
+            weights = models.weights
+            return ShotSets(settings, weights.open(settings.encoder), weights.open_text("clip_vitb32"))
+        case QualitySettings():
+            return Quality.with_weights(settings, models.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One unit is judged, `done` of `of`; `kept` says that an earlier run judged it."""
+
+    done: int
+    of: int
+    unit: str
+    kept: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that a table rests on. Two tables compare only where `digest` is the same."""
+
+    benchmark: str
+    method: str
+    source: str
+    seed: int
+    units: int
+    settings: Mapping[str, Any]
+    digest: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished run: the table and where it lies. `seconds` is the mean time to make a clip, where it is known."""
+
+    manifest: Manifest
+    lines: tuple[Line, ...]
+    folder: Path
+    seconds: float | None = field(compare=False, default=None)
+
+
+def run(benchmark: Benchmark, footage: Footage, out: Path, seed: int = 0) -> Generator[Progress, None, Result]:
+    """Judge every unit that `out` holds no row of, one at a time, and write the table at the end.
+
+    Clips get the seeds `seed`, `seed + 1`, … in order. Raises what footage, benchmark and disk raise; rows stay.
+    """
+    units = benchmark.units()
+    manifest = _manifest(benchmark, footage, seed, len(units))
+    folder = out / slug(benchmark.name) / slug(footage.name)
+    known = {row["unit"]: row for row in read_rows(folder) if _belongs(row, manifest)}
+    _write(folder / "manifest.json", json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n")
+    rows, first = [], seed
+    for done, unit in enumerate(units, 1):
+        kept = unit.name in known
+        row = known[unit.name] if kept else _judge(benchmark, footage, unit, first, folder, manifest)
+        rows.append(row)
+        first += len(unit.cases)
+        yield Progress(done=done, of=len(units), unit=unit.name, kept=kept)
+    lines = tuple(benchmark.lines([_judged(unit, row) for unit, row in zip(units, rows, strict=True)]))
+    _write(folder / "table.json", json.dumps([asdict(line) for line in lines], indent=1, ensure_ascii=False) + "\n")
+    _write(folder / "table.md", markdown(lines))
+    return Result(manifest=manifest, lines=lines, folder=folder, seconds=_seconds(rows))
+
+
+def finish(running: Generator[Progress, None, Result], on_progress: Callable[[Progress], None] | None = None) -> Result:
+    """Run to the end, telling of every step."""
+    while True:
+        try:
+            step = next(running)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        if on_progress is not None:
+            on_progress(step)
+
+
+def markdown(lines: Sequence[Line]) -> str:
+    """The table as people read it: mean ± error, interval, count, and what was not measured and why."""
+    head = "| metric | over | mean ± error | 95 % | n | not measured |\n|---|---|---|---|---|---|\n"
+    return head + "".join(_markdown_line(line) for line in lines)
+
+
+def _markdown_line(line: Line) -> str:
+    one = line.summary
+    mean = "–" if one.mean is None else f"{one.mean:.4f}" + ("" if one.error is None else f" ± {one.error:.4f}")
+    bounds = "–" if one.low is None else f"{one.low:.4f} to {one.high:.4f}"
+    why = "; ".join(f"{count}: {reason}" for reason, count in one.unmeasured.items()) or "–"
+    cells = (one.metric, line.group, mean, bounds, f"{one.count} of {one.total}", why)
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Rows of a method's folder; a line that a kill cut short is taken off the file."""
+    path = folder / "rows.jsonl"
+    if not path.exists():
+        return []
+    written = path.read_bytes()
+    whole = written[: written.rfind(b"\n") + 1]
+    if len(whole) < len(written):
+        os.truncate(path, len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def slug(name: str) -> str:
+    """A name as a file's name; a name that had to change carries its digest, so that two never meet."""
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80]
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _manifest(benchmark: Benchmark, footage: Footage, seed: int, units: int) -> Manifest:
+    settings = dict(benchmark.settings())
+    told = json.dumps([PROTOCOL, benchmark.name, settings], sort_keys=True)
+    return Manifest(
+        benchmark=benchmark.name,
+        method=footage.name,
+        source=footage.source,
+        seed=seed,
+        units=units,
+        settings=settings,
+        digest=hashlib.sha256(told.encode()).hexdigest()[:16],
+        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _belongs(row: Row, manifest: Manifest) -> bool:
+    wanted = (manifest.digest, manifest.method, manifest.source, manifest.seed)
+    return (row["digest"], row["method"], row["source"], row["seed"]) == wanted
+
+
+def _judge(
+    benchmark: Benchmark, footage: Footage, unit: Unit, first: int, folder: Path, manifest: Manifest
+) -> dict[str, Any]:
+    films = [footage.film(case, first + number) for number, case in enumerate(unit.cases)]
+    started = time.monotonic()
+    judgement = benchmark.judge(unit, films)
+    seen = [film for film in films if isinstance(film, Film)]
+    row = {
+        "unit": unit.name,
+        "prompt": " / ".join(case.prompt for case in unit.cases),
+        "method": manifest.method,
+        "source": manifest.source,
+        "seed": manifest.seed,
+        "digest": manifest.digest,
+        "outcomes": {name: as_json(outcome) for name, outcome in judgement.outcomes.items()},
+        "facts": dict(judgement.facts),
+        "headline": judgement.headline,
+        "strip": _strip(folder, unit, seen),
+        "length": sum(len(film.frames) / film.fps for film in seen),
+        "seconds": [film.seconds for film in seen],
+        "judging": round(time.monotonic() - started, 3),
+    }
+    _append(folder / "rows.jsonl", row)
+    return row
+
+
+def _judged(unit: Unit, row: Row) -> Judged:
+    outcomes = {name: from_json(found) for name, found in row["outcomes"].items()}
+    return Judged(unit=unit, judgement=Judgement(outcomes=outcomes, facts=row["facts"], headline=row["headline"]))
+
+
+def _strip(folder: Path, unit: Unit, films: Sequence[Film]) -> str | None:
+    """A strip of frames of the unit's clips beside the rows, for the report."""
+    if not films:
+        return None
+    each = max(1, STRIP_FRAMES // len(films))
+    shown: list[Frames] = [thumbnails(film.frames, each, STRIP_WIDTH) for film in films]
+    shown = [frames for frames in shown if frames.shape[1:] == shown[0].shape[1:]]
+    path = folder / "strips" / f"{slug(unit.name)}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(strip_jpeg(np.concatenate(shown)))
+    return f"strips/{path.name}"
+
+
+def _seconds(rows: Sequence[Row]) -> float | None:
+    known = [spent for row in rows for spent in row["seconds"] if spent is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _append(path: Path, row: Row) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,90 @@
+"""Settings of consistent multi-shot generation: frozen, validated, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.controls.config import ControlConfig, Window, _check_window, _one_of, ddpm_sigma, ddpm_window
+
+
+class Segmenter(Protocol):
+    """Finds a subject in frames."""
+
+    @property
+    def name(self) -> str:
+        """What tells it apart from others."""
+        ...
+
+    def __call__(self, frames: NDArray[np.uint8], subject: str) -> NDArray[np.bool_]:
+        """Where the subject is, (frames, height, width), in frames (frames, height, width, 3)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storyboarding(ControlConfig):
+    """Video Storyboarding (arXiv 2412.07750 v1) on one steered shot of a batch; `storyboard` makes the batch.
+
+    The shot keeps the motion of its plain copy (queries), and the look of the anchors' subject (keys and values).
+    Windows are noise levels; None turns a part off.
+    """
+
+    place: int
+    """This request's place in the batch."""
+    vanilla: int
+    """Place of the same shot, not steered by this."""
+    anchors: tuple[int, ...]
+    """Places of the steered shots that everyone reads; they read each other."""
+    subject: str = ""
+    """Words of this shot's prompt that name the subject."""
+    segmenter: Segmenter | None = field(default=None, repr=False, compare=False)
+    """Finds the subject in predicted clean frames. None reads it off the attention to its words, which is coarse."""
+    segmented_by: str = field(init=False)
+    every: int = 4
+    """Steps between two looks of the segmenter."""
+    preserve: Window | None = ddpm_window(750)
+    """Queries are those of the plain copy."""
+    flow: Window | None = (0.0, ddpm_sigma(750) - 1e-9)
+    """Queries are the shot's own, led from keyframes along the plain copy's correspondences."""
+    share: Window | None = ddpm_window(550, 950)
+    """Frames read the anchors' subject in the same frame."""
+    keyframes: int = 5
+    """Latent frames from a keyframe to the next."""
+    weight: Literal["sigmoid", "linear"] = "sigmoid"
+    """Between two keyframes: as published (0.73 at the first, 0.5 at the second), or from one to the other."""
+    dropout: float = 0.0
+    """Share of the tokens that keep their own queries: more identity, less motion."""
+    dilution: float | None = None
+    """Factor on the anchors' keys, since attention over the whole clip has many more of its own; None is the square
+    root of the latent frames, 1 is none."""
+    query_layers: Literal["all", "last third"] | tuple[int, ...] = "last third"
+    share_layers: Literal["all", "last two thirds"] | tuple[int, ...] = "last two thirds"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "segmented_by", "attention" if self.segmenter is None else self.segmenter.name)
+        if self.vanilla == self.place or self.vanilla in self.anchors:
+            raise ValueError(
+                f"Storyboarding.vanilla: expected a request that is not steered by this, got {self.vanilla}"
+            )
+        if min(self.place, self.vanilla, *self.anchors) < 0:
+            raise ValueError("Storyboarding: expected places in the batch from 0 on")
+        for name in ("preserve", "flow", "share"):
+            if getattr(self, name) is not None:
+                _check_window(f"Storyboarding.{name}", getattr(self, name))
+        if self.share is not None and not self.subject.strip():
+            raise ValueError("Storyboarding.subject: expected words of the prompt that name it, or share=None")
+        for name in ("every", "keyframes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Storyboarding.{name}: expected at least 1, got {getattr(self, name)}")
+        _one_of("Storyboarding", "weight", self.weight, ("sigmoid", "linear"))
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"Storyboarding.dropout: expected a share in [0, 1), got {self.dropout}")
+        if self.dilution is not None and not self.dilution > 0:
+            raise ValueError(f"Storyboarding.dilution: expected more than 0, got {self.dilution}")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings, with the segmenter's name for itself."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "segmenter"}

@@ -1,0 +1,210 @@
+"""The arithmetic of Video Storyboarding (arXiv 2412.07750 v1), without models, steps or batches.
+
+F latent frames, n tokens of one, N = F n, C features, H heads, D head width, A anchors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from generators.attention_plain import attend_plain
+
+EXCLUDED = 2.0
+"""Cosine distance of what may not be chosen: the largest there is."""
+
+
+class Anchor(NamedTuple):
+    """What other shots read of one."""
+
+    k: Tensor
+    """(H, N, D)."""
+    v: Tensor
+    mask: Tensor
+    """(N,) bool: where its subject is."""
+
+
+def subject_attention(
+    q_BHND: Tensor, anchors: Sequence[Anchor], frames: int, *, dilution: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Attention of every frame to the anchors' subject in the same frame: out (1, H, N, D) and lse (1, H, N).
+
+    `dilution` counts every such key that often. Frames in which no anchor shows its subject read nothing: lse -inf.
+    """
+    out, lse = torch.zeros_like(q_BHND), q_BHND.new_full(q_BHND.shape[:3], -math.inf, dtype=_statistics(q_BHND))
+    tokens = q_BHND.shape[2] // frames
+    for rows in (slice(f * tokens, (f + 1) * tokens) for f in range(frames)):
+        shown = [(anchor, where) for anchor in anchors if len(where := anchor.mask[rows].nonzero().flatten())]
+        if shown:
+            k = torch.cat([anchor.k[:, rows][:, where] for anchor, where in shown], dim=1)
+            v = torch.cat([anchor.v[:, rows][:, where] for anchor, where in shown], dim=1)
+            out[:, :, rows], part = attend_plain(q_BHND[:, :, rows], k.unsqueeze(0), v.unsqueeze(0))
+            lse[:, :, rows] = part + math.log(dilution)
+    return out, lse
+
+
+def key_frames(frames: int, spacing: int) -> tuple[int, ...]:
+    """0, spacing, 2 spacing, …, and the last."""
+    return tuple(sorted({*range(0, frames, spacing), frames - 1}))
+
+
+class FlowMap(NamedTuple):
+    """Where each token of a frame between two keyframes is found in them."""
+
+    frame: int
+    before: int
+    after: int
+    """Keyframes."""
+    nearest: Tensor
+    """(2, n) int16: places in the one and in the other."""
+
+
+def flow_maps(features_NC: Tensor, frames: int, keys: Sequence[int]) -> list[FlowMap]:
+    """Nearest places by cosine among all of a keyframe's, for every frame that is none."""
+    unit_FnC = F.normalize(features_NC.float(), dim=-1).unflatten(0, (frames, -1))
+    if unit_FnC.shape[1] > torch.iinfo(torch.int16).max:
+        raise ValueError(f"flow_maps: expected at most 32767 tokens in a frame, got {unit_FnC.shape[1]}")
+    maps = []
+    for before, after in zip(keys[:-1], keys[1:], strict=True):
+        for frame in range(before + 1, after):
+            found = [(unit_FnC[frame] @ unit_FnC[key].T).argmax(-1) for key in (before, after)]
+            maps.append(FlowMap(frame, before, after, torch.stack(found).to(torch.int16)))
+    return maps
+
+
+def flow_weight(frame: int, before: int, after: int, kind: Literal["sigmoid", "linear"]) -> float:
+    """Share of the keyframe before: `sigmoid((after - frame) / (after - before))`, or that share itself."""
+    share = (after - frame) / (after - before)
+    return share if kind == "linear" else 1 / (1 + math.exp(-share))
+
+
+def flow_queries(
+    q_BHND: Tensor, maps: Sequence[FlowMap], frames: int, weight: Literal["sigmoid", "linear"] = "sigmoid"
+) -> Tensor:
+    """Queries (1, H, N, D) of frames between keyframes, mixed from where their tokens are in both; keyframes stay.
+
+    All are read before any is written.
+    """
+    q_BHFnD = q_BHND.unflatten(2, (frames, -1))
+    led = q_BHFnD.clone()
+    for frame, before, after, nearest in maps:
+        first, second = q_BHFnD[:, :, before, nearest[0].long()], q_BHFnD[:, :, after, nearest[1].long()]
+        share = flow_weight(frame, before, after, weight)
+        led[:, :, frame] = share * first + (1 - share) * second
+    flat: Tensor = led.flatten(2, 3)
+    return flat
+
+
+def dropped(tokens: int, share: float, *, seed: int, step: int, layer: int) -> Tensor:
+    """Tokens (N,) that keep their own queries: the same for all heads and both branches of one shot, step and layer."""
+    state = (seed * 1_000_003 + step) * 1_000_003 + layer
+    return torch.rand(tokens, generator=torch.Generator().manual_seed(state % 2**63)) < share
+
+
+def otsu(values: Tensor) -> Tensor:
+    """The threshold that parts values (m,) into two groups with the most variance between them; above it is on.
+
+    Midway between two neighbouring values; of equal parts the first. Equal values have none: the value itself.
+    """
+    sorted_m = values.double().flatten().sort().values
+    count = torch.arange(1, len(sorted_m), device=values.device, dtype=torch.float64)
+    below = sorted_m.cumsum(0)[:-1]
+    mean_0, mean_1 = below / count, (sorted_m.sum() - below) / (len(sorted_m) - count)
+    between = count * (len(sorted_m) - count) * (mean_0 - mean_1) ** 2
+    between[sorted_m[1:] == sorted_m[:-1]] = 0
+    if not len(between) or between.max() == 0:
+        return sorted_m[-1].to(values.dtype)
+    at = int(between.argmax())
+    return ((sorted_m[at] + sorted_m[at + 1]) / 2).to(values.dtype)
+
+
+def subject_tokens(map_FHW: Tensor) -> Tensor:
+    """Where a map of attention is on, frame by frame by Otsu: (F H W,) bool."""
+    return torch.cat([frame.flatten() > otsu(frame) for frame in map_FHW])
+
+
+def mask_tokens(mask_FHW: Tensor, groups: Sequence[range], grid: tuple[int, int, int]) -> Tensor:
+    """Pixel masks as token masks (N,) bool: on where more than half of a token's cell is on in one of its frames.
+
+    `groups` are the pixel frames of each step of the token grid.
+    """
+    seen = torch.stack([mask_FHW[list(group)].any(0) for group in groups]).float()
+    return F.adaptive_avg_pool2d(seen.unsqueeze(0), grid[1:])[0].flatten() > 0.5
+
+
+class Matches(NamedTuple):
+    """For each token of a shot, the most like one among the anchors' subjects."""
+
+    anchor: Tensor
+    """(N,) which anchor."""
+    place: Tensor
+    """(N,) which of its tokens, of all frames."""
+    distance: Tensor
+    """(N,) 1 - cosine."""
+
+
+def matches(features_NC: Tensor, anchors: Sequence[tuple[Tensor, Tensor]]) -> Matches:
+    """The nearest token by cosine of features; anchors are (features (N, C), subject mask (N,))."""
+    own = F.normalize(features_NC, dim=-1)
+    found = []
+    for features, mask in anchors:
+        distance = 1 - own @ F.normalize(features, dim=-1).T
+        found.append(distance.masked_fill(~mask, EXCLUDED).min(-1))
+    distance_AN = torch.stack([one.values for one in found])
+    anchor = distance_AN.argmin(0)
+    place = torch.stack([one.indices for one in found]).gather(0, anchor.unsqueeze(0))[0]
+    return Matches(anchor, place, distance_AN.amin(0))
+
+
+def injected(
+    out_SNC: Tensor,
+    found: Sequence[Matches],
+    masks_SN: Tensor,
+    anchors: Sequence[Sequence[int]],
+    *,
+    alpha: float = 0.8,
+    order: Literal["simultaneous", "sequential"] = "simultaneous",
+) -> Tensor:
+    """`h_p <- alpha h_anchor[nn(p)] + (1 - alpha) h_p` for subject tokens that are near enough (Otsu of the distances).
+
+    S shots; `anchors` names, for each shot, the rows that its matches count. `sequential` is the released order: a
+    shot reads rows that earlier ones have already changed.
+    """
+    made = out_SNC.clone()
+    for shot, (match, names) in enumerate(zip(found, anchors, strict=True)):
+        source, mask = made if order == "sequential" else out_SNC, masks_SN[shot]
+        if not mask.any():
+            continue
+        near = mask & (match.distance < otsu(match.distance[mask]))
+        rows = torch.tensor(names, device=match.anchor.device)[match.anchor[near]]
+        made[shot, near] = alpha * source[rows, match.place[near]] + (1 - alpha) * made[shot, near]
+    return made
+
+
+def smoothed(features_FCHW: Tensor) -> Tensor:
+    """Features of every frame under a 3 x 3 Gaussian of sigma 1, edges repeated."""
+    line = torch.tensor([math.exp(-0.5), 1.0, math.exp(-0.5)], device=features_FCHW.device)
+    kernel = torch.outer(line, line) / line.sum() ** 2
+    padded = F.pad(features_FCHW.flatten(0, 1).unsqueeze(1), (1, 1, 1, 1), mode="replicate")
+    made = F.conv2d(padded, kernel.to(features_FCHW.dtype).view(1, 1, 3, 3))
+    smooth: Tensor = made.squeeze(1).unflatten(0, features_FCHW.shape[:2])
+    return smooth
+
+
+def clean_estimate(before: Tensor, after: Tensor, sigmas: tuple[float, float], *, flow: bool) -> Tensor:
+    """The clip that a deterministic first-order step from one noise level to the next was heading for.
+
+    `before = a x0 + s e` and `after = a' x0 + s' e` with a = 1 - s, or a = sqrt(1 - s^2) for diffusion, solved for x0.
+    """
+    s, t = sigmas
+    a, b = (1 - x if flow else math.sqrt(max(1 - x * x, 0.0)) for x in sigmas)
+    return (t * before - s * after) / (t * a - s * b)
+
+
+def _statistics(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

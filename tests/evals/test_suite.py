@@ -1,0 +1,366 @@
+"""The runner goes on where it stopped and gives one table; the report shows what the table says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evals.benchmarks.protocol import ALL, Film, Line, as_json, from_json
+from evals.benchmarks.quality import Quality, QualitySettings
+from evals.benchmarks.shot_sets import ShotSets, ShotSetsSettings, read_sets, shot_distances
+from evals.benchmarks.storyeval import StoryEval, StoryEvalSettings
+from evals.benchmarks.tempocontrol import TempoControl, TempoControlSettings, read_cases
+from evals.benchmarks.verifiers import ReplayVerifier
+from evals.footage import BackendFootage, FolderFootage, Footage, plain_request
+from evals.metrics.consistency import Vectors
+from evals.metrics.embedders import Weights
+from evals.metrics.score import Case, NotMeasured, Score, Summary
+from evals.report import timing, write_report
+from evals.suite import Models, Progress, Settings, finish, open_benchmark, read_rows, run, slug
+from generators.backends.instant import InstantBackend
+from generators.clip import Frames
+from generators.video import write_take
+
+
+@dataclass
+class Strips:
+    """Footage of noise that depends on the case; counts what it filmed."""
+
+    name: str = "noise"
+    source: str = "array"
+    filmed: list[str] = field(default_factory=list)
+    stop_after: int = 1000
+
+    def film(self, case: Case, seed: int) -> Film | NotMeasured:
+        if len(self.filmed) == self.stop_after:
+            raise KeyboardInterrupt
+        self.filmed.append(case.name)
+        frames = np.random.default_rng(seed).integers(0, 256, (9, 24, 32, 3), dtype=np.uint8)
+        return Film(frames=frames, fps=8, seconds=0.5 + seed)
+
+
+class MeanColour:
+    """An encoder: the mean colour of a frame."""
+
+    name = "mean colour"
+
+    def embed(self, frames: Frames) -> Vectors:
+        return frames.reshape(len(frames), -1, 3).mean(1) + 1.0
+
+
+class Everything:
+    """A detector that sees a person in bright frames."""
+
+    name = "bright"
+
+    def seen(self, frames: Frames) -> Sequence[frozenset[str]]:
+        return [frozenset({"person"} if frame.mean() > 100 else ()) for frame in frames]
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a fox\n\na cat | sits\na $owl\n")
+    return path
+
+
+@pytest.fixture
+def quality(prompts: Path) -> Quality:
+    return Quality.with_weights(QualitySettings(prompts=prompts), Weights())
+
+
+def by_name(lines: Sequence[Line], group: str = ALL) -> dict[str, Summary]:
+    return {line.summary.metric: line.summary for line in lines if line.group == group}
+
+
+def test_a_run_tells_of_every_unit_and_says_what_was_not_measured(quality: Quality, tmp_path: Path) -> None:
+    steps: list[Progress] = []
+    result = finish(run(quality, Strips(), tmp_path / "out"), steps.append)
+    assert [(s.done, s.of, s.unit, s.kept) for s in steps] == [(i + 1, 3, f"000{i}", False) for i in range(3)]
+    lines = by_name(result.lines)
+    assert lines["temporal flickering (any clip)"].count == 3
+    missing = lines["subject consistency (dino_vitb16)"]
+    assert missing.mean is None
+    assert missing.unmeasured == {"missing weights dino_vitb16: no folder of weights was named": 3}
+    assert result.seconds == pytest.approx(1.5)
+    manifest = json.loads((result.folder / "manifest.json").read_text())
+    assert manifest["settings"]["metrics"]["subject consistency (dino_vitb16)"].startswith("not measured")
+    assert manifest["versions"]["numpy"] == np.__version__
+
+
+def test_a_stopped_run_films_only_the_rest_and_ends_with_the_same_table(quality: Quality, tmp_path: Path) -> None:
+    whole = finish(run(quality, Strips(), tmp_path / "whole"))
+    stopped = Strips(stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        finish(run(quality, stopped, tmp_path / "parts"))
+    folder = tmp_path / "parts" / "quality" / "noise"
+    assert not (folder / "table.json").exists()
+    with (folder / "rows.jsonl").open("a") as file:
+        file.write('{"unit": "00')  # what a kill in the middle of a line leaves
+    again = Strips()
+    result = finish(run(quality, again, tmp_path / "parts"))
+    assert (stopped.filmed, again.filmed) == (["0000", "0001"], ["0002"])
+    for name in ("table.json", "table.md", "manifest.json"):
+        assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert len(read_rows(folder)) == 3
+    assert result.lines == whole.lines
+
+
+def test_two_runs_of_one_call_give_one_table_and_one_report(quality: Quality, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        finish(run(quality, Strips(), tmp_path / name))
+        write_report(tmp_path / name, tmp_path / f"report-{name}")
+    first, second = ({p.relative_to(tmp_path / n): p for n in (name,) for p in (tmp_path / n).rglob("*.png")}
+                     for name in ("report-a", "report-b"))  # fmt: skip
+    assert list(first) == list(second)
+    assert all(first[key].read_bytes() == second[key].read_bytes() for key in first)
+    for name in ("report.html", "report.md"):
+        assert (tmp_path / "report-a" / name).read_bytes() == (tmp_path / "report-b" / name).read_bytes()
+
+
+def test_rows_of_other_settings_seeds_and_methods_are_not_taken(prompts: Path, tmp_path: Path) -> None:
+    def films(flow: str, seed: int, method: str) -> int:
+        strips = Strips(name=method)
+        bench = Quality.with_weights(QualitySettings(prompts=prompts, flow=flow), Weights())
+        finish(run(bench, strips, tmp_path / "out", seed))
+        return len(strips.filmed)
+
+    assert [films("dis", 0, "a"), films("dis", 0, "a")] == [3, 0]
+    assert [films("farneback", 0, "a"), films("dis", 1, "a"), films("dis", 0, "b")] == [3, 3, 3]
+    assert films("dis", 0, "a") == 0  # and the rows of the first call are still there
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(prompts: Path, tmp_path: Path) -> None:
+    counts = []
+    for limit in (1, 3):
+        strips = Strips()
+        bench = Quality.with_weights(QualitySettings(prompts=prompts, limit=limit), Weights())
+        finish(run(bench, strips, tmp_path / "out"))
+        counts.append(strips.filmed)
+    assert counts == [["0000"], ["0001", "0002"]]
+
+
+def test_videos_of_a_folder_are_found_by_name_and_missing_ones_are_not_measured(
+    quality: Quality, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    clip = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    write_take(folder / "a fox-0.mkv", clip, 8)
+    (folder / "0001.mp4").write_bytes(b"no video")
+    footage = FolderFootage(folder=folder, name="mine")
+    assert isinstance(footage, Footage)
+    lines = by_name(finish(run(quality, footage, tmp_path / "out")).lines)["temporal flickering (any clip)"]
+    assert lines.count == 1
+    assert lines.unmeasured["no video"] == 1
+    assert any(reason.startswith("unreadable video") for reason in lines.unmeasured)
+
+
+def test_a_prompt_never_names_a_file_outside_its_folder(tmp_path: Path) -> None:
+    inside = tmp_path / "videos"
+    inside.mkdir()
+    write_take(tmp_path / "secret.mkv", np.zeros((2, 16, 16, 3), np.uint8), 8)
+    footage = FolderFootage(folder=inside, name="mine")
+    assert footage.film(Case(name="../secret", prompt="../secret"), 0) == NotMeasured(reason="no video")
+
+
+def test_a_backend_films_every_prompt_at_its_own_size(quality: Quality, tmp_path: Path) -> None:
+    backend = InstantBackend()
+    footage = BackendFootage(backend=backend, ask=plain_request(backend, 1.0), name="instant")
+    film = footage.film(Case(name="a", prompt="a fox"), 3)
+    assert isinstance(film, Film)
+    nearest = min(backend.limits.frame_counts, key=lambda count: abs(count - backend.limits.fps))
+    assert len(film.frames) == nearest
+    assert by_name(finish(run(quality, footage, tmp_path)).lines)["temporal flickering (any clip)"].count == 3
+
+
+def movement_list(tmp_path: Path) -> Path:
+    path = tmp_path / "action.csv"
+    on = " ".join(["0"] + ["1"] * 20)
+    path.write_text(f"prompt,mov_sec,control_signal1\n{'x,0,' + on}\n{'y,1,' + on}\n")
+    return path
+
+
+class Jolts:
+    """A dark clip of five seconds at 4 frames a second that jumps about in second 1."""
+
+    name, source = "jolts", "array"
+
+    def film(self, case: Case, seed: int) -> Film:
+        frames = np.zeros((20, 32, 32, 3), np.uint8)
+        rng = np.random.default_rng(seed)
+        base = np.kron(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), np.ones((4, 4, 1), np.uint8))
+        for i in range(20):
+            frames[i] = np.roll(base, 3 * min(max(i - 4, 0), 4), axis=1)
+        return Film(frames=frames, fps=4)
+
+
+def test_tempocontrols_movement_needs_no_weights(tmp_path: Path) -> None:
+    settings = TempoControlSettings(task="movement", prompts=movement_list(tmp_path))
+    result = finish(run(TempoControl(settings, NotMeasured(reason="no detector")), Jolts(), tmp_path / "out"))
+    assert {line.group: line.summary.mean for line in result.lines} == {ALL: 0.5, "from 0": 0.0, "from 1": 1.0}
+    cells = timing(read_rows(result.folder))
+    assert cells is not None
+    np.testing.assert_array_equal(cells[:2], [[0, 1, 0, 0, 0]] * 2)
+    assert np.isnan(cells[2:]).all()
+
+
+def test_tempocontrols_objects_need_a_detector(tmp_path: Path) -> None:
+    path = tmp_path / "one_object.csv"
+    path.write_text(f"prompt,temp_object,control_signal1\nx,person,{' '.join('0' * 5 + '1' * 16)}\n")
+    settings = TempoControlSettings(task="one object", prompts=path)
+    frames = np.zeros((81, 8, 8, 3), np.uint8)
+    frames[20:] = 200
+    film = Film(frames=frames, fps=16)
+    seen = TempoControl(settings, Everything())
+    found = seen.judge(seen.units()[0], [film])
+    assert found.outcomes[seen.metric] == Score(value=1.0, details={"present": 1.0, "absent": 1.0})
+    blind = TempoControl(settings, NotMeasured(reason="missing weights yolov10n"))
+    assert isinstance(blind.judge(blind.units()[0], [film]).outcomes[blind.metric], NotMeasured)
+    with pytest.raises(ValueError, match="is it the list of two objects"):
+        read_cases(path, "two objects")
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    path = tmp_path / "sets.yaml"
+    path.write_text("- name: fox\n  subject: a red fox\n  shots: [a fox runs, a fox sits, a fox <sleeps>]\n")
+    return path
+
+
+def test_shots_of_a_set_are_held_against_each_other(sets: Path, tmp_path: Path) -> None:
+    bench = ShotSets(
+        ShotSetsSettings(sets=sets, encoder="mean colour"),
+        MeanColour(),
+        NotMeasured(reason="missing weights clip_vitb32"),
+    )
+    lines = finish(run(bench, Strips(), tmp_path / "out")).lines
+    found = by_name(lines)
+    assert found[bench.consistency].mean == pytest.approx(100, abs=0.5)
+    assert found["text alignment (clip_vitb32)"].mean is None
+    assert found["dynamic degree (dis)"].count == 1
+    assert [line.group for line in lines if line.group != ALL] == ["distance 1", "distance 2"]
+
+
+def test_a_set_with_a_missing_shot_is_not_measured_across_shots(sets: Path) -> None:
+    bench = ShotSets(ShotSetsSettings(sets=sets, encoder="mean colour"), MeanColour(), NotMeasured(reason="x"))
+    unit = bench.units()[0]
+    film = Film(frames=np.zeros((9, 24, 32, 3), np.uint8), fps=8)
+    found = bench.judge(unit, [film, NotMeasured(reason="no video"), film])
+    assert found.outcomes[bench.consistency] == NotMeasured(reason="a shot of the set is missing")
+    assert isinstance(found.outcomes["dynamic degree (dis)"], Score)
+
+
+def test_shot_distances_are_means_over_all_pairs_of_frames() -> None:
+    shots = [np.random.default_rng(i).normal(size=(3, 4)) for i in range(3)]
+    slow: dict[str, list[float]] = {}
+    for i in range(3):
+        for j in range(i + 1, 3):
+            cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a in shots[i] for b in shots[j]]
+            slow.setdefault(str(j - i), []).append(100 * float(np.mean(cosines)))
+    assert shot_distances(shots) == {d: pytest.approx(np.mean(v)) for d, v in slow.items()}
+
+
+def test_broken_lists_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("- name: fox\n  shots: [one]\n")
+    with pytest.raises(ValueError, match="at least two shots"):
+        read_sets(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="a prompt a line"):
+        Quality.with_weights(QualitySettings(prompts=path), Weights())
+    with pytest.raises(ValueError, match="dis or farneback"):
+        QualitySettings(prompts=path, flow="raft")
+
+
+def test_the_report_puts_methods_side_by_side_with_intervals_plots_and_sheets(
+    quality: Quality, sets: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for method in ("plain", "<b>steered & $"):
+        finish(run(quality, Strips(name=method), out))
+    finish(
+        run(
+            ShotSets(ShotSetsSettings(sets=sets, encoder="mean colour"), MeanColour(), NotMeasured(reason="x")),
+            Strips(),
+            out,
+        )
+    )
+    settings = TempoControlSettings(task="movement", prompts=movement_list(tmp_path))
+    finish(run(TempoControl(settings, NotMeasured(reason="x")), Jolts(), out))
+    files = write_report(out, tmp_path / "report")
+    html, text = files.html.read_text(), files.markdown.read_text()
+    assert "&lt;b&gt;steered &amp; $" in html
+    assert "<b>steered" not in html
+    pictures = re.findall(r"!\[(.*)\]\((.*)\)", text)
+    assert all((tmp_path / "report" / file).read_bytes()[:4] == b"\x89PNG" for _, file in pictures)
+    kinds = " ".join(file for _, file in pictures)
+    assert all(kind in kinds for kind in ("classes", "cost", "distance-0", "timing-jolts", "sheet-noise"))
+    assert html.count("data:image/png;base64,") == len(pictures)
+    mean = json.loads((out / "quality" / "plain" / "table.json").read_text())
+    flicker = next(one["summary"] for one in mean if one["summary"]["metric"].startswith("temporal flickering"))
+    assert f"{flicker['mean']:.3f} ± {flicker['error']:.3f}" in html
+    assert "3 not measured: missing weights dino_vitb16" in html
+    assert "− &lt;b&gt;steered" in html  # the paired difference over the same items
+
+
+def test_methods_under_other_settings_are_not_compared(prompts: Path, tmp_path: Path) -> None:
+    for flow, method in (("dis", "a"), ("farneback", "b")):
+        bench = Quality.with_weights(QualitySettings(prompts=prompts, flow=flow), Weights())
+        finish(run(bench, Strips(name=method), tmp_path / "out"))
+    html = write_report(tmp_path / "out", tmp_path / "report").html.read_text()
+    assert "their numbers do not compare" in html
+    assert "Differences over the same items" not in html
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run a benchmark first"):
+        write_report(tmp_path, tmp_path / "report")
+
+
+def test_storyeval_runs_from_a_folder_of_stored_answers(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"a.mp4": {"prompt": "x", "event_list": ["p", "q"], "class": ["human", "easy"]}}))
+    bench = StoryEval(StoryEvalSettings(prompts=path), ReplayVerifier({"a": [[1, 0]] * 3}))
+    result = finish(run(bench, Strips(), tmp_path / "out"))
+    assert by_name(result.lines, "human")["StoryEval unanimous (official)"].mean == 0.5
+    assert read_rows(result.folder)[0]["facts"]["runs"] == [[1, 0]] * 3
+
+
+def test_settings_open_their_benchmark_and_absent_models_are_named(prompts: Path, sets: Path, tmp_path: Path) -> None:
+    stories = tmp_path / "prompts.json"
+    stories.write_text(json.dumps({"a.mp4": {"prompt": "x", "event_list": ["p"], "class": []}}))
+    asked: list[Settings] = [
+        QualitySettings(prompts=prompts),
+        ShotSetsSettings(sets=sets),
+        StoryEvalSettings(prompts=stories),
+        TempoControlSettings(task="movement", prompts=movement_list(tmp_path)),
+    ]
+    opened = [open_benchmark(settings, Models()) for settings in asked]
+    assert [bench.name for bench in opened] == ["quality", "shot-sets", "storyeval", "tempocontrol-movement"]
+    film = Film(frames=np.zeros((9, 24, 32, 3), np.uint8), fps=8)
+    reasons = {
+        outcome.reason
+        for bench in opened[:3]
+        for outcome in bench.judge(bench.units()[0], [film] * len(bench.units()[0].cases)).outcomes.values()
+        if isinstance(outcome, NotMeasured)
+    }
+    missing = "missing weights {}: no folder of weights was named"
+    assert reasons == {*map(missing.format, ("dino_vitb16", "clip_vitb32")), "no verifier was named"}
+
+
+def test_outcomes_survive_a_row() -> None:
+    for outcome in (Score(value=0.5, details={"a": 1.0}), NotMeasured(reason="no video")):
+        assert from_json(json.loads(json.dumps(as_json(outcome)))) == outcome
+
+
+def test_names_become_files_without_meeting() -> None:
+    assert slug("plain-1.0") == "plain-1.0"
+    assert len({slug("a/b"), slug("a b"), slug("a-b"), slug("../a")}) == 4
+    assert not set(slug("../../x")) & set("/")

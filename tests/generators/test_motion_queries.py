@@ -1,0 +1,495 @@
+"""Motion by Queries: what is recorded, where it is asked, what is left alone, and what it costs."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from evals.benchmarks.scenes import MOTION, MotionCase, motion_rows
+from generators.clip import Frames, Given, ShotRequest
+from generators.controls.base import AttentionCall, Run, Shot, Step, attached
+from generators.controls.config import MotionQueries, TempoControl, Word, ddpm_sigma, ddpm_window
+from generators.controls.motion_queries import (
+    Heard,
+    MotionSteering,
+    _moments,
+    _moved,
+    chosen_layers,
+    noise_levels,
+    recorded_steps,
+    steered_steps,
+)
+from generators.controls.motion_source import fitted
+from generators.errors import ControlRejected
+from generators.models.base import Branch, Family, Layout, Site, frames_as_video
+from generators.models.cogvideox import CogVideoXVideoModel, turned
+from generators.models.ltx import LTXVideoModel
+from generators.models.stepping import Stepper
+from generators.models.tiny import TinyKind, tiny_pipeline
+from generators.models.tiny_cogvideox import tiny_cogvideox_pipeline
+from generators.models.tiny_ltx import tiny_ltx_pipeline
+from generators.models.tiny_unet import tiny_unet_pipeline
+from generators.models.unet import UnetVideoModel
+from generators.models.wan import WanVideoModel
+from generators.sampler import Sample, Settings, sample
+from generators.timeline import Timeline
+
+PROMPT = "A fox jumps over the box."
+STEPS = 4
+
+
+@cache
+def wan(kind: TinyKind = "world") -> WanVideoModel:
+    return WanVideoModel.from_pipeline(tiny_pipeline(kind, scheduler="euler"))
+
+
+def clip(frames: int = 5, height: int = 32, width: int = 32, seed: int = 0) -> Frames:
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def moving(**changes: Any) -> MotionQueries:
+    settings: dict[str, Any] = {"frames": clip()} | changes
+    return MotionQueries(**settings)
+
+
+def request(*controls: Any, **changes: Any) -> ShotRequest:
+    asked = ShotRequest(
+        prompt=PROMPT, negative_prompt="blurry", frames=5, fps=8, width=32, height=32, seed=1, controls=controls
+    )
+    return replace(asked, **changes)
+
+
+def film(*controls: Any, model: Any = None, guidance: float = 3.0, steps: int = STEPS, **changes: Any) -> Sample:
+    return sample(model or wan(), [request(*controls, **changes)], Settings(steps=steps, guidance=guidance))
+
+
+def steering(made: Sample) -> MotionSteering:
+    (control,) = (c for c in made.controls[0] if isinstance(c, MotionSteering))
+    return control
+
+
+def shot_of(model: Any, asked: ShotRequest, steps: int = STEPS) -> Shot:
+    return Shot(
+        request=asked,
+        text=model.map_text(asked.prompt),
+        timeline=Timeline(frames=asked.frames, fps=asked.fps, stride=model.stride),
+        layout=model.layout(asked.frames, asked.height, asked.width),
+        steps=steps,
+        sites=model.sites,
+        device=torch.device("cpu"),
+    )
+
+
+def one_pass(model: Any, config: MotionQueries | None, branch: Branch, step: int) -> Tensor:
+    """What the network predicts for noise, in one branch at one step of four."""
+    asked = request()
+    controls = [] if config is None else [MotionSteering(config, shot_of(model, asked))]
+    layout = model.layout(asked.frames, asked.height, asked.width)
+    text, start = model.encode([PROMPT], ["blurry"]), model.start([asked], layout)
+    with torch.no_grad(), attached(model, [controls]) as run:
+        run.before_step(Step(index=step, of=STEPS, sigma=0.9), start.noise, lambda request: None)  # type: ignore[arg-type, return-value]
+        run.branches = (branch,)
+        predicted: Tensor = model.predict(start.noise, torch.tensor(900.0), text, (branch,), start)
+    return predicted
+
+
+# Windows, levels and layers
+
+
+@pytest.mark.parametrize(
+    ("t", "sigma"),
+    [(981, 0.929), (950, 0.916), (801, 0.837), (750, 0.804), (601, 0.696), (590, 0.688), (401, 0.539), (261, 0.420)],
+)
+def test_published_timesteps_become_the_noise_levels_of_equal_signal_to_noise(t: int, sigma: float) -> None:
+    assert ddpm_sigma(t) == pytest.approx(sigma, abs=6e-4)
+
+
+def flow_levels(shift: float, steps: int = 50) -> list[float]:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(steps)
+    return noise_levels(Stepper(scheduler))
+
+
+def test_the_papers_wan_window_is_what_its_unet_window_converts_to() -> None:
+    levels = flow_levels(3.0)
+    by_share = steered_steps(moving(steps=0.58), levels)
+    by_window = steered_steps(moving(window=ddpm_window(601)), levels)
+    assert len(by_share) == 29
+    assert len(by_window) in (28, 29)
+    assert levels[len(by_share)] == pytest.approx(0.685, abs=0.01)
+
+
+def test_a_diffusion_schedule_is_counted_by_its_signal_to_noise() -> None:
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+    )
+    scheduler.set_timesteps(50)
+    levels = noise_levels(Stepper(scheduler))
+    assert levels[0] == pytest.approx(0.929, abs=1e-3)
+    assert steered_steps(moving(window=ddpm_window(600)), levels) == tuple(range(20))
+    assert steered_steps(moving(window=ddpm_window(750)), levels) == tuple(range(12))
+    assert steered_steps(moving(window=ddpm_window(550, 950)), levels) == tuple(range(2, 22))
+
+
+def test_a_window_between_two_steps_is_refused() -> None:
+    with pytest.raises(ControlRejected, match=r"no step lies in 0\.700\.\.0\.701; the steps are at 1\.000"):
+        steered_steps(moving(window=(0.7, 0.701)), flow_levels(3.0, steps=4))
+
+
+def test_the_clip_is_looked_at_where_steering_ends_once_for_each_network() -> None:
+    levels, experts = [1.0, 0.95, 0.9, 0.8, 0.7, 0.6], [0, 0, 0, 1, 1, 1]
+    settings = moving(record="one")
+    assert recorded_steps(settings, (0, 1, 2, 3, 4), levels, [0] * 6) == dict.fromkeys(range(5), 4)
+    assert recorded_steps(settings, (0, 1, 2, 3, 4), levels, experts) == {0: 2, 1: 2, 2: 2, 3: 4, 4: 4}
+    low = moving(record="one", level=0.62)
+    assert recorded_steps(low, (0, 1), levels, [0] * 6) == {0: 5, 1: 5}
+    assert recorded_steps(low, (0, 1), levels, experts) == {0: 2, 1: 2}
+    assert recorded_steps(moving(record="each"), (0, 1), levels, experts) == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize(("blocks", "first"), [(30, 20), (40, 27), (8, 6), (3, 2), (1, 0)])
+def test_the_last_third_of_the_blocks_is_steered(blocks: int, first: int) -> None:
+    sites = [Site(0, layer, kind) for layer in range(blocks) for kind in ("self", "cross")]  # type: ignore[arg-type]
+    assert sorted(chosen_layers("last third", sites)) == list(range(first, blocks))
+
+
+# The clip is made to fit
+
+
+def test_each_frame_shown_twice_fills_twice_as_many_and_one() -> None:
+    frames = clip(16)
+    made = fitted(frames, 33, 32, 32, "double")
+    assert [int((frames == one).all(axis=(1, 2, 3)).argmax()) for one in made] == [i // 2 for i in range(32)] + [15]
+
+
+def test_a_clip_is_stretched_over_the_new_one_and_cut_about_its_middle() -> None:
+    frames = np.zeros((3, 20, 60, 3), np.uint8)
+    frames[:, :, 20:40] = [[[[10]]], [[[20]]], [[[30]]]]
+    made = fitted(frames, 5, 10, 10)
+    assert made.shape == (5, 10, 10, 3)
+    assert made[:, 5, 5, 0].tolist() == [10, 10, 20, 30, 30]
+    assert made[4, :, 1:9].min() == 30
+
+
+@pytest.mark.parametrize("timing", ["double", "exact"])
+def test_a_clip_of_another_length_is_refused_unless_it_may_be_stretched(timing: Any) -> None:
+    with pytest.raises(ControlRejected, match=f"timing='{timing}'"):
+        fitted(clip(4), 5, 32, 32, timing)
+
+
+# Settings are values
+
+
+def test_requests_tell_clips_apart_by_their_pixels() -> None:
+    other = clip()
+    other[0, 0, 0, 0] ^= 1
+    same, changed = moving(frames=clip()), moving(frames=other)
+    assert same == moving()
+    assert same != changed
+    assert len({same, moving(), changed}) == 2
+    assert request(same).digest() == request(moving()).digest()
+    assert request(same).digest() != request(changed).digest()
+    assert request(moving(frames=clip(4))).digest() != request(same).digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": clip(1)}, "at least 2 uint8 frames"),
+        ({"steps": 0.4, "window": (0.5, 1.0)}, "steps or window"),
+        ({"window": (0.5, 0.5)}, "0 <= low < high <= 1"),
+        ({"level": 0.5, "record": "each"}, "record='one'"),
+        ({"layers": ()}, "numbers of blocks"),
+        ({"strength": 0.0}, "strength"),
+        ({"timing": "loop"}, "timing"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        moving(**changes)
+
+
+def test_layers_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ControlRejected, match=r"layers: expected some of 0\.\.2, got \(7,\)"):
+        film(moving(layers=(7,)))
+
+
+def test_a_model_that_cannot_be_shown_a_clip_says_so() -> None:
+    class Blind(WanVideoModel):
+        encode_clip = None  # type: ignore[assignment]
+
+    with pytest.raises(ControlRejected, match="Blind cannot be shown a clip"):
+        film(moving(), model=Blind.from_pipeline(wan().pipe))
+
+
+# Steering
+
+
+def test_the_clip_changes_what_is_filmed() -> None:
+    plain, moved = film().latents, film(moving()).latents
+    assert not torch.allclose(plain, moved, atol=1e-3)
+    assert not torch.allclose(moved, film(moving(frames=clip(seed=9))).latents, atol=1e-4)
+
+
+def test_the_models_own_queries_change_nothing() -> None:
+    """At pure noise the clip is the noise: with the request's seed and prompt its queries are the request's own."""
+    own = moving(steps=1e-9, layers="all", seed="request", prompt=PROMPT, record="each")
+    torch.testing.assert_close(film(own).latents, film().latents, atol=2e-5, rtol=1e-5)
+
+
+def test_moments_of_the_models_own_values_change_nothing() -> None:
+    own = moving(steps=1e-9, layers="all", seed="request", prompt=PROMPT, values="channels")
+    torch.testing.assert_close(film(own).latents, film().latents, atol=1e-4, rtol=1e-4)
+
+
+def test_another_seed_is_other_noise() -> None:
+    def bits(seed: Any) -> Tensor:
+        return film(moving(seed=seed), guidance=1.0).latents
+
+    assert torch.equal(bits(None), bits("other"))
+    assert not torch.equal(bits("request"), bits("other"))
+    assert torch.equal(bits("request"), bits(1))
+
+
+def test_the_unconditional_branch_is_left_alone_bit_by_bit() -> None:
+    for step in (0, STEPS - 1):
+        plain, moved = (one_pass(wan(), config, Branch.UNCOND, step) for config in (None, moving(layers="all")))
+        assert torch.equal(plain, moved)
+
+
+def test_steps_outside_the_window_are_left_alone_bit_by_bit() -> None:
+    config = moving(layers="all", steps=0.5)
+    steered = [
+        not torch.equal(one_pass(wan(), None, Branch.COND, i), one_pass(wan(), config, Branch.COND, i))
+        for i in range(STEPS)
+    ]
+    assert steered == [True, True, False, False]
+
+
+@pytest.mark.parametrize("record", ["one", "each"])
+def test_the_same_seed_records_the_same_bits(record: Any) -> None:
+    first, second = (film(moving(record=record), guidance=1.0) for _ in range(2))
+    assert torch.equal(first.latents, second.latents)
+
+
+def test_strength_stands_between_the_clips_queries_and_the_own() -> None:
+    plain, half, full = (
+        one_pass(wan(), config, Branch.COND, 0) for config in (None, moving(strength=0.5), moving(strength=1.0))
+    )
+    assert (half - plain).norm() < (full - plain).norm()
+    assert not torch.equal(half, plain)
+
+
+def test_given_frames_keep_their_own_queries() -> None:
+    model, asked = (
+        wan("ti2v-2.2"),
+        request(moving(), width=64, height=64, given=(Given(first=0, frames=clip(1, 64, 64)),)),
+    )
+    control = MotionSteering(moving(), shot_of(model, asked))
+    with attached(model, [[control]]):
+        own, heard = torch.zeros(1, 2, 8, 24), torch.ones(1, 2, 8, 24)
+        site = Site(0, 2, "self")
+        control._heard = {site: Heard(q=heard)}
+        call = AttentionCall(
+            site=site, step=Step(index=0, of=STEPS, sigma=1.0), row=0, layout=control.shot.layout,
+            q=own, k=own, v=own, raw_q=own, raw_k=own,
+        )  # fmt: skip
+        asks = control.edit(call).q[0, 0, :, 0]
+    assert asks.tolist() == [0.0] * 4 + [1.0] * 4
+
+
+def test_a_picture_to_video_checkpoint_sees_the_clips_own_first_frame() -> None:
+    asked: dict[str, Any] = {"given": (Given(first=0, frames=clip(1, seed=5)),)}
+    plain, moved = (film(*controls, model=wan("i2v-2.2"), **asked).latents for controls in ((), (moving(),)))
+    assert not torch.allclose(plain, moved, atol=1e-4)
+
+
+def test_each_network_of_a_pair_is_shown_the_clip() -> None:
+    made = steering(film(moving(steps=1.0), model=wan("t2v-2.2")))
+    assert set(made.looks.values()) == {max(i for i in made.looks if made.looks[i] == made.looks[0]), STEPS - 1}
+    assert made.passes == 2
+
+
+def test_another_control_may_not_read_a_step_before_the_clip_is_looked_at() -> None:
+    tempo = TempoControl(words=(Word(text="fox", seconds=((0.0, 1.0),)),), steps=1.0, iterations=1, layers="all")
+    each = moving(record="each", steps=1.0)
+    film(each, tempo, frames=17, guidance=1.0, steps=2)
+    with pytest.raises(ControlRejected, match="name MotionQueries first"):
+        film(tempo, each, frames=17, guidance=1.0, steps=2)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_detached_means_gone(fails: bool) -> None:
+    model = wan()
+    before = [(block.attn1.processor, block.attn2.processor) for block in model.pipe.transformer.blocks]
+
+    def filmed() -> None:
+        with attached(model, [[MotionSteering(moving(), shot_of(model, request(moving())))]]):
+            if fails:
+                raise KeyError("a fault")
+
+    if fails:
+        with pytest.raises(KeyError, match="a fault"):
+            filmed()
+    else:
+        filmed()
+    assert before == [(block.attn1.processor, block.attn2.processor) for block in model.pipe.transformer.blocks]
+    assert torch.equal(film().latents, film().latents)
+
+
+def test_nobody_else_acts_while_the_clip_is_looked_at() -> None:
+    model = wan()
+    mine, other = (MotionSteering(moving(), shot_of(model, request(moving()))) for _ in range(2))
+    other.looks, other._layers = {-1: 0}, frozenset(range(9))
+    run = Run([[mine, other]])
+    mine._listens, mine._layers = True, frozenset({2})
+    with run.only(0):
+        assert other in run.acting(Site(0, 2, "self"))[0]
+        with run.only(0, mine):
+            assert run.acting(Site(0, 2, "self")) == {0: [mine]}
+        assert other in run.acting(Site(0, 2, "self"))[0]
+
+
+# What it costs
+
+
+def test_memory_holds_one_level_however_many_are_recorded() -> None:
+    one, each = (steering(film(moving(record=record, steps=0.75))) for record in ("one", "each"))
+    layout = wan().layout(5, 32, 32)
+    assert one.most_bytes == each.most_bytes == layout.tokens * 2 * 24 * 4
+    assert (one.passes, each.passes) == (1, 3)
+    assert not one._heard
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", MOTION, ids=lambda case: case.record)
+def test_a_moved_clip_costs_at_most_a_quarter_more_than_a_plain_one(case: MotionCase) -> None:
+    for row in motion_rows(case):
+        assert row.value > 0
+        assert row.limit is None or row.value <= row.limit, row
+    assert motion_rows(case)[0].value > 1
+
+
+def test_the_example_films_at_tiny_size() -> None:
+    path = Path(__file__).resolve().parents[2] / "examples" / "steer_motion_queries.py"
+    film_it = runpy.run_path(str(path))["film"]
+    pipe = quiet(tiny_pipeline("t2v-2.1", scheduler="euler"))
+    video = film_it(pipe, clip(4, 40, 64), PROMPT, frames=5, width=32, height=32, steps=2)
+    assert video.shape == (1, 5, 3, 32, 32)
+
+
+# Values: a slow reference
+
+
+@pytest.mark.parametrize("over", ["channels", "layer"])
+def test_values_are_moved_to_the_clips_mean_and_spread(over: str) -> None:
+    torch.manual_seed(0)
+    own, source = torch.randn(2, 3, 7, 4) * 3 + 1, torch.randn(2, 3, 7, 4) * 0.5 - 2
+    mean, spread = _moments(source, over_channels=over == "layer")
+    call = AttentionCall(
+        site=Site(0, 0, "self"), step=Step(index=0, of=1, sigma=1.0), row=0,
+        layout=Layout(channels=1, frames=2, height=2, width=2),
+        q=own, k=own, v=own, raw_q=own, raw_k=own,
+    )  # fmt: skip
+    made = _moved(call, Heard(q=own, mean=mean, spread=spread)).double().numpy()
+    v, s = own.double().numpy(), source.double().numpy()
+    groups = [(slice(None), h, slice(None), d) for h in range(3) for d in range(4)] if over == "channels" else [...]
+    for group in groups:
+        expected = (v[group] - v[group].mean()) / v[group].std() * s[group].std() + s[group].mean()
+        np.testing.assert_allclose(made[group], expected, atol=1e-5)
+
+
+# Other families: the control asks one method of them
+
+
+class SeeingLTX(LTXVideoModel):
+    family: Family = "ltx"
+
+    def encode_clip(self, frames: Frames) -> Tensor:
+        vae = self.pipe.vae
+        latents = vae.encode(frames_as_video(frames, self.device, vae.dtype)).latent_dist.mode().float()
+        normal: Tensor = self.pipe._normalize_latents(latents, vae.latents_mean, vae.latents_std)
+        return normal
+
+    def expert_at(self, t: Tensor) -> int:
+        return 0
+
+
+class SeeingUnet(UnetVideoModel):
+    family: Family = "unet"
+
+    def encode_clip(self, frames: Frames) -> Tensor:
+        vae = self.pipe.vae
+        pictures = frames_as_video(frames, self.device, vae.dtype)[0].transpose(0, 1)
+        latents: Tensor = vae.encode(pictures).latent_dist.mode() * vae.config.scaling_factor
+        return latents.transpose(0, 1).unsqueeze(0)
+
+    def expert_at(self, t: Tensor) -> int:
+        return 0
+
+
+class SeeingCogVideoX(CogVideoXVideoModel):
+    family: Family = "cogvideox"
+
+    def encode_clip(self, frames: Frames) -> Tensor:
+        latents = turned(self._given._encoded(frames)[None]) if self.joins_channels else self._encoded(frames)
+        return torch.cat([latents[:, :, :1]] * (self.patch[0] - 1) + [latents], dim=2)
+
+    def _encoded(self, frames: Frames) -> Tensor:
+        vae = self.pipe.vae
+        latents: Tensor = vae.encode(frames_as_video(frames, self.device, vae.dtype)).latent_dist.mode()
+        return latents * vae.config.scaling_factor
+
+    def expert_at(self, t: Tensor) -> int:
+        return 0
+
+
+def quiet(pipe: Any) -> Any:
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_ltx_records_every_step_of_the_first_two_fifths_on_the_requests_noise() -> None:
+    model = SeeingLTX.from_pipeline(quiet(tiny_ltx_pipeline("t2v")))
+    sized = {"frames": 9, "width": 64, "height": 64}
+    plain = film(model=model, steps=5, **sized).latents
+    moved = film(moving(), model=model, steps=5, **sized)
+    control = steering(moved)
+    assert (control.steered, control.passes, control.settings.values) == ((0, 1), 2, "channels")
+    assert not torch.allclose(plain, moved.latents, atol=1e-4)
+    own = film(moving(steps=1e-9, prompt=PROMPT), model=model, steps=5, **sized).latents
+    torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["modelscope", "animatediff"])
+def test_a_unets_frames_ask_as_the_clips_frames_do(kind: Any) -> None:
+    model = SeeingUnet.from_pipeline(quiet(tiny_unet_pipeline(kind)))
+    plain = film(model=model, width=16, height=16, steps=5).latents
+    moved = film(moving(), model=model, width=16, height=16, steps=5)
+    control = steering(moved)
+    assert control.settings.window == ddpm_window(600)
+    assert control.steered == tuple(range(len(control.steered)))
+    assert control.passes == len(control.steered) + 2
+    assert {
+        site.kind for site in control.shot.sites if control.acts_at(site, Step(index=0, of=5, sigma=1.0), Branch.COND)
+    } == {"self"}
+    assert not torch.allclose(plain, moved.latents, atol=1e-4)
+
+
+def test_cogvideox_hears_video_and_not_its_text() -> None:
+    model = SeeingCogVideoX.from_pipeline(quiet(tiny_cogvideox_pipeline("t2v-2b")))
+    sized = {"frames": 9, "width": 64, "height": 64}
+    plain, moved = film(model=model, **sized), film(moving(values="layer", layers="all"), model=model, **sized)
+    assert not torch.allclose(plain.latents, moved.latents, atol=1e-5)
+    assert steering(moved).passes == 1

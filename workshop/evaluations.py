@@ -1,0 +1,124 @@
+"""The evaluation suite from Python: benchmarks over filmed or finished clips, and the report over their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from agents.errors import UsageError
+
+if TYPE_CHECKING:
+    from agents.profile import Profile
+    from evals.benchmarks.verifiers import Verifier
+    from evals.footage import Footage
+    from evals.metrics.score import NotMeasured
+    from evals.report import ReportFiles
+    from evals.suite import Progress, Result, Settings
+
+BenchmarkName = Literal["storyeval", "one-object", "two-objects", "movement", "shot-sets", "quality"]
+RESULTS = Path("results")
+
+
+def evaluate(
+    benchmark: BenchmarkName,
+    prompts: Path,
+    *,
+    clips: Path | None = None,
+    name: str | None = None,
+    profile: str = "bundled",
+    model: str | None = None,
+    seconds: float | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    weights: Path | None = None,
+    out: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Run a benchmark, or go on with it: over the videos in `clips`, or filmed now by the profile's backend.
+
+    `prompts` is the benchmark's own file; `weights` a folder of encoders; the verifier is the profile's critic, with
+    its key from `environment`. What cannot be measured says why. Raises UsageError for files that cannot be read.
+    """
+    from agents.casting import profile_for
+    from agents.order import Order
+    from evals.metrics.embedders import Weights
+    from evals.suite import Models, finish, open_benchmark, run
+
+    chosen = profile_for(Order(story=""), profile, model)
+    with _verifier(chosen, environment or {}) as verifier, _footage(chosen, clips, name, seconds) as footage:
+        try:
+            opened = open_benchmark(
+                _settings(benchmark, prompts, limit), Models(weights=Weights(folder=weights), verifier=verifier)
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"eval {benchmark}: {prompts} cannot be used: {error}") from error
+        return finish(run(opened, footage, out or RESULTS, seed), on_progress)
+
+
+def evaluation_report(results: Path | None = None, out: Path | None = None, title: str = "Evaluation") -> ReportFiles:
+    """Every benchmark in a folder of results, methods side by side, as HTML and Markdown. Raises UsageError."""
+    from evals.report import write_report
+
+    folder = results or RESULTS
+    try:
+        return write_report(folder, out or folder / "report", title)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"eval report: {folder}: {error}") from error
+
+
+def _settings(benchmark: BenchmarkName, prompts: Path, limit: int | None) -> Settings:
+    from evals.benchmarks.quality import QualitySettings
+    from evals.benchmarks.shot_sets import ShotSetsSettings
+    from evals.benchmarks.storyeval import StoryEvalSettings
+    from evals.benchmarks.tempocontrol import TempoControlSettings
+
+    match benchmark:
+        case "storyeval":
+            return StoryEvalSettings(prompts=prompts, limit=limit)
+        case "one-object":
+            return TempoControlSettings(task="one object", prompts=prompts, limit=limit)
+        case "two-objects":
+            return TempoControlSettings(task="two objects", prompts=prompts, limit=limit)
+        case "movement":
+            return TempoControlSettings(task="movement", prompts=prompts, limit=limit)
+        case "shot-sets":
+            return ShotSetsSettings(sets=prompts, limit=limit)
+        case "quality":
+            return QualitySettings(prompts=prompts, limit=limit)
+
+
+@contextmanager
+def _footage(profile: Profile, clips: Path | None, name: str | None, seconds: float | None) -> Iterator[Footage]:
+    from evals.footage import BackendFootage, FolderFootage, plain_request
+
+    if clips is not None:
+        if not clips.is_dir():
+            raise UsageError(f"--clips: expected a folder of videos, got {clips}")
+        yield FolderFootage(folder=clips, name=name or clips.name)
+        return
+    from agents.casting import backend_config
+    from generators.backends import open_backend
+
+    with closing(open_backend(backend_config(profile))) as backend:
+        yield BackendFootage(backend=backend, ask=plain_request(backend, seconds), name=name or backend.name)
+
+
+@contextmanager
+def _verifier(profile: Profile, environment: Mapping[str, str]) -> Iterator[Verifier | NotMeasured]:
+    from evals.metrics.score import NotMeasured
+
+    if profile.critic.kind != "endpoint":
+        yield NotMeasured(reason=f"no verifier: profile {profile.name} has no critic behind an endpoint")
+        return
+    from agents.casting import server_for
+    from agents.llm import EndpointModel
+    from evals.benchmarks.verifiers import EndpointVerifier
+
+    server = server_for(profile, environment)
+    if server is None:
+        raise UsageError(f"Profile {profile.name}: its critic needs an endpoint (brains.base_url)")
+    with closing(EndpointVerifier(EndpointModel(server, profile.brains.models.of("critic")), server.close)) as verifier:
+        yield verifier
