@@ -152,9 +152,10 @@ async def test_a_story_is_planned_filmed_judged_and_repaired_through_an_endpoint
             ("2", 1, None),
         ]
         calls = archive.calls(outcome.run_id)
-        assert [call.status for call in calls] == [CallStatus.ANSWERED] * len(calls)
-        assert {call.role for call in calls} == {"planner", "segmenter", "critic"}
-        assert sum(call.tokens_in for call in calls) == 10 * len(calls)
+        answered = [call for call in calls if call.status == CallStatus.ANSWERED]
+        assert [call.status for call in calls if call not in answered] == [CallStatus.UNKNOWN]  # half a JSON
+        assert {call.role for call in answered} == {"planner", "segmenter", "critic"}
+        assert sum(call.tokens_in for call in answered) == 10 * len(answered)
         for name in ("film.mp4", "report.html", "manifest.json", "contact-sheet.png"):
             assert (tmp_path / "film" / name).stat().st_size > 0
 
@@ -178,7 +179,9 @@ async def test_a_refused_key_stops_before_anything_is_filmed_and_says_what_to_se
 
 
 async def test_a_budget_of_calls_is_hard_and_a_larger_one_goes_on(tmp_path: Path) -> None:
-    mind = ChatServer(Mind())
+    awake = Mind()
+    awake.bad_start.clear()
+    mind = ChatServer(awake)
     with mind.running() as url, Archive(tmp_path / "media") as archive:
         with pytest.raises(BudgetExhausted, match=r"budget\.calls: 1 of 1"):
             await film(archive, url, tmp_path / "film", calls=1)

@@ -157,7 +157,7 @@ WRONG = {
     "gone": "gone does not exist; expected a folder in diffusers' format",
     "file.safetensors": "file.safetensors is a file; expected a folder",
     "raw": "no diffusers pipeline, for it holds no model_index.json",
-    "other": "is a CogVideoXPipeline; expected one of WanPipeline, WanImageToVideoPipeline",
+    "other": "is a StableDiffusionPipeline; expected one of WanPipeline, WanImageToVideoPipeline",
     "torn": "model_index.json of .*torn cannot be read",
 }
 
@@ -165,7 +165,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_model_that_cannot_be_one_is_refused_by_name_and_nothing_is_begun(cli: Cli, studio: Path, name: str) -> None:
     (studio / "file.safetensors").write_bytes(b"")
-    for folder, index in {"raw": None, "other": '{"_class_name": "CogVideoXPipeline"}', "torn": "{"}.items():
+    for folder, index in {"raw": None, "other": '{"_class_name": "StableDiffusionPipeline"}', "torn": "{"}.items():
         (studio / folder).mkdir()
         if index is not None:
             (studio / folder / "model_index.json").write_text(index)

@@ -64,14 +64,7 @@ class CogVideoXScenes(CogVideoXVideoModel):
         return not self.network.config.use_rotary_positional_embeddings
 
     def _check_lengths(self) -> None:
-        """The VAE decodes an even number of latent frames to another number of frames than was asked for.
-
-        Of positions that are added, the released code stretches n times the trained number, and reads the first ones.
-        """
-        for layout in self.layouts:
-            if (layout.frames - layout.lead) % 2 == 0:
-                asked = (layout.frames - layout.lead - 1) * self.stride + 1
-                raise RequestRejected(f"frames: expected {2 * self.stride}k + 1 for a shot of a set, got {asked}")
+        """Of positions that are added, the released code stretches n times the trained number, and reads the first."""
         frames, held = whole_layout(self.layouts).frames, len(self.layouts) * _trained_frames(self.network.patch_embed)
         if self._adds_positions and len(self.layouts) > 1 and frames > held:
             raise RequestRejected(

@@ -86,7 +86,7 @@ def test_each_model_says_what_it_was_made_for() -> None:
             tiny_pipeline("t2v-2.1"),
         )
     )
-    assert [m.limits.frame_step for m in (first, later, ltx, wan)] == [4, 8, 8, 4]
+    assert [m.limits.frame_step for m in (first, later, ltx, wan)] == [8, 8, 8, 4]
     assert [m.limits.size_multiple for m in (first, later, ltx, wan)] == [16, 16, 32, 16]
     assert (first.guidance, ltx.guidance, wan.guidance) == (6.0, 3.0, 5.0)
     assert (first.limits.needs_picture, picture.limits.needs_picture) == (False, True)

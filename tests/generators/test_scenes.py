@@ -437,7 +437,7 @@ def test_the_network_is_as_it_was_after_filming_and_after_an_error(kind: TinyCog
         ([], "agree in number"),
         ([[]], "agree in number"),
         ([[shot(0, 17), shot(1)]], "hold 6 latent frames"),
-        ([[shot(0, 5), shot(1)]], r"8k \+ 1 for a shot of a set, got 5"),
+        ([[shot(0, 5), shot(1)]], r"8k \+ 1, got 5"),
     ],
 )
 def test_sets_that_cannot_be_filmed_are_refused_by_name(sets: list[list[ShotRequest]], told: str) -> None:
