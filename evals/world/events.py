@@ -113,8 +113,9 @@ def _of_clean_puppets(view: View, seen: Seen, share: float) -> Seen:
 
 def _shown(times: Curve, track: Track, span: Window) -> tuple[int, int]:
     """Frames around an event that show the puppet whole and not fading, and those of them that show it clean."""
-    near = (times >= span[0] - MARGIN) & (times <= span[1] + MARGIN)
-    whole = near & (track.area > 0) & ~track.at_edge & (track.glow > 0.92)
+    drawn = (track.area > 0) & ~track.at_edge & (track.glow > 0.92)
+    near = drawn & (times >= span[0] - MARGIN) & (times <= span[1] + MARGIN)
+    whole = near if near.any() else drawn  # who stands at the edge all the while was seen before
     return int(whole.sum()), int((whole & track.clean).sum())
 
 

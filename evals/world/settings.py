@@ -54,11 +54,11 @@ class Setting:
 
 CRITIC = Setting(
     name="critic", first=2, rise=0.46, stride=0.62, grown=1.22, shrunk=1.26, thin=0.7, lean=1.1, sway=0.22,
-    lifted=0.45, near=0.78, spare=0.35, ghost=0.28, ragged=12.5, fit=0.55, clean=0.5,
+    lifted=0.45, near=0.805, spare=0.35, ghost=0.28, ragged=12.5, fit=0.55, clean=0.5,
 )  # fmt: skip
 """Even frames but the first, which a continuation was given."""
 SCORE = Setting(
     name="score", first=1, rise=0.42, stride=0.58, grown=1.25, shrunk=1.3, thin=0.74, lean=1.0, sway=0.24,
-    lifted=0.49, near=0.765, spare=0.3, ghost=0.3, ragged=12.0, fit=0.56, clean=0.45,
+    lifted=0.49, near=0.8, spare=0.3, ghost=0.3, ragged=12.0, fit=0.56, clean=0.45,
 )  # fmt: skip
 """Odd frames."""

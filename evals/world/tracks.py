@@ -24,7 +24,9 @@ BRIDGE = 2
 EDGE = 2.5
 """Pixels from the canvas's edge that count as touching it."""
 MISFIT = {"ball": 26.0, "box": 24.0}
-"""A prop's picture that fits worse than this is not there."""
+"""A prop's picture that fits worse than this is not there …"""
+_DOUBT = 6.0
+"""… unless it is by no more than this, and the prop is seen before and after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,12 +280,12 @@ def _lasting(seen: NDArray[np.bool_], one: Sighting) -> NDArray[np.bool_]:
     return out
 
 
-def _bridged(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Close gaps of up to BRIDGE frames between two sightings."""
+def _bridged(seen: NDArray[np.bool_], doubtful: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Close gaps between two sightings that are up to BRIDGE frames long, or doubtful all the way."""
     out = seen.copy()
     on = np.flatnonzero(seen)
     for before, after in zip(on[:-1], on[1:], strict=True):
-        if after - before <= BRIDGE + 1:
+        if after - before <= BRIDGE + 1 or (doubtful is not None and doubtful[before:after].all()):
             out[before:after] = True
     return out
 
@@ -297,5 +299,5 @@ def _filled(values: Curve, seen: NDArray[np.bool_]) -> Curve:
 
 
 def _prop_track(prop: PropSighting) -> PropTrack:
-    seen = prop.misfit < MISFIT[prop.kind]
-    return PropTrack(kind=prop.kind, seen=_bridged(seen), x=_filled(prop.x, seen), foot=_filled(prop.foot, seen))
+    seen = _bridged(prop.misfit < MISFIT[prop.kind], prop.misfit < MISFIT[prop.kind] + _DOUBT)
+    return PropTrack(kind=prop.kind, seen=seen, x=_filled(prop.x, seen), foot=_filled(prop.foot, seen))
