@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from generators.training.loop import TrainingProgress as TrainingProgress
     from storage.archive import Archive
     from workshop.benches import bench_controls, bench_graph, bench_sampler, bench_scenes, bench_world
+    from workshop.evaluations import BenchmarkName as BenchmarkName
     from workshop.evaluations import evaluate, evaluation_report
     from workshop.inspecting import inspect_attention
     from workshop.training import export_world, train_world

@@ -20,6 +20,7 @@ from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAtt
 from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
 
 CONTROLS: dict[str, type[ControlConfig]] = {kind.__name__: kind for kind in (TSAttn, VSTAR, TempoControl)}
+"""Those that plain JSON can hold, and so a row; the others carry pixels or watch a single generation."""
 OVERLAP_STEPS = 1
 """Latent frames after the first that a continuing shot takes over from the shot before it."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
@@ -24,98 +23,47 @@ Weights = Annotated[Path | None, typer.Option(help="A folder of encoders, one fo
 Out = Annotated[Path | None, typer.Option(help="Where results go, results by default; the same command goes on.")]
 
 
-class Task(StrEnum):
-    """TempoControl's three lists."""
+def add_benchmark(benchmark: fabula.BenchmarkName, says: str) -> None:
+    """Add the command that runs one benchmark; all of them take the same options."""
 
-    ONE_OBJECT = "one-object"
-    TWO_OBJECTS = "two-objects"
-    MOVEMENT = "movement"
-
-
-def _evaluate(benchmark: str, prompts: Path, json: bool, **options: Any) -> int:
-    result = fabula.evaluate(
-        cast(Any, benchmark),
-        prompts,
-        environment=fabula.environment(),
-        on_progress=None if json else screen.tell_evaluation,
-        **options,
-    )
-    return screen.show_evaluation(result, json)
-
-
-@group.command()
-def storyeval(
-    prompts: Prompts,
-    clips: Clips = None,
-    name: Name = None,
-    profile: Profile = "bundled",
-    model: Model = None,
-    seconds: Seconds = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    out: Out = None,
-    json: Json = False,
-) -> int:
-    """StoryEval-Bench: which of a prompt's events a clip shows; the profile's critic is the verifier."""
-    options = {"clips": clips, "name": name, "profile": profile, "model": model, "seconds": seconds, "limit": limit}
-    return _evaluate("storyeval", prompts, json, seed=seed, out=out, **options)
+    @group.command(benchmark, help=says)
+    def run(
+        prompts: Prompts,
+        clips: Clips = None,
+        name: Name = None,
+        profile: Profile = "bundled",
+        model: Model = None,
+        seconds: Seconds = None,
+        limit: Limit = None,
+        seed: Seed = 0,
+        weights: Weights = None,
+        out: Out = None,
+        json: Json = False,
+    ) -> int:
+        result = fabula.evaluate(
+            benchmark,
+            prompts,
+            clips=clips,
+            name=name,
+            profile=profile,
+            model=model,
+            seconds=seconds,
+            limit=limit,
+            seed=seed,
+            weights=weights,
+            out=out,
+            environment=fabula.environment(),
+            on_progress=None if json else screen.tell_evaluation,
+        )
+        return screen.show_evaluation(result, json)
 
 
-@group.command()
-def tempo(
-    task: Task,
-    prompts: Prompts,
-    clips: Clips = None,
-    name: Name = None,
-    profile: Profile = "bundled",
-    model: Model = None,
-    seconds: Seconds = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    out: Out = None,
-    json: Json = False,
-) -> int:
-    """TempoControl's tasks: whether it happened when it should."""
-    options = {"clips": clips, "name": name, "profile": profile, "model": model, "seconds": seconds, "limit": limit}
-    return _evaluate(task, prompts, json, seed=seed, out=out, **options)
-
-
-@group.command("shot-sets")
-def shot_sets(
-    prompts: Prompts,
-    clips: Clips = None,
-    name: Name = None,
-    profile: Profile = "bundled",
-    model: Model = None,
-    seconds: Seconds = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    weights: Weights = None,
-    out: Out = None,
-    json: Json = False,
-) -> int:
-    """Whether the cast looks the same in all shots of a set, beside text alignment and motion."""
-    options = {"clips": clips, "name": name, "profile": profile, "model": model, "seconds": seconds, "limit": limit}
-    return _evaluate("shot-sets", prompts, json, seed=seed, out=out, weights=weights, **options)
-
-
-@group.command()
-def quality(
-    prompts: Prompts,
-    clips: Clips = None,
-    name: Name = None,
-    profile: Profile = "bundled",
-    model: Model = None,
-    seconds: Seconds = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    weights: Weights = None,
-    out: Out = None,
-    json: Json = False,
-) -> int:
-    """Flicker, motion, smoothness, consistency: VBench's dimensions and the classical ones."""
-    options = {"clips": clips, "name": name, "profile": profile, "model": model, "seconds": seconds, "limit": limit}
-    return _evaluate("quality", prompts, json, seed=seed, out=out, weights=weights, **options)
+add_benchmark("storyeval", "StoryEval-Bench: which of a prompt's events a clip shows; the profile's critic verifies.")
+add_benchmark("one-object", "TempoControl: whether one object shows when it should.")
+add_benchmark("two-objects", "TempoControl: whether the second object joins the first when it should.")
+add_benchmark("movement", "TempoControl: whether movement begins when it should.")
+add_benchmark("shot-sets", "Whether the cast looks the same in all shots of a set, beside text alignment and motion.")
+add_benchmark("quality", "Flicker, motion, smoothness, consistency: VBench's dimensions and the classical ones.")
 
 
 @group.command()

@@ -38,7 +38,7 @@ def test_help_answers_in_less_than_a_second_of_work(checkout: Path, tmp_path: Pa
 
 def fake_checkout(folder: Path) -> Path:
     """Another checkout, or another distribution's packages, that must never run in our place."""
-    for name in ("agents", "storage", "generators", "evals", "prompts"):
+    for name in ("agents", "commands", "evals", "generators", "prompts", "storage", "workshop"):
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("raise SystemExit('the wrong package ran')")
     for name in ("fabula.py", "screen.py", "watch.py"):

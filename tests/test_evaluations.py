@@ -54,3 +54,9 @@ def test_a_report_over_nothing_says_what_it_expected(cli: Cli, tmp_path: Path) -
     done = cli("eval", "report", tmp_path)
     assert done.code == 2
     assert "run a benchmark first" in " ".join(done.err.split())
+
+
+def test_weights_for_a_benchmark_that_reads_none_are_refused(cli: Cli, prompts: Path, tmp_path: Path) -> None:
+    done = cli("eval", "storyeval", prompts, "--weights", tmp_path)
+    assert done.code == 2
+    assert "reads no encoders" in done.err

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from agents.errors import UsageError
 
 if TYPE_CHECKING:
-    from evals.benchmarks.controls import ControlRow
+    from evals.benchmarks.control_costs import ControlRow
     from evals.benchmarks.graph import GraphRow
     from evals.benchmarks.sampler import SamplerRow
-    from evals.benchmarks.scenes import SceneRow
+    from evals.benchmarks.scene_costs import SceneRow
     from evals.benchmarks.world import Row, WorldRow
 
 
@@ -34,14 +34,14 @@ def bench_sampler() -> list[SamplerRow]:
 
 def bench_controls(pairs: int = 7, on_row: Callable[[ControlRow], None] | None = None) -> list[ControlRow]:
     """What each control costs over the same work without it, in time, FLOPs and bytes."""
-    from evals.benchmarks.controls import measure_all
+    from evals.benchmarks.control_costs import measure_all
 
     return measure_all(pairs=pairs, on_row=on_row)
 
 
 def bench_scenes(on_row: Callable[[SceneRow], None] | None = None) -> list[SceneRow]:
     """What steering across shots costs over plain clips."""
-    from evals.benchmarks.scenes import measure
+    from evals.benchmarks.scene_costs import measure
 
     return measure(on_row=on_row)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BenchmarkName = Literal["storyeval", "one-object", "two-objects", "movement", "shot-sets", "quality"]
 RESULTS = Path("results")
+WITH_ENCODERS = ("shot-sets", "quality")
 
 
 def evaluate(
@@ -42,6 +43,8 @@ def evaluate(
     `prompts` is the benchmark's own file; `weights` a folder of encoders; the verifier is the profile's critic, with
     its key from `environment`. What cannot be measured says why. Raises UsageError for files that cannot be read.
     """
+    if weights is not None and benchmark not in WITH_ENCODERS:
+        raise UsageError(f"--weights: {benchmark} reads no encoders; only {' and '.join(WITH_ENCODERS)} do")
     from agents.casting import profile_for
     from agents.order import Order
     from evals.metrics.embedders import Weights

@@ -20,7 +20,7 @@ from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines
 from evals.metrics.consistency import across_shots, unit, within_shot
 from evals.metrics.embedders import Embedder, TextEmbedder
 from evals.metrics.flow import DynamicDegree
-from evals.metrics.samplers import linspace_end
+from evals.metrics.frame_indices import linspace_end
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from evals.metrics.vbench import TextAlignment
 from generators.clip import Frames

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
 from evals.metrics.flow import movement_second
-from evals.metrics.samplers import linspace_end
+from evals.metrics.frame_indices import linspace_end
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from evals.metrics.temporal import ALIASES, Presence, one_object, read_mask, two_objects
 from generators.clip import Frames

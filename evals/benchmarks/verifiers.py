@@ -21,7 +21,7 @@ from agents.answers import extract_json
 from agents.brains import LanguageModel, Question
 from agents.errors import ModelRefused
 from agents.storyboard import Shape
-from evals.metrics.samplers import linspace_end
+from evals.metrics.frame_indices import linspace_end
 from evals.metrics.score import Case
 from generators.clip import Frames
 from prompts.catalog import Rendered, load

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from evals.metrics.samplers import sec_grid
+from evals.metrics.frame_indices import sec_grid
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from generators.clip import Frames
 

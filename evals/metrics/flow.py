@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.metrics.classical import ONE_FRAME
-from evals.metrics.samplers import every_k, target_fps
+from evals.metrics.frame_indices import every_k, target_fps
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from generators.clip import Frames
 

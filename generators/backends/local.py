@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 
 from generators.backends.checkpoint import fetch_checkpoint
 from generators.backends.clips import check_limits, make_clip
-from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest
+from generators.clip import Canvas, Clip, Limits, OnProgress, Progress, ShotRequest
 from generators.controls.base import Control
 from generators.devices import devices
 from generators.digests import weights_digest
 from generators.errors import BackendUnavailable, OutOfMemory
-from generators.models.base import VideoModel
+from generators.models.base import VideoModel, video_as_frames
 from generators.models.loading import MadeFor, made_for, open_model
 from generators.sampler import Sample, Settings, sample
 from generators.seams import keep
@@ -135,7 +135,8 @@ class LocalBackend:
         begun = time.perf_counter()
         try:
             taken = sample(self.model, requests, settings, on_step=on_step, cancelled=cancelled)
-            videos = as_frames(self.model, taken.latents)
+            with torch.no_grad():
+                videos = video_as_frames(self.model.decode(taken.latents))
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"{self.name} ran out of memory on {self.model.device} with {len(requests)} clips of "
@@ -157,13 +158,6 @@ class LocalBackend:
             for i, (request, frames) in enumerate(zip(requests, videos, strict=True))
         ]
         return clips, taken
-
-
-def as_frames(model: VideoModel, latents: torch.Tensor) -> list[Frames]:
-    """Decoded clips as uint8 RGB frames."""
-    with torch.no_grad():
-        video = (model.decode(latents).float() * 255).round().to(torch.uint8)
-    return list(video.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy())
 
 
 def _cut_notes(cut: bool) -> tuple[str, ...]:

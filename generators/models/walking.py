@@ -1,7 +1,7 @@
-"""A pass of CogVideoX or LTX that ends early: block by block, up to the last text attention that someone reads.
+"""A transformer's pass that ends early: block by block, up to the last text attention that someone reads.
 
-The network's own `forward` runs, so that offloading, adapters and casting work as ever; for its duration
-`transformer_blocks` holds only the blocks walked, each wrapped. Block outputs are all that is kept on the way: the way
+The network's own `forward` runs, so that offloading, adapters and casting work as ever; for its duration its list of
+blocks holds only the blocks walked, each wrapped. Block outputs are all that is kept on the way: the way
 back computes a block again. Knows nothing of what readers make of queries and keys.
 """
 
@@ -20,7 +20,6 @@ from torch.utils.checkpoint import checkpoint
 from generators.errors import ControlRejected
 from generators.models.base import Reader
 from generators.models.holding import check_steerable
-from generators.models.wan_walk import frozen
 
 Asked = tuple[Tensor, Tensor]
 """q (1, H, N, D) of every video token, and k (1, H, M, D) of the text that is read."""
@@ -88,22 +87,37 @@ def walk_blocks(
     wrap: Callable[[Any, int, Reading], Walked],
     *,
     recompute: bool,
+    blocks: str = "transformer_blocks",
 ) -> list[Tensor]:
     """What `read` makes of the text attention of each of these layers, in their order.
 
-    Raises ControlRejected for layers that are not there and for a network whose blocks may be skipped or split.
+    `blocks` is what the network calls its list of them. Raises ControlRejected for layers that are not there and for a
+    network whose blocks may be skipped or split.
     """
-    _check(network, layers)
+    whole = getattr(network, blocks)
+    _check(network, len(whole), layers)
     reading = Reading(read=read, layers=frozenset(layers), last=max(layers), recompute=recompute)
-    blocks = network.transformer_blocks
-    walked = [wrap(block, layer, reading) for layer, block in enumerate(blocks[: reading.last + 1])]
+    walked = [wrap(block, layer, reading) for layer, block in enumerate(whole[: reading.last + 1])]
     try:
-        network.transformer_blocks = torch.nn.ModuleList(walked)
+        setattr(network, blocks, torch.nn.ModuleList(walked))
         with frozen(network):
             network.forward(**inputs, return_dict=False)
     finally:
-        network.transformer_blocks = blocks
+        setattr(network, blocks, whole)
     return [reading.found[layer] for layer in layers]
+
+
+@contextmanager
+def frozen(module: torch.nn.Module) -> Iterator[None]:
+    """No parameter takes part in autograd while the block runs; afterwards they are as they were."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager
@@ -121,8 +135,7 @@ def heard(attn: Any) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-def _check(network: Any, layers: Sequence[int]) -> None:
-    count = len(network.transformer_blocks)
+def _check(network: Any, count: int, layers: Sequence[int]) -> None:
     if not layers or not all(0 <= layer < count for layer in layers):
         raise ControlRejected(f"layers: expected some of 0..{count - 1}, got {list(layers)}")
     check_steerable(network, "a probe")

@@ -7,20 +7,15 @@ Every tensor is computed by diffusers' and transformers' own classes; what stand
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
-from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
 from generators.clip import Frames, ShotRequest
 from generators.controls.base import Run
@@ -36,6 +31,8 @@ from generators.models.base import (
     frames_as_video,
     spread_over_tokens,
 )
+from generators.models.holding import OneHolder, check_steerable, replace_processors
+from generators.models.loading import FAMILIES, load_pipeline
 from generators.models.scenes import SceneModel, SceneSettings
 from generators.models.stepping import Stepper
 from generators.models.wan_attention import TEXT_COLUMNS, ControlledWanAttention
@@ -63,7 +60,8 @@ class WanVideoModel:
         self.experts: tuple[Any, ...] = tuple(x for x in (pipe.transformer, pipe.transformer_2) if x is not None)
         self._config = self.experts[0].config
         self.joins_channels = self._config.in_channels != pipe.vae.config.z_dim
-        self._lock = threading.Lock()
+        self._holder = OneHolder(name)
+        self.held = self._holder.held
         self._given = WanGiven(self)
 
     @classmethod
@@ -89,19 +87,8 @@ class WanVideoModel:
 
         `offload` moves one network at a time to the device. Raises BackendUnavailable when it cannot be loaded.
         """
-        dtypes = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
-        try:
-            with _no_bars() if Path(model).is_dir() else nullcontext():
-                pipe = DiffusionPipeline.from_pretrained(model, dtype=dtypes, use_safetensors=True)
-        except (OSError, ValueError, ImportError) as error:
-            raise BackendUnavailable(
-                f"{model}: no diffusers pipeline could be loaded from this folder or hub id: {error}"
-            ) from error
-        pipe.set_progress_bar_config(disable=True)
-        if offload:
-            pipe.enable_model_cpu_offload(device=device)
-        else:
-            pipe.to(device)
+        float32 = FAMILIES["WanPipeline"].float32
+        pipe = load_pipeline(model, dtype=dtype, device=device, offload=offload, float32=float32)
         return cls.from_pipeline(pipe, name=model, gives_tokens_at_zero=gives_tokens_at_zero)
 
     @property
@@ -125,16 +112,6 @@ class WanVideoModel:
             for layer in range(len(network.blocks))
             for kind in ("self", "cross")
         )
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Be the one holder; raises RuntimeError when there is another."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(f"{self.name} is already being filmed with; one model has one holder at a time")
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def map_text(self, prompt: str) -> TextMap:
         """Where each token of the prompt stands."""
@@ -206,6 +183,7 @@ class WanVideoModel:
     def predict(self, latents: Tensor, t: Tensor, text: Text, branches: Sequence[Branch], start: Start) -> Tensor:
         """Velocity (B, C, F, h, w) of one branch at one timestep."""
         (branch,) = branches
+        self.pipe._current_timestep = t  # some of diffusers' caches ask the pipeline
         network = self.expert(t)
         inputs = self._inputs(network, latents, t, text.cond if branch is Branch.COND else text.uncond, start)
         with network.cache_context(str(branch)):
@@ -277,34 +255,13 @@ class WanVideoModel:
 
     def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:
         """Put controlled attention at the sites; the call returned puts the former processors back."""
-        replaced: list[tuple[Any, Any]] = []
+        for expert in {site.expert for site in sites}:
+            check_steerable(self.experts[expert], "a control")
+        return replace_processors((self._attention(site), partial(self._controlled, site, run)) for site in sites)
 
-        def detach() -> None:
-            while replaced:
-                module, processor = replaced.pop()
-                module.set_processor(processor)
+    def _attention(self, site: Site) -> Any:
+        block = self.experts[site.expert].blocks[site.layer]
+        return block.attn1 if site.kind == "self" else block.attn2
 
-        try:
-            for site in sites:
-                network = self.experts[site.expert]
-                block, embed = network.blocks[site.layer], network.condition_embedder.text_embedder
-                module = block.attn1 if site.kind == "self" else block.attn2
-                replaced.append((module, module.processor))
-                module.set_processor(ControlledWanAttention(module.processor, site, run, embed))
-        except BaseException:
-            detach()
-            raise
-        return detach
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Loading a folder draws no progress bars; the libraries' switches are left as they were."""
-    switches = [m for m in (diffusers_logging, transformers_logging) if m.is_progress_bar_enabled()]
-    for switch in switches:
-        switch.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for switch in switches:
-            switch.enable_progress_bar()
+    def _controlled(self, site: Site, run: Run, former: Any) -> ControlledWanAttention:
+        return ControlledWanAttention(former, site, run, self.experts[site.expert].condition_embedder.text_embedder)

@@ -18,7 +18,7 @@ from evals.metrics.flow import (
     movement_second,
     top_share,
 )
-from evals.metrics.samplers import every_k
+from evals.metrics.frame_indices import every_k
 from evals.metrics.score import Case, NotMeasured, Score
 from evals.metrics.smoothness import MotionSmoothness, mean_frame, smoothness, warped
 from generators.clip import Frames

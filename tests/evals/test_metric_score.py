@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.metrics.samplers import every_k, linspace_end, mid_segments, sec_grid, target_fps
+from evals.metrics.frame_indices import every_k, linspace_end, mid_segments, sec_grid, target_fps
 from evals.metrics.score import NotMeasured, Outcome, Score, difference, standard_error, summarise
 
 

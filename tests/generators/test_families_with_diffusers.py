@@ -16,6 +16,7 @@ from generators.clip import Event, ShotRequest
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 from generators.errors import ControlRejected
 from generators.models.loading import take_apart
+from generators.models.tiny import tiny_pipeline
 from generators.models.tiny_cogvideox import COLUMNS, tiny_cogvideox_pipeline
 from generators.models.tiny_ltx import tiny_ltx_pipeline
 from generators.sampler import Settings, sample
@@ -24,6 +25,7 @@ SETTINGS = Settings(steps=4, guidance=3.0)
 FAMILIES: dict[str, Callable[[], Any]] = {
     "cogvideox": lambda: tiny_cogvideox_pipeline("t2v-5b"),
     "ltx": lambda: tiny_ltx_pipeline("t2v"),
+    "wan": lambda: tiny_pipeline("t2v-2.1"),
 }
 REQUEST = ShotRequest(
     prompt="A fox jumps, then the fox walks home.",
@@ -57,7 +59,9 @@ def pipe(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def stock(pipe: Any) -> torch.Tensor:
-    columns = {"max_sequence_length": COLUMNS} if "Cog" in type(pipe).__name__ else {"frame_rate": REQUEST.fps}
+    named = type(pipe).__name__
+    own: dict[str, Any] = {"frame_rate": REQUEST.fps} if "LTX" in named else {}
+    own |= {"max_sequence_length": COLUMNS} if "Cog" in named else {}
     return pipe(
         prompt=[REQUEST.prompt],
         negative_prompt=[REQUEST.negative_prompt],
@@ -68,12 +72,14 @@ def stock(pipe: Any) -> torch.Tensor:
         guidance_scale=SETTINGS.guidance,
         generator=torch.Generator().manual_seed(REQUEST.seed),
         output_type="latent",
-        **columns,
+        **own,
     ).frames
 
 
 def ours(pipe: Any, request: ShotRequest = REQUEST) -> torch.Tensor:
     latents = sample(take_apart(pipe), [request], SETTINGS).latents
+    if "Wan" in type(pipe).__name__:
+        return latents
     return latents.transpose(1, 2) if "Cog" in type(pipe).__name__ else pipe._pack_latents(latents)
 
 

@@ -15,7 +15,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from evals.benchmarks.scenes import MOTION, MotionCase, motion_rows
+from evals.benchmarks.scene_costs import MOTION, MotionCase, motion_rows
 from generators.clip import Frames, Given, ShotRequest
 from generators.controls.base import AttentionCall, Run, Shot, Step, attached
 from generators.controls.config import MotionQueries, TempoControl, Word, ddpm_sigma, ddpm_window

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evals.benchmarks.scenes import set_rows
+from evals.benchmarks.scene_costs import set_rows
 from generators.clip import Frames, ShotRequest
 from generators.controls.base import AttentionCall, Run, Step
 from generators.controls.storyboarding import StoryboardSteering, storyboard

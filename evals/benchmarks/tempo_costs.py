@@ -25,9 +25,10 @@ from generators.controls.tempo_losses import Weights, objective
 from generators.controls.tempo_readout import WordColumns, layer_agreement, word_attention
 from generators.controls.tempocontrol import TempoSteering
 from generators.costs import measured
+from generators.models.walking import frozen
 from generators.models.wan import WanVideoModel
 from generators.models.wan_attention import TEXT_COLUMNS
-from generators.models.wan_walk import frozen, walk
+from generators.models.wan_walk import walk
 from generators.sampler import Settings, denoise
 from generators.timeline import Timeline
 

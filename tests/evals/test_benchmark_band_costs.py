@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
-from evals.benchmarks.bands import band_costs, unet_costs
+from evals.benchmarks.band_costs import band_costs, unet_costs
 from generators.clip import Progress, ShotRequest
 from generators.controls.config import VSTAR, ControlConfig
 from generators.costs import Meter, measured

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
 
-from evals.benchmarks.bands import band_costs
-from evals.benchmarks.tempo import WAN_1_3B, Size
-from evals.benchmarks.tempo import measure as tempo_costs
+from evals.benchmarks.band_costs import band_costs
+from evals.benchmarks.tempo_costs import WAN_1_3B, Size
+from evals.benchmarks.tempo_costs import measure as tempo_costs
 from generators.clip import Event, ShotRequest
 from generators.controls import build_control
 from generators.controls.base import Run, Shot, Step
