@@ -162,3 +162,14 @@ def test_brains_that_lack_what_they_need_are_refused() -> None:
         brains_for(load_profile("bundled"))
     with pytest.raises(ProfileError, match="planner needs an endpoint"):
         brains_for(load_profile("wan"))
+
+
+def test_a_profile_without_a_model_keeps_none_wherever_it_is_called_from() -> None:
+    assert profile_for(Order(story=""), "bundled", None).backend.model == load_profile("bundled").backend.model == ""
+
+
+def test_a_model_in_a_folder_here_is_named_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert profile_for(Order(story=""), "wan", "mine").backend.model == str(tmp_path / "mine")
+    assert profile_for(Order(story=""), "wan", "some/model").backend.model == "some/model"
