@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from evals.benchmarks import tempo
+from evals.benchmarks import tempo_costs as tempo
 from generators.clip import ShotRequest
 from generators.controls.config import TempoControl, Word
 from generators.costs import measured
