@@ -301,7 +301,8 @@ def _board_tree(plan: fabula.PlanResult) -> Tree:
 
 def _where(film: fabula.FilmResult) -> Iterator[str]:
     spent = film.spent
-    yield f"\n{_seen(film)}; {spent.seconds:.0f} s of work, {_count(spent.calls, 'model call')}"
+    lost = f", {spent.unanswered} without an answer" if spent.unanswered else ""
+    yield f"\n{_seen(film)}; {spent.seconds:.0f} s of work, {_count(spent.calls, 'model call')}{lost}"
     if film.missing:
         yield f"Missing from the film: {', '.join(film.missing)}"
     if film.error:

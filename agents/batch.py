@@ -32,6 +32,9 @@ class BatchStory(Shape):
     seed: int = 0
     seconds: float | None = Field(default=None, gt=0)
     size: str | None = Field(default=None, pattern=r"^\d+x\d+$")
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    first_frame: str | None = None
+    """A picture's file, beside the batch file."""
     style: str = ""
     out: str | None = None
     budget: dict[str, float] = Field(default_factory=dict)
@@ -122,4 +125,5 @@ def _json_lines(text: str) -> list[Any]:
 
 
 def _absolute(story: BatchStory, folder: Path) -> BatchStory:
-    return story if story.story is None else story.model_copy(update={"story": str((folder / story.story).resolve())})
+    named = {"story": story.story, "first_frame": story.first_frame}
+    return story.model_copy(update={key: str((folder / name).resolve()) for key, name in named.items() if name})

@@ -39,6 +39,8 @@ class Question:
     turns: tuple[Turn, ...] = ()
     vote: int = 0
     """Tells votes on one question apart."""
+    sends: int | None = None
+    """How often it may go out without an answer coming; None leaves it to the transport. Decides no answer."""
 
     def digest(self, model: str) -> str:
         """sha256 over all that decides the answer, the model's name included."""

@@ -9,8 +9,10 @@ one itself.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 from agents.brains import LanguageModel, Priced, Question, Reply
 from agents.errors import BudgetExhausted, ModelUnavailable, StoryError
@@ -45,11 +47,12 @@ class Ledger:
             kept = self.archive.answered(self.run_id, digest)
             if kept is not None:
                 return Reply(text=kept.answer or "", tokens_in=kept.tokens_in, tokens_out=kept.tokens_out)
-            self._within_budget(again=self.archive.unknown(self.run_id, digest) is not None)
-            return await self._asked(question, digest)
+            most = self.model.at_most(question) if isinstance(self.model, Priced) else FREE
+            sends = self._sends(most, again=self.archive.unknown(self.run_id, digest) is not None)
+            return await self._asked(replace(question, sends=sends), digest, most)
 
-    async def _asked(self, question: Question, digest: str) -> Reply:
-        call = self._intend(question, digest)
+    async def _asked(self, question: Question, digest: str, most: Reply) -> Reply:
+        call = self._intend(question, digest, most)
         started = time.monotonic()
         try:
             reply = await self.model.complete(question)
@@ -57,7 +60,7 @@ class Ledger:
             lost = _unanswered(error)
             reason = str(error) or type(error).__name__
             self.archive.fail_call(call.id, reason, seconds=time.monotonic() - started, unknown=lost > 0)
-            self._lose(question, digest, lost - 1)
+            self._lose(question, digest, most, lost - 1)
             raise
         self.archive.finish_call(
             call.id,
@@ -67,12 +70,11 @@ class Ledger:
             cost=reply.cost,
             seconds=time.monotonic() - started,
         )
-        self._lose(question, digest, reply.unanswered)
+        self._lose(question, digest, most, reply.unanswered)
         return reply
 
-    def _intend(self, question: Question, digest: str) -> ModelCall:
+    def _intend(self, question: Question, digest: str, most: Reply) -> ModelCall:
         """The call's row, with the most it can come to."""
-        most = self.model.at_most(question) if isinstance(self.model, Priced) else FREE
         return self.archive.begin_call(
             self.run_id,
             role=question.role,
@@ -85,10 +87,10 @@ class Ledger:
             cost=most.cost,
         )
 
-    def _lose(self, question: Question, digest: str, times: int) -> None:
+    def _lose(self, question: Question, digest: str, most: Reply, times: int) -> None:
         """Keep the attempts of one call that went out and were never answered, each as a call of its own."""
         for _ in range(times):
-            self.archive.fail_call(self._intend(question, digest).id, LOST, unknown=True)
+            self.archive.fail_call(self._intend(question, digest, most).id, LOST, unknown=True)
 
     def reject(self, question: Question, reason: str) -> None:
         """The answer was of no use: it stays on record and is paid, but is not given again."""
@@ -96,20 +98,29 @@ class Ledger:
         if kept is not None:
             self.archive.fail_call(kept.id, reason, seconds=kept.seconds)
 
-    def _within_budget(self, *, again: bool) -> None:
-        spent = self.archive.costs(self.run_id)
+    def _sends(self, most: Reply, *, again: bool) -> int | None:
+        """How often a call of at `most` may go out unanswered before the budget is spent; None: no limit is set.
+
+        Raises BudgetExhausted when it may not go out at all.
+        """
+        spent, sends = self.archive.costs(self.run_id), []
         lost = f"; {spent.unknown_calls} without an answer are counted at their most" if spent.unknown_calls else ""
         put = ", and the question that was never answered is not put again" if again else ""
-        for name, used, limit in (
-            ("calls", spent.calls, self.budget.calls),
-            ("tokens", spent.tokens_in + spent.tokens_out, self.budget.tokens),
-            ("money", spent.money, self.budget.money),
+        for name, used, limit, each in (
+            ("calls", spent.calls, self.budget.calls, 1),
+            ("tokens", spent.tokens_in + spent.tokens_out, self.budget.tokens, most.tokens_in + most.tokens_out),
+            ("money", spent.money, self.budget.money, most.cost),
         ):
-            if limit is not None and used >= limit:
+            if limit is None:
+                continue
+            if used >= limit:
                 raise BudgetExhausted(
                     f"budget.{name}: {used:g} of {limit:g} are spent{lost}{put}; raise it and resume, or take the film "
                     "as it is"
                 )
+            if each > 0:
+                sends.append(math.ceil((limit - used) / each))
+        return min(sends, default=None)
 
 
 def _unanswered(error: BaseException) -> int:

@@ -25,6 +25,7 @@ from tenacity import (
     wait_exponential,
     wait_random,
 )
+from tenacity.stop import stop_base
 
 from agents.answers import schema_text
 from agents.brains import Question, Reply
@@ -120,8 +121,8 @@ class EndpointModel:
     async def complete(self, question: Question) -> Reply:
         """Put the question once. Raises ModelUnavailable, ModelMisconfigured or ModelRefused."""
         started = time.monotonic()
-        lost: list[BaseException] = []
-        completion = await self._retrying(question, lost)
+        attempts = _Attempts()
+        completion = await self._retrying(question, attempts)
         reply = self._read(completion)
         return Reply(
             text=reply,
@@ -130,7 +131,7 @@ class EndpointModel:
             cost=self._cost(completion),
             seconds=time.monotonic() - started,
             cut_off=completion.choices[0].finish_reason == "length",
-            unanswered=len(lost),
+            unanswered=attempts.lost,
         )
 
     def at_most(self, question: Question) -> Reply:
@@ -142,26 +143,25 @@ class EndpointModel:
         cost = (read * endpoint.price_in + endpoint.max_tokens * endpoint.price_out) / 1e6
         return Reply(text="", tokens_in=read, tokens_out=endpoint.max_tokens, cost=cost)
 
-    async def _retrying(self, question: Question, lost: list[BaseException]) -> ChatCompletion:
-        """Put the question until it is answered; `lost` gathers the attempts that no answer came to."""
+    async def _retrying(self, question: Question, attempts: _Attempts) -> ChatCompletion:
+        """Put the question until it is answered, at most `question.sends` times without an answer coming."""
 
         def note(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            if error is not None and _went_unanswered(error):
-                lost.append(error)
+            attempts.made = state.attempt_number
+            attempts.lost += _went_unanswered(state.outcome.exception() if state.outcome else None)
 
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.server.endpoint.attempts),
+            stop=stop_after_attempt(self.server.endpoint.attempts) | _Spent(question, attempts),
             wait=_Wait(self.server.endpoint.first_wait),
             retry=retry_if_exception(_transient),
             after=note,
             reraise=True,
         )
         try:
-            with self._named_errors():
+            with self._named_errors(attempts):
                 return await retrying(self._send, question)
         except ModelUnavailable as error:
-            error.unanswered = len(lost) or int(_went_unanswered(error.__cause__))
+            error.unanswered = attempts.lost or int(_went_unanswered(error.__cause__))
             raise
 
     async def _send(self, question: Question) -> ChatCompletion:
@@ -211,7 +211,7 @@ class EndpointModel:
         return (usage.prompt_tokens * endpoint.price_in + usage.completion_tokens * endpoint.price_out) / 1e6
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
+    def _named_errors(self, attempts: _Attempts) -> Iterator[None]:
         endpoint = self.server.endpoint
         try:
             yield
@@ -226,12 +226,11 @@ class EndpointModel:
             ) from error
         except (openai.RateLimitError, openai.InternalServerError) as error:
             raise ModelUnavailable(
-                f"{self._where} answered {error.status_code} {endpoint.attempts} times ({_said(error)}); "
-                "resume the run later"
+                f"{self._where} answered {error.status_code} {attempts} ({_said(error)}); resume the run later"
             ) from error
         except openai.APITimeoutError as error:
             raise ModelUnavailable(
-                f"{self._where} did not answer within {endpoint.timeout:g} s, {endpoint.attempts} times; resume the "
+                f"{self._where} did not answer within {endpoint.timeout:g} s, {attempts}; resume the "
                 "run later, or run the story anew with a longer brains.timeout in the profile"
             ) from error
         except openai.APIConnectionError as error:
@@ -249,8 +248,30 @@ class EndpointModel:
             ) from error
 
 
+@dataclass(kw_only=True)
+class _Attempts:
+    """How often one question was put, and how many of these may have been carried out without an answer coming."""
+
+    made: int = 0
+    lost: int = 0
+
+    def __str__(self) -> str:
+        return "once" if self.made == 1 else f"{self.made} times"
+
+
 class _NotJson(Exception):
     """The body is no chat completion."""
+
+
+class _Spent(stop_base):
+    """The question went out unanswered as often as it may."""
+
+    def __init__(self, question: Question, attempts: _Attempts) -> None:
+        self.question = question
+        self.attempts = attempts
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return self.question.sends is not None and self.attempts.lost >= self.question.sends
 
 
 class _Wait:

@@ -183,6 +183,8 @@ def batch_order(story: BatchStory) -> Order:
         seed=story.seed,
         seconds=story.seconds,
         size=size_of(story.size),
+        steps=story.steps,
+        first_frame=Path(story.first_frame) if story.first_frame else None,
         style=story.style,
         out=Path(story.out) if story.out else None,
         name=story.name,

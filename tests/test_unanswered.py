@@ -120,6 +120,19 @@ def test_every_attempt_that_went_out_unanswered_counts_and_one_that_was_refused_
     assert (filmed.data["spent"]["calls"], filmed.data["spent"]["unanswered"]) == (3, 2)
 
 
+def test_a_call_that_hangs_is_not_put_more_often_than_the_budget_of_calls(
+    cli: Cli, desk: Path, server: ChatServer
+) -> None:
+    ask(desk, (desk / "url").read_text(), attempts=4, calls=2)
+    server.answers = [LATE, LATE, GOOD]
+    failed = cli("run", STORY)
+    assert failed.code == 1
+    assert "did not answer within 0.5 s, 2 times" in failed.err
+    assert len(server.asked) == 2
+    assert (spent(cli)["calls"], spent(cli)["unanswered"]) == (2, 2)
+    assert cli("resume", 1).code == 4
+
+
 def test_a_server_that_was_never_reached_costs_nothing(cli: Cli, desk: Path) -> None:
     ask(desk, "http://127.0.0.1:9/v1")
     assert cli("run", STORY).code == 1

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.batch import BatchError, next_time, read_batch
+from agents.batch import BatchStory, next_time, read_batch
+from agents.errors import BatchError
+from agents.order import Caps, Wishes, batch_order
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -22,6 +24,16 @@ def test_a_yaml_batch_takes_defaults_and_finds_files_beside_it(tmp_path: Path) -
     first, second = read_batch(write(tmp_path, "night.yaml", text))
     assert (first.read(), first.seed, first.name) == ("A fox jumps.", 7, "one")
     assert (second.read(), second.seed, second.name) == ("A cat dances.", 9, "cat")
+
+
+def test_a_story_of_a_batch_may_wish_for_all_that_a_run_can(tmp_path: Path) -> None:
+    text = "- {text: A fox jumps., steps: 8, first_frame: fox.png, size: 64x48, budget: {takes: 2}}"
+    (story,) = read_batch(write(tmp_path, "night.yaml", text))
+    order = batch_order(story)
+    assert (order.steps, order.first_frame, order.size) == (8, tmp_path / "fox.png", (64, 48))
+    assert order.budget == Caps(takes=2)
+    keys = set(BatchStory.model_fields) - {"story", "text", "title"}
+    assert keys == set(Wishes.__annotations__) - {"name", "approve"}
 
 
 def test_json_lines_hold_one_story_a_line(tmp_path: Path) -> None:

@@ -125,12 +125,14 @@ class Dear:
         self.lost_before = lost_before
         self.fails = fails
         self.asked = 0
+        self.sends: list[int | None] = []
 
     def at_most(self, question: Question) -> Reply:
         return Reply(text="", tokens_in=100, tokens_out=1000, cost=2.0)
 
     async def complete(self, question: Question) -> Reply:
         self.asked += 1
+        self.sends.append(question.sends)
         await asyncio.sleep(0.01)
         if self.fails is not None:
             raise self.fails
@@ -187,3 +189,21 @@ async def test_an_unanswered_question_is_put_again_only_while_the_budget_allows(
         await Ledger(poor, archive, run_id, Budget(money=1.5)).complete(question())
     assert poor.asked == 0
     assert (await Ledger(rich, archive, run_id, Budget(money=2.5)).complete(question())).text == "red"
+
+
+@pytest.mark.parametrize(
+    ("budget", "sends"),
+    [
+        (Budget(), None),
+        (Budget(calls=3), 3),
+        (Budget(money=4.5), 3),
+        (Budget(money=4.0, calls=5), 2),
+        (Budget(tokens=500), 1),
+    ],
+)
+async def test_a_question_is_told_how_often_it_may_go_unanswered_before_the_budget_is_spent(
+    archive: Archive, run_id: int, budget: Budget, sends: int | None
+) -> None:
+    model = Dear()
+    await Ledger(model, archive, run_id, budget).complete(question())
+    assert model.sends == [sends]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import openai
 import pytest
@@ -202,3 +203,12 @@ async def test_retry_after_is_read_as_seconds_or_date(value: str, expected: floa
 def test_an_endpoint_without_http_is_refused() -> None:
     with pytest.raises(ValueError, match="base_url"):
         Endpoint(base_url="api.openai.com")
+
+
+async def test_a_question_goes_out_unanswered_only_as_often_as_it_may() -> None:
+    late = replace(GOOD, delay=0.6)
+    async with model([late, fails(503, retry_after="0"), late, late], timeout=0.2, attempts=9) as (llm, server):
+        with pytest.raises(ModelUnavailable, match="did not answer within 0.2 s, 3 times") as caught:
+            await llm.complete(question(sends=2))
+        assert caught.value.unanswered == 2
+        assert len(server.asked) == 3, "the refusal in between may have cost nothing and does not count"
