@@ -75,6 +75,7 @@ from agents.outcome import (
     estimate,
     result,
     run_line,
+    schedule_result,
 )
 from generators.errors import GenerationError
 from storage.errors import StorageError
@@ -85,22 +86,34 @@ if TYPE_CHECKING:
     from agents import storyboard as storyboard
     from agents.batch import BatchStory
     from agents.brains import Critic
+    from agents.calibration import Rate as Rate
     from agents.checkup import Checkup
     from agents.profile import Profile
     from agents.progress import OnEvent, RunEvent
-    from agents.state import Crew
+    from agents.state import Crew, Illustrator
     from evals import attention as attention
     from evals import suite as suite
     from generators.backends import BackendConfig
     from generators.backends.lazy import LazyBackend
+    from generators.segmenters import Segmenter
     from generators.training.loop import TrainingOutcome as TrainingOutcome
     from generators.training.loop import TrainingProgress as TrainingProgress
+    from generators.training.preparing.prepare import Prepared as Prepared
+    from generators.training.preparing.prepare import PreparingProgress as PreparingProgress
     from storage.archive import Archive
+    from workshop.ablations import AblationOutcome as AblationOutcome
+    from workshop.ablations import evaluate_retry, evaluate_steering
     from workshop.benches import bench_controls, bench_graph, bench_sampler, bench_scenes, bench_world
+    from workshop.calibrating import CalibrationResult as CalibrationResult
+    from workshop.calibrating import calibrate
     from workshop.evaluations import BenchmarkName as BenchmarkName
     from workshop.evaluations import evaluate, evaluation_report
     from workshop.inspecting import inspect_attention
+    from workshop.motion import MotionOutcome as MotionOutcome
+    from workshop.motion import evaluate_motion
     from workshop.training import export_world, train_world
+    from workshop.training_scenes import SceneWishes, prepare_scenes, train_scenes
+    from workshop.worlds import evaluate_world
 
 __all__ = [
     "BatchLine",
@@ -113,6 +126,7 @@ __all__ = [
     "PlanResult",
     "RunLine",
     "RunStopped",
+    "SceneWishes",
     "ScheduleResult",
     "ShotOutcome",
     "Spent",
@@ -125,17 +139,24 @@ __all__ = [
     "bench_sampler",
     "bench_scenes",
     "bench_world",
+    "calibrate",
     "counts_of",
     "decode",
     "doctor",
     "environment",
     "evaluate",
+    "evaluate_motion",
+    "evaluate_retry",
+    "evaluate_steering",
+    "evaluate_world",
     "evaluation_report",
     "exit_code",
     "expected",
     "export_world",
     "inspect_attention",
+    "prepare_scenes",
     "size_of",
+    "train_scenes",
     "train_world",
     "version",
 ]
@@ -153,10 +174,18 @@ _WORKSHOP = {
     "bench_sampler": "workshop.benches",
     "bench_scenes": "workshop.benches",
     "bench_world": "workshop.benches",
+    "calibrate": "workshop.calibrating",
     "evaluate": "workshop.evaluations",
+    "evaluate_motion": "workshop.motion",
+    "evaluate_retry": "workshop.ablations",
+    "evaluate_steering": "workshop.ablations",
+    "evaluate_world": "workshop.worlds",
     "evaluation_report": "workshop.evaluations",
     "export_world": "workshop.training",
     "inspect_attention": "workshop.inspecting",
+    "prepare_scenes": "workshop.training_scenes",
+    "train_scenes": "workshop.training_scenes",
+    "SceneWishes": "workshop.training_scenes",
     "train_world": "workshop.training",
 }
 """Functions of the second room and where they stand; a new one is named here and under TYPE_CHECKING."""
@@ -279,16 +308,28 @@ class Studio:
             await asyncio.gather(task, return_exceptions=True)
 
     async def aresume(
-        self, run: int, *, from_plan: Path | None = None, budget: Caps = Caps(), on_event: OnEvent | None = None
+        self,
+        run: int,
+        *,
+        from_plan: Path | None = None,
+        attention: bool = False,
+        budget: Caps = Caps(),
+        on_event: OnEvent | None = None,
     ) -> FilmResult:
-        """Go on with a run; a storyboard that waited for a person is approved as its file says now."""
+        """Go on with a run; a storyboard that waited for a person is approved as its file says now.
+
+        `attention` puts into the report where the model looked, as `run` does, also when the film is there already.
+        """
         from agents.casting import profile_of
         from agents.profile import override
 
         row = self.archive.run(run)
         profile = profile_of(row)
         changed = override(profile, budget.changes())
-        self.archive.ask(run, row.asked | {"budget": changed.budget.model_dump()})
+        if attention:
+            _check_looks(profile)
+        asked = {"attention": True} if attention else {}
+        self.archive.ask(run, row.asked | asked | {"budget": changed.budget.model_dump()})
         if row.status.value == "approval":
             await self._approve(run, from_plan)
         elif from_plan is not None:
@@ -328,8 +369,10 @@ class Studio:
         from agents.casting import job_for
         from agents.filing import take_seconds
         from agents.graph import plan_story
+        from agents.motion import settled, with_motion
+        from agents.staging import said
 
-        order = order_of(story, wishes)
+        order = settled(order_of(story, wishes), self.archive, keeps=False)
         profile = self._profile(order)
         text, board = read_order(order)
         camera = self._camera(profile)
@@ -337,7 +380,8 @@ class Studio:
         if board is not None or profile.brains.kind == "offline":
             job = job_for(order, profile, camera.limits, board)
             async with self._crew(profile, 0, camera, None) as crew:
-                planned = board_result(await plan_story(job, crew, text))
+                board = with_motion(await plan_story(job, crew, text), job.motion)
+                planned = board_result(board, staged=said(board, camera.limits, sets=profile.backend.sets))
         return estimate(profile, planned, take_seconds(self.archive, camera.name))
 
     estimate = _twin(aestimate)
@@ -358,8 +402,15 @@ class Studio:
         listed = read_batch(file)
         when = next_time(cron, datetime.now(UTC))
         rows = [story.model_dump(exclude_none=True) for story in listed]
-        kept = self.archive.add_schedule(name or file.stem, cron=cron, batch=rows, next_run=when)
-        return ScheduleResult(name=kept.name, cron=cron, stories=len(listed), next_run=when)
+        return schedule_result(self.archive.add_schedule(name or file.stem, cron=cron, batch=rows, next_run=when))
+
+    def schedules(self) -> list[ScheduleResult]:
+        """The stored batches by name, with when each is due next."""
+        return [schedule_result(row) for row in self.archive.schedules()]
+
+    def unschedule(self, name: str) -> None:
+        """Forget a stored batch; films that it made stay. Raises NotFound."""
+        self.archive.remove_schedule(name)
 
     async def adue(self, *, on_event: OnEvent | None = None) -> BatchResult:
         """Film every stored batch whose time has come."""
@@ -395,8 +446,12 @@ class Studio:
         """The run of this order, found or made; keeps where its film goes and what it may cost."""
         from agents.casting import first_picture, options_of
         from agents.filing import film_folder
+        from agents.motion import settled
 
         profile = self._profile(order)
+        if order.attention:
+            _check_looks(profile)
+        order = settled(order, self.archive)
         text, board = read_order(order)
         run = self.archive.open_run(text, profile.name, options_of(order, profile))
         if (picture := first_picture(order, profile)) is not None:
@@ -407,6 +462,7 @@ class Studio:
             else run.asked.get("out") or film_folder(self.archive, order, run.id, board)
         )
         asked = run.asked | {"out": out, "budget": profile.budget.model_dump(mode="json")}
+        asked |= {"attention": True} if order.attention else {}
         if asked != run.asked:
             self.archive.ask(run.id, asked)
         return run.id
@@ -443,12 +499,13 @@ class Studio:
         job = job_of(row, profile, camera.limits, self.archive.story(run_id))
         job = replace(job, approve=approve, retries=again or {})
         async with self._crew(profile, run_id, camera, on_event) as crew:
+            crew.illustrator = _illustrator(camera) if row.asked.get("attention") else None
             shots = self.archive.shots(run_id)
             if shots and row.status.value != "planning":
                 on_event(Planned(run_id=run_id, storyboard=storyboard_of(row, shots)))
             outcome = await film_story(job, crew)
         if outcome.status.value == "approval":
-            write_board(self.archive, run_id, None)
+            write_board(self.archive, run_id, None, self._staged(run_id))
         return self.show(run_id)
 
     async def _approve(self, run_id: int, file: Path | None) -> None:
@@ -456,6 +513,7 @@ class Studio:
         from agents.boardfile import read_board
         from agents.casting import job_of, profile_of
         from agents.graph import approve, plan_story
+        from agents.motion import Sources, check_board
 
         row = self.archive.run(run_id)
         file = file or (Path(row.asked["storyboard"]) if "storyboard" in row.asked else None)
@@ -464,19 +522,34 @@ class Studio:
         async with self._crew(profile, run_id, camera, None) as crew:
             board = None
             if file is not None and file.exists():
-                job = replace(
-                    job_of(row, profile, camera.limits, self.archive.story(run_id)), storyboard=read_board(file)
-                )
+                edited = Sources(archive=self.archive, folder=file.parent).of_board(read_board(file))
+                job = replace(job_of(row, profile, camera.limits, self.archive.story(run_id)), storyboard=edited)
                 board = await plan_story(job, crew, "")
+                check_board(board, self.archive, camera.limits)
             approve(crew, run_id, board)
 
     def _planned(self, run_id: int, file: Path | None) -> PlanResult:
         from agents.filing import write_board
         from agents.state import storyboard_of
 
-        path = write_board(self.archive, run_id, file)
+        staged = self._staged(run_id)
+        path = write_board(self.archive, run_id, file, staged)
         board = storyboard_of(self.archive.run(run_id), self.archive.shots(run_id))
-        return board_result(board, run=run_id, file=path)
+        return board_result(board, run=run_id, file=path, staged=staged)
+
+    def _staged(self, run_id: int) -> list[str]:
+        """How each shot of a run would be filmed; opens the backend only where nobody knows its limits."""
+        from agents.casting import limits_from, profile_of
+        from agents.staging import said
+        from agents.state import storyboard_of
+
+        row = self.archive.run(run_id)
+        profile = profile_of(row)
+        camera = self._camera(profile)
+        if camera.known is None and "limits" in row.asked:
+            camera.known = limits_from(row.asked["limits"])
+        board = storyboard_of(row, self.archive.shots(run_id))
+        return said(board, camera.limits, sets=profile.backend.sets)
 
     def _camera(self, profile: Profile, weights: str | None = None) -> LazyBackend:
         """The profile's backend; one at a time is open. `weights` are those a run was filmed with so far, no others."""
@@ -484,6 +557,8 @@ class Studio:
         from generators.backends.lazy import LazyBackend
 
         config = backend_config(profile)
+        if profile.backend.sets and config.kind == "bundled" and config.canvas.width is config.canvas.height is None:
+            config = replace(config, segmenter=_world_segmenter())
         for other in [known for known in self._cameras if known != config]:
             self._cameras.pop(other).close()
         camera = self._cameras.setdefault(config, LazyBackend(config))
@@ -561,8 +636,29 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+def _check_looks(profile: Profile) -> None:
+    """Raise UsageError for a profile whose model cannot be looked into."""
+    from workshop.inspecting import check_looks
+
+    check_looks(profile)
+
+
+def _illustrator(camera: LazyBackend) -> Illustrator:
+    """Draws where the model looked, for the report of a run."""
+    from workshop.inspecting import TakeFigures
+
+    return TakeFigures(camera)
+
+
 def _world_critic() -> Critic:
     """The bundled world's detectors, as a critic for the graph."""
     from evals.world.critic import WorldCritic
 
     return WorldCritic()
+
+
+def _world_segmenter() -> Segmenter:
+    """The bundled world's detectors, to find what a set shares."""
+    from evals.world.segmenter import WorldSegmenter
+
+    return WorldSegmenter()

@@ -23,6 +23,7 @@ from commands.options import (
     LOOK,
     NIGHT,
     WORKSHOP,
+    Attention,
     Clock,
     Cron,
     Database,
@@ -33,10 +34,13 @@ from commands.options import (
     MaybeStory,
     Model,
     Money,
+    MotionShare,
+    MotionSource,
     Profile,
     RunNumber,
     Seconds,
     Seed,
+    Sets,
     Size,
     StoryText,
     Style,
@@ -88,6 +92,9 @@ def plan(
     size: Size = None,
     steps: FilmSteps = None,
     first_frame: FirstFrame = None,
+    motion_from: MotionSource = None,
+    motion_share: MotionShare = None,
+    sets: Sets = None,
     style: Style = "",
     home: Home = None,
     database: Database = None,
@@ -100,6 +107,9 @@ def plan(
         size=fabula.size_of(size),
         steps=steps,
         first_frame=first_frame,
+        motion_from=tuple(motion_from or ()),
+        motion_share=motion_share,
+        sets=sets,
         style=style,
         out=out,
     )
@@ -122,10 +132,14 @@ def run(
     size: Size = None,
     steps: FilmSteps = None,
     first_frame: FirstFrame = None,
+    motion_from: MotionSource = None,
+    motion_share: MotionShare = None,
+    sets: Sets = None,
     style: Style = "",
     from_plan: Annotated[Path | None, typer.Option(help="Film this storyboard (YAML) as it stands.")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Stop after the storyboard; `resume` goes on.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan and estimate, spend nothing.")] = False,
+    attention: Attention = False,
     budget_takes: Takes = None,
     budget_seconds: Clock = None,
     budget_tokens: Tokens = None,
@@ -148,8 +162,12 @@ def run(
         size=fabula.size_of(size),
         steps=steps,
         first_frame=first_frame,
+        motion_from=tuple(motion_from or ()),
+        motion_share=motion_share,
+        sets=sets,
         style=style,
         approve=approve,
+        attention=attention,
         budget=fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money),
     )
     with fabula.Studio(profile, model=model, home=home, database=database) as studio:
@@ -164,6 +182,7 @@ def run(
 def resume(
     run: RunNumber,
     from_plan: Annotated[Path | None, typer.Option(help="The edited storyboard, when it was moved.")] = None,
+    attention: Attention = False,
     budget_takes: Takes = None,
     budget_seconds: Clock = None,
     budget_tokens: Tokens = None,
@@ -175,14 +194,14 @@ def resume(
     """Go on with a run: after an interruption, a failure, or the approval of its storyboard."""
     caps = fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money)
     with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
-        film = studio.resume(run, from_plan=from_plan, budget=caps, on_event=on_event)
+        film = studio.resume(run, from_plan=from_plan, attention=attention, budget=caps, on_event=on_event)
     return screen.show_film(film, json)
 
 
 @app.command(rich_help_panel=FILM)
 def retry(
     run: RunNumber,
-    shot: Annotated[str | None, typer.Option(metavar="N", help="Only this shot, such as 3 or 3a.")] = None,
+    shot: Annotated[str | None, typer.Option(metavar="N", help="Only this shot.")] = None,
     event: Annotated[str | None, typer.Option(metavar="N.M", help="Only event M of shot N.")] = None,
     budget_takes: Takes = None,
     budget_seconds: Clock = None,
@@ -233,9 +252,25 @@ def batch(
     with fabula.Studio(home=home, database=database) as studio:
         if cron is not None:
             return screen.show_schedule(studio.schedule(file, cron, name=name), json)
+        if name is not None:
+            raise fabula.UsageError("--name names a stored batch; give --cron too, or leave it out to film now")
         with watch(json, screen.console) as on_event:
             filmed = studio.batch(file, on_event=on_event)
     return screen.show_batch(filmed, json)
+
+
+@app.command(rich_help_panel=NIGHT)
+def schedules(
+    forget: Annotated[str | None, typer.Option(metavar="NAME", help="Forget this one; its films stay.")] = None,
+    home: Home = None,
+    database: Database = None,
+    json: Json = False,
+) -> int:
+    """List the stored batches, and when each is due."""
+    with fabula.Studio(home=home, database=database) as studio:
+        if forget is not None:
+            studio.unschedule(forget)
+        return screen.show_schedules(studio.schedules(), json)
 
 
 @app.command(rich_help_panel=NIGHT)

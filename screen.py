@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ import fabula
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from fabula import TrainingOutcome, TrainingProgress
+    from fabula import Prepared, PreparingProgress, Rate, TrainingOutcome, TrainingProgress
 
 console = Console(highlight=False)
 complaints = Console(stderr=True, highlight=False)
@@ -125,10 +126,25 @@ def show_schedule(schedule: fabula.ScheduleResult, as_json: bool) -> int:
     """What was stored, and when it is due."""
     if as_json:
         return _json(schedule, 0)
-    when = schedule.next_run.astimezone().strftime("%a %d %b %H:%M")
-    say(f"Stored {schedule.name!r}: {_count(schedule.stories, 'story', 'stories')}, due {when} ({schedule.cron}).")
+    say(f"Stored {_schedule_line(schedule)}.")
     say("`python main.py due` films what is due; see docs/scheduling.md for cron and systemd.")
     return 0
+
+
+def show_schedules(schedules: Sequence[fabula.ScheduleResult], as_json: bool) -> int:
+    """The stored batches."""
+    if as_json:
+        return _json({"schedules": schedules}, 0)
+    for schedule in schedules:
+        say(_schedule_line(schedule))
+    if not schedules:
+        say("No stored batches. Store one: python main.py batch FILE --cron '0 2 * * *'")
+    return 0
+
+
+def _schedule_line(schedule: fabula.ScheduleResult) -> str:
+    when = schedule.next_run.astimezone().strftime("%a %d %b %H:%M")
+    return f"{schedule.name!r}: {_count(schedule.stories, 'story', 'stories')}, due {when} ({schedule.cron})"
 
 
 def show_checkup(checkup: fabula.checkup.Checkup, as_json: bool) -> int:
@@ -180,20 +196,96 @@ def tell_evaluation(progress: fabula.suite.Progress) -> None:
     say(f"{progress.done}/{progress.of}  {progress.unit}{'  kept from before' if progress.kept else ''}")
 
 
+def tell_arm(name: str, progress: fabula.suite.Progress) -> None:
+    """One unit of one arm of a benchmark."""
+    kept = "  kept from before" if progress.kept else ""
+    say(f"{progress.done}/{progress.of}  {name}  {progress.unit}{kept}")
+
+
+def show_motion(found: fabula.MotionOutcome, as_json: bool) -> int:
+    """Tables of all arms, and where the curve over the share lies."""
+    if as_json:
+        return _json(found, 0)
+    for result in found.results:
+        say(result.manifest.method)
+        show_evaluation(result, as_json=False)
+    say(f"The curve: {found.picture}\n           {found.table}")
+    return 0
+
+
+def show_ablation(found: fabula.AblationOutcome, as_json: bool) -> int:
+    """All arms under the first measures, each against the first arm; where the report with the others lies."""
+    if as_json:
+        return _json(found, 0)
+    for shown in found.tables[:1]:
+        say(shown.title)
+        narrow = (0, 1, 2, len(shown.head) - 1)  # the report has the others
+        table = Table("", *(shown.head[at] for at in narrow), box=None, header_style="bold")
+        table.columns[0].no_wrap = True
+        for name, cells in shown.rows:
+            table.add_row(name, *(f"{cells[at].value}\n[dim]{escape(cells[at].beside)}[/]" for at in narrow))
+        console.print(table)
+    say(f"Written: {found.report.html}\n         {found.report.markdown}")
+    return 0
+
+
 def show_evaluation(result: fabula.suite.Result, as_json: bool) -> int:
     """A benchmark's table, and where it lies."""
     if as_json:
         return _json(result, 0)
-    table = Table("metric", "over", "mean ± error", "95 %", "n", "not measured", box=None, header_style="bold")
+    table = Table("metric", "over", "mean ± error", "95 %", "n", "beside it", box=None, header_style="bold")
     for line in result.lines:
         one = line.summary
         bounds = "-" if one.low is None else f"{one.low:.3f} to {one.high:.3f}"
-        why = "; ".join(one.unmeasured)
+        why = "; ".join([*one.unmeasured, *([one.note] if one.note else [])])
         mean = "-" if one.mean is None else f"{one.mean:.3f}" + ("" if one.error is None else f" ± {one.error:.3f}")
         table.add_row(one.metric, line.group, mean, bounds, f"{one.count} of {one.total}", why)
     console.print(table)
     say(f"Kept in {result.folder}")
     return 0
+
+
+def show_evaluations(results: Sequence[fabula.suite.Result], as_json: bool) -> int:
+    """The tables of one benchmark over several methods."""
+    if as_json:
+        return _json({"results": results}, 0)
+    for result in results:
+        say(f"{result.manifest.benchmark}: {result.manifest.method}")
+        show_evaluation(result, as_json=False)
+    return 0
+
+
+def show_calibration(found: fabula.CalibrationResult, as_json: bool) -> int:
+    """What a critic is worth, at every threshold and by kind of showing; what it will use, and where that is kept."""
+    kept = found.calibration
+    if as_json:
+        return _json({"calibration": kept.model_dump(mode="json"), "file": found.file, "table": found.table}, 0)
+    show_evaluation(found.table, as_json=False)
+    rates = ("agreement", "precision", "recall", "false_acceptance", "wrong_captions")
+    swept = Table("threshold", *(name.replace("_", " ") for name in rates), box=None, header_style="bold")
+    for cells, rows in groupby(kept.sweep, key=lambda row: tuple(_rate(getattr(row, name)) for name in rates)):
+        equal = [row.threshold for row in rows]
+        mark = " *" if kept.threshold in equal else ""
+        swept.add_row(f"{equal[0]:.2f}" + (f" to {equal[-1]:.2f}" if len(equal) > 1 else "") + mark, *cells)
+    console.print(swept)
+    if kept.released:
+        released = Table("released judge", "against", "votes", *rates[:4], box=None, header_style="bold")
+        for line in kept.released:
+            shares = (_rate(getattr(line, name)) for name in rates[:4])
+            released.add_row(line.judge, line.against, f"{line.share:.2f}", *shares)
+        console.print(released)
+    else:
+        say("Released flags of StoryEval: not measured, no file was named (--verdicts)")
+    at_most = f"at most {kept.most_false:.0%} of broken promises"
+    worth = "may be trusted" if kept.trusted else f"has no threshold that passes {at_most} and half of the kept ones"
+    say(f"{kept.critic} {worth}; it will use the threshold {kept.threshold:g}, from {found.file}")
+    return 0
+
+
+def _rate(rate: Rate) -> str:
+    if rate.value is None:
+        return "-"
+    return f"{rate.value:.3f} [{rate.low:.2f}, {rate.high:.2f}]"
 
 
 def show_attention(found: fabula.attention.Inspection, as_json: bool) -> int:
@@ -223,6 +315,22 @@ def show_training(outcome: TrainingOutcome, as_json: bool) -> int:
     say(f"{outcome.step} steps done after {outcome.seconds / 60:.1f} minutes; kept in {outcome.checkpoint.parent}")
     if outcome.reason != "steps":
         say("The same command goes on.")
+    return 0
+
+
+def tell_preparing(progress: PreparingProgress) -> None:
+    """One line of a video that training data is made of."""
+    say(f"video {progress.video}/{progress.of}  {progress.name}  {progress.captioned}/{progress.shots} shots told")
+
+
+def show_prepared(prepared: Prepared, as_json: bool) -> int:
+    """What the table of clips holds, and what to do next."""
+    if as_json:
+        return _json(prepared, 0)
+    say(f"{prepared.shots} shots of {prepared.videos} videos, {prepared.runs} runs, the longest of {prepared.longest}")
+    say(f"Written: {prepared.table}; {prepared.captioned} shots have a caption")
+    if prepared.captioned < prepared.shots:
+        say("The others need one before they can be trained on: write it there, or name --captions.")
     return 0
 
 
@@ -284,7 +392,8 @@ def _timed(event: fabula.EventOutcome) -> bool:
 def _take_line(take: fabula.TakeOutcome, promised: int) -> str:
     seen = "not judged" if take.seen is None else f"{take.seen}/{promised} seen"
     stands = " [bold]· in the film[/]" if take.in_film else ""
-    told = f" → {take.remedy}: {take.reason}" if take.remedy else ""
+    told = f" ({take.staged})" if take.staged else ""
+    told += f" → {take.remedy}: {take.reason}" if take.remedy else ""
     failed = f" {take.error}" if take.error else ""
     line = f"take {take.number}: {take.status}, {seen}, seed {take.seed}, filmed in {take.seconds:.1f} s{failed}{told}"
     return f"[dim]{escape(line)}[/]{stands}"
@@ -296,6 +405,8 @@ def _board_tree(plan: fabula.PlanResult) -> Tree:
         branch = tree.add(f"[bold]{shot.label}[/] {escape(shot.prompt)} [dim]{shot.seconds:.1f} s[/]")
         for event in shot.events:
             branch.add(_event_line(event))
+        if shot.staged:
+            branch.add(f"[dim]{escape(shot.staged)}[/]")
     return tree
 
 

@@ -32,7 +32,7 @@ def watch(as_json: bool, console: Console) -> Iterator[fabula.progress.OnEvent]:
     try:
         if live:
             with Live(get_renderable=view.tree, console=console, refresh_per_second=8, transient=True):
-                yield view.take
+                yield view.follow
         else:
             yield view.take if as_json else view.tell
     except KeyboardInterrupt as error:  # typer would end the program without a word
@@ -77,7 +77,6 @@ class View:
     shots: dict[str, ShotView] = field(default_factory=dict)
     judged: bool = False
     """Whether a critic was heard of; without one nothing is seen, and nothing is missed either."""
-    notes: list[str] = field(default_factory=list)
 
     def tree(self) -> Tree:
         """The storyboard with all that is known; a long one only where something happens."""
@@ -98,6 +97,12 @@ class View:
         line = sentence(event, self.judged)
         if line:
             self.console.print(line, soft_wrap=True)
+
+    def follow(self, event: fabula.progress.RunEvent) -> None:
+        """Take the event in; a note is also printed above the picture, which is gone when the run ends."""
+        self.take(event)
+        if isinstance(event, fabula.progress.Note):
+            self.console.print(sentence(event), soft_wrap=True)
 
     def take(self, event: fabula.progress.RunEvent) -> None:
         """Take the event into the picture."""
@@ -127,8 +132,6 @@ class View:
                 self._shot(event).prompt = event.prompt
             case fabula.progress.FilmDone():
                 self.doing = "cut"
-            case fabula.progress.Note():
-                self.notes.append(event.text)
             case _:
                 pass
 

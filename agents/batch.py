@@ -15,7 +15,8 @@ import yaml
 from croniter import croniter
 from pydantic import Field, ValidationError, model_validator
 
-from agents.errors import BatchError
+from agents.errors import BatchError, UsageError
+from agents.order import read_text
 from agents.storyboard import Shape
 
 MOST_BYTES = 20_000_000
@@ -35,8 +36,13 @@ class BatchStory(Shape):
     steps: int | None = Field(default=None, ge=1, le=1000)
     first_frame: str | None = None
     """A picture's file, beside the batch file."""
+    motion_from: tuple[str, ...] = ()
+    """As `--motion-from`; files lie beside the batch file."""
+    motion_share: float | None = Field(default=None, gt=0, le=1)
     style: str = ""
     out: str | None = None
+    sets: bool | None = None
+    attention: bool = False
     budget: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -50,10 +56,9 @@ class BatchStory(Shape):
         if self.text is not None:
             return self.text
         try:
-            return Path(str(self.story)).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise BatchError(f"Story file {self.story}: {reason}; expected a readable UTF-8 text file") from error
+            return read_text(Path(str(self.story)), "story")
+        except UsageError as error:
+            raise BatchError(str(error)) from error
 
     @property
     def name(self) -> str:
@@ -126,4 +131,9 @@ def _json_lines(text: str) -> list[Any]:
 
 def _absolute(story: BatchStory, folder: Path) -> BatchStory:
     named = {"story": story.story, "first_frame": story.first_frame}
-    return story.model_copy(update={key: str((folder / name).resolve()) for key, name in named.items() if name})
+    update: dict[str, Any] = {key: str((folder / name).resolve()) for key, name in named.items() if name}
+    if story.motion_from:
+        from agents.motion import beside  # reads videos, which most batches have none of
+
+        update["motion_from"] = beside(story.motion_from, folder)
+    return story.model_copy(update=update)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -16,10 +18,17 @@ HEAD = """\
 """
 
 
-def board_text(board: Storyboard) -> str:
-    """The storyboard as YAML, keys in the order people read them."""
+def board_text(board: Storyboard, filmed: Sequence[str] = ()) -> str:
+    """The storyboard as YAML, keys in the order people read them.
+
+    `filmed` says of every shot how it will be filmed, as comments: that is decided anew when it is filmed.
+    """
     data = board.model_dump(mode="json", exclude_none=True)
-    return HEAD + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    head, begins, shots = text.partition("\nshots:\n")
+    said = iter(filmed)
+    shots = re.sub("^- ", lambda item: f"# {next(said, '')}\n- ", shots, flags=re.MULTILINE) if filmed else shots
+    return HEAD + head + begins + shots
 
 
 def read_board(path: Path) -> Storyboard:

@@ -143,7 +143,7 @@ class Viewing:
     """One take as a critic gets it: pixels, and what was promised first (law 5)."""
 
     shot: str
-    """Number and part: `3`, `3a`."""
+    """Its number."""
     take: int
     frames: Frames = field(repr=False)
     fps: int

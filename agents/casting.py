@@ -18,7 +18,7 @@ from agents.editor import EditOptions
 from agents.ensemble import brains_for
 from agents.errors import ProfileError, UsageError
 from agents.ledger import Ledger
-from agents.order import Caps, Order, read_bytes
+from agents.order import Caps, Order, motion_wishes, read_bytes
 from agents.profile import Profile, load_profile, override, parse_profile
 from agents.state import Job, brief_for
 from agents.storyboard import Storyboard
@@ -37,6 +37,8 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
     changes = order.budget.changes()
     if order.steps is not None:
         changes["backend.steps"] = order.steps
+    if order.sets is not None:
+        changes["backend.sets"] = order.sets
     profile = load_profile(name, backends=BACKENDS)
     if model := model or profile.backend.model:
         folder = Path(model).expanduser()
@@ -58,7 +60,10 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
     if limits is not None:
         _check_size(limits, order.size or (limits.width, limits.height))
     _check_picture(profile, needs_picture(config), there=picture is not None)
-    left_out: Any = {"name": True, "description": True, "budget": True, "backend": {"first_frame"}}
+    check_moves(profile, limits, asked=bool(order.motion_from))
+    moved: dict[str, object] = {"motion_from": list(order.motion_from), "motion_share": order.motion_share}
+    unsaid = {"first_frame"} if profile.backend.sets else {"first_frame", "sets", "at_once"}
+    left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid}
     return {
         "seed": order.seed,
         "seconds": order.seconds,
@@ -68,7 +73,7 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
         "first_frame": None if picture is None else hashlib.sha256(picture).hexdigest(),
         "weights": weights,
         "profile": profile.model_dump(mode="json", exclude=left_out),
-    }
+    } | {name: value for name, value in moved.items() if value}
 
 
 def first_picture(order: Order, profile: Profile) -> bytes | None:
@@ -119,6 +124,7 @@ def backend_config(profile: Profile) -> BackendConfig:
         guidance_2=choice.guidance_2,
         dtype=choice.dtype,
         offload=choice.offload,
+        at_once=choice.at_once,
         canvas=Canvas(width=choice.width, height=choice.height, fps=choice.fps, frame_counts=choice.frame_counts),
     )
 
@@ -138,6 +144,8 @@ def job_of(row: Run, profile: Profile, limits: Limits, story: str) -> Job:
         seconds=row.options["seconds"],
         style=row.options["style"],
         size=(size[0], size[1]) if size else None,
+        motion_from=tuple(row.options.get("motion_from", ())),
+        motion_share=row.options.get("motion_share"),
         out=Path(row.asked["out"]),
     )
     job = job_for(order, profile, limits, board, picture=row.options.get("first_frame"))
@@ -156,6 +164,7 @@ def job_for(
     width, height = order.size or (limits.width, limits.height)
     _check_size(limits, (width, height))
     _check_picture(profile, limits.needs_picture, there=picture is not None, taken=limits.extends)
+    check_moves(profile, limits, asked=bool(order.motion_from or (board and any(s.motion_from for s in board.shots))))
     film = profile.film
     return Job(
         run_id=0,
@@ -170,7 +179,20 @@ def job_for(
         width=width,
         height=height,
         picture=picture,
+        sets=profile.backend.sets,
+        motion=motion_wishes(order.motion_from),
+        motion_share=order.motion_share,
     )
+
+
+def check_moves(profile: Profile, limits: Limits | None, *, asked: bool) -> None:
+    """Raise UsageError where motion is asked of a backend that is known to have no way to give it."""
+    if asked and limits is not None and not limits.moves:
+        name = profile.backend.model or profile.backend.kind
+        raise UsageError(
+            f"motion from: {name} cannot give a shot the motion of a clip; leave --motion-from (in a storyboard, "
+            "motion_from) away, or film with another backend"
+        )
 
 
 def _check_size(limits: Limits, size: tuple[int, int]) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from agents.errors import ProfileError
+from agents.calibration import Uncalibrated, belief_in, calibrations
+from agents.critic import CriticOptions, digest_of
+from agents.errors import ProfileError, UsageError
 from agents.profile import Profile, load_profile, profile_names
 from generators.backends import BACKENDS, bundled_folder
 from generators.devices import devices
@@ -41,6 +43,7 @@ class Checkup:
     machine: tuple[Finding, ...]
     keys: tuple[Finding, ...]
     profiles: tuple[Finding, ...]
+    critics: tuple[Finding, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -54,6 +57,7 @@ class Checkup:
             ("This machine", self.machine),
             ("Keys (never shown)", self.keys),
             ("Profiles that would work", self.profiles),
+            ("Critics, and what their verdicts are worth", self.critics),
         )
 
 
@@ -67,6 +71,7 @@ def look(home: Path, environment: Mapping[str, str]) -> Checkup:
         machine=(*_machine(), _home(home)),
         keys=tuple(_key(name, environment) for name in names),
         profiles=tuple(_profile(name, profile, environment) for name, profile in profiles.items()),
+        critics=tuple(_critics(loaded)),
     )
 
 
@@ -120,6 +125,26 @@ def _profile(name: str, profile: Profile | ProfileError, environment: Mapping[st
     lacking = list(_lacking(profile, environment))
     says = "; ".join(lacking) if lacking else profile.description
     return Finding(name=name, fine=not lacking, says=says, needed=needed)
+
+
+def _critics(profiles: Sequence[Profile]) -> Iterator[Finding]:
+    """Every calibration there is, then every profile's vision model that has none for the way it is asked."""
+    try:
+        known = list(calibrations())
+    except UsageError as error:
+        yield Finding(name="calibrations", fine=False, says=str(error))
+        return
+    for one in known:
+        row = one.at(one.threshold)
+        found = f"threshold {one.threshold:g} from {one.clips} clips; recall {row.recall.value}"
+        found += f", takes {row.false_acceptance.value} of broken promises for kept"
+        yield Finding(name=one.critic, fine=one.trusted, says=found)
+    for profile in profiles:
+        if profile.critic.kind == "endpoint":
+            options = CriticOptions(votes=profile.critic.votes, most_frames=profile.critic.most_frames)
+            belief = belief_in(profile.brains.models.of("critic"), digest_of(options.how()))
+            if isinstance(belief, Uncalibrated):
+                yield Finding(name=profile.name, fine=False, says=belief.reason)
 
 
 def _lacking(profile: Profile, environment: Mapping[str, str]) -> Iterator[str]:

@@ -1,13 +1,16 @@
 """The critic with a vision model behind it, after the protocol of StoryEval: describe, then score, in several votes.
 
-It sees only sampled frames. An event counts as done when every vote says so; a vote needs evidence, and an identity
-that changes fails the later event. The critic of the puppet world reads pixels instead and comes from outside.
+It sees only sampled frames. An event counts as done when every vote says so and their confidence reaches the threshold
+of the model's calibration; a vote needs evidence, and an identity that changes fails the later event. A model that was
+not calibrated is used with a warning. The critic of the puppet world reads pixels instead and comes from outside.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from PIL import Image
 
 from agents.answers import ask
 from agents.brains import EventVerdict, LanguageModel, Question, VerdictResult, Viewing
+from agents.calibration import Belief, belief_in, believed, warn
 from agents.storyboard import Shape
 from generators.clip import Frames
 from prompts.catalog import load
@@ -65,24 +69,58 @@ class CriticOptions:
         if self.most_frames < 4:
             raise ValueError(f"CriticOptions.most_frames: expected at least 4, got {self.most_frames}")
 
+    def how(self) -> dict[str, str | int]:
+        """All that decides a model's verdict beside the model: wordings by digest, frames, votes."""
+        return {
+            "describe": load("describe").digest[:16],
+            "score": load("score").digest[:16],
+            "votes": self.votes,
+            "frames": self.most_frames,
+            "size": f"{self.size[0]}x{self.size[1]}",
+            "jpeg": self.jpeg_quality,
+        }
+
+
+def digest_of(how: dict[str, str | int]) -> str:
+    """What a calibration knows a way of looking by: the first 16 digits of the sha256 over it."""
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
+
 
 class ModelCritic:
-    """Asks a vision model what it sees, then what of it was promised."""
+    """Asks a vision model what it sees, then what of it was promised.
 
-    def __init__(self, model: LanguageModel, options: CriticOptions | None = None) -> None:
+    `belief` is what is known of the model; by default what its calibration file says, if there is one.
+    """
+
+    def __init__(
+        self, model: LanguageModel, options: CriticOptions | None = None, belief: Belief | None = None
+    ) -> None:
         self.model = model
         self.options = options or CriticOptions()
+        self.belief = belief or belief_in(model.name, self.digest())
+        self._warned = False
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self.model.name
 
+    def how(self) -> dict[str, str | int]:
+        """All that decides a verdict beside the model."""
+        return self.options.how()
+
+    def digest(self) -> str:
+        """What the model's calibration knows this way of looking by."""
+        return digest_of(self.how())
+
     async def judge(self, viewing: Viewing) -> VerdictResult:
         """A verdict from several votes. Raises a ModelError when one cannot be had."""
+        if not self._warned:
+            self._warned = True
+            warn(self.belief)
         images = await asyncio.to_thread(key_frames, viewing.frames, self.options)
         votes = [await self._vote(viewing, images, vote) for vote in range(self.options.votes)]
-        return count_votes(self.name, votes)
+        return believed(count_votes(self.name, votes), self.belief)
 
     async def _vote(self, viewing: Viewing, images: tuple[bytes, ...], vote: int) -> Scores:
         seconds = f"{len(viewing.frames) / viewing.fps:.2f}"

@@ -17,23 +17,26 @@ from typing import Self
 
 from agents.errors import BudgetExhausted, RunStopped
 from agents.state import Clock
-from generators.clip import Backend, Clip, OnProgress, ShotRequest
-from generators.errors import ShootingCancelled
+from generators.clip import Backend, Clip, FilmsTogether, OnProgress, ShotRequest, ShotSet
+from generators.errors import RequestRejected, ShootingCancelled
 
 POLL = 0.05
 """Seconds between looks at the clock and at who wants to stop."""
 Order = tuple[int, int]
 """(take number, shot number): lower goes first, so that every shot has one take before any has two."""
+Work = Callable[[OnProgress, threading.Event], list[Clip]]
 
 
 @dataclass(order=True)
 class _Ticket:
     order: Order
     number: int
-    request: ShotRequest = field(compare=False)
+    work: Work = field(compare=False)
+    frames: int = field(compare=False)
+    """Frames that are denoised for it."""
     on_start: Callable[[], None] = field(compare=False)
     on_progress: OnProgress = field(compare=False)
-    done: asyncio.Future[Clip] = field(compare=False)
+    done: asyncio.Future[list[Clip]] = field(compare=False)
 
 
 class FilmingDesk:
@@ -70,8 +73,38 @@ class FilmingDesk:
         `on_start` is called in the event loop, `on_progress` in the worker thread. Raises RunStopped when the run was
         cancelled, BudgetExhausted when the take does not fit into what is left, and what the backend raises.
         """
-        done: asyncio.Future[Clip] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Ticket(order, next(self._numbers), request, on_start, on_progress, done))
+
+        def work(progress: OnProgress, stop: threading.Event) -> list[Clip]:
+            return self._backend.shoot([request], progress, stop)
+
+        return (await self._queued(work, request.frames, order, on_start, on_progress))[0]
+
+    async def shoot_set(
+        self, shots: ShotSet, order: Order, on_start: Callable[[], None], on_progress: OnProgress
+    ) -> list[Clip]:
+        """Wait for the device and film the wanted shots of a set, one piece of work. Raises as `shoot`."""
+        backend = self._backend
+        if not isinstance(backend, FilmsTogether):
+            raise RequestRejected(f"{backend.name} films shots one by one; it knows no sets")
+
+        def work(progress: OnProgress, stop: threading.Event) -> list[Clip]:
+            return backend.shoot_set(shots, progress, stop)
+
+        return await self._queued(work, shots.work, order, on_start, on_progress)
+
+    def fits(self, frames: int) -> bool:
+        """Whether so many frames fit into the time that is left, by the pace of what was filmed so far."""
+        try:
+            self._clock.check((self._pace or 0.0) * frames)
+        except BudgetExhausted:
+            return False
+        return True
+
+    async def _queued(
+        self, work: Work, frames: int, order: Order, on_start: Callable[[], None], on_progress: OnProgress
+    ) -> list[Clip]:
+        done: asyncio.Future[list[Clip]] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Ticket(order, next(self._numbers), work, frames, on_start, on_progress, done))
         return await done
 
     async def _work(self) -> None:
@@ -80,7 +113,7 @@ class FilmingDesk:
             if ticket.done.cancelled():
                 continue
             try:
-                clip = await self._film(ticket)
+                clips = await self._film(ticket)
             except asyncio.CancelledError:
                 ticket.done.cancel()
                 raise
@@ -89,27 +122,29 @@ class FilmingDesk:
                     ticket.done.set_exception(error)
                 continue
             if not ticket.done.cancelled():
-                ticket.done.set_result(clip)
+                ticket.done.set_result(clips)
 
-    async def _film(self, ticket: _Ticket) -> Clip:
+    async def _film(self, ticket: _Ticket) -> list[Clip]:
         if self._cancelled.is_set():
             raise RunStopped("The run was stopped before this take; resume it to go on")
-        self._clock.check((self._pace or 0.0) * ticket.request.frames)
+        self._clock.check((self._pace or 0.0) * ticket.frames)
         ticket.on_start()
         self._stop.clear()
         started = self._clock.elapsed
-        shooting = asyncio.get_running_loop().run_in_executor(
-            self._thread, self._backend.shoot, [ticket.request], ticket.on_progress, self._stop
-        )
+        shooting = asyncio.get_running_loop().run_in_executor(self._thread, ticket.work, ticket.on_progress, self._stop)
         shooting.add_done_callback(lambda done: done.cancelled() or done.exception())  # told below, or nobody waits
         try:
             while not (await asyncio.wait({shooting}, timeout=POLL))[0]:
                 if self._cancelled.is_set() or self._clock.left <= 0:
                     self._stop.set()
-            clip = shooting.result()[0]
+            clips = shooting.result()
         except ShootingCancelled as error:
             if self._clock.left <= 0 and not self._cancelled.is_set():
                 raise BudgetExhausted("budget.seconds: the time was up while a take was being filmed") from error
             raise RunStopped("The run was stopped while a take was being filmed; resume it to go on") from error
-        self._pace = (self._clock.elapsed - started) / ticket.request.frames
-        return clip
+        self._pace = (self._clock.elapsed - started) / ticket.frames
+        return clips
+
+
+def _frames(shots: ShotSet) -> int:
+    return shots.work * shots.requests[0].frames

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from agents.takespec import Look, TakeSpec, controls_json, read_controls, split_spec, window
+from agents.controls import controls_json, motions, read_controls
+from agents.takespec import Look, TakeSpec, split_spec, window
 from generators.clip import Limits
 from generators.controls.config import ControlConfig, TempoControl, TSAttn
 from storage.records import ShotPlan, ShotRecord, TakeRecord
@@ -23,6 +24,22 @@ STRONGER, STRONGEST, STRONGEST_FROM_PICTURE = 0.15, 0.5, 0.8
 a clip from nothing, and for one that begins with given frames."""
 SHORTEST = 1.0
 """Seconds an event keeps when another is given more time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repairs:
+    """Which remedies may be chosen, in their order; a rung is used once. Behind the last one come new seeds."""
+
+    ladder: tuple[Kind, ...] = LADDER
+    again: bool = False
+    """Whether every repair begins at the foot of the ladder: the first remedy that can help, every time."""
+
+    def __post_init__(self) -> None:
+        if unknown := [kind for kind in self.ladder if kind not in LADDER]:
+            raise ValueError(f"Repairs.ladder: expected some of {', '.join(LADDER)}; got {', '.join(unknown)}")
+
+
+WHOLE_LADDER = Repairs()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +58,7 @@ def choose(
     look: Look,
     reworded: ShotPlan | None,
     failed: Sequence[int] | None = None,
+    repairs: Repairs = WHOLE_LADDER,
 ) -> Choice:
     """The next rung of the ladder that can help this shot, with the rungs that were passed over and why.
 
@@ -53,14 +71,15 @@ def choose(
     missed = list(failed if failed is not None else missed_events(best))
     passed: list[str] = []
     asked: tuple[Kind, ...] = () if failed is None else ("refilm",)  # who names an event wants only its window
-    for kind in (*asked, *_rungs_left(history)):
+    for kind in (*asked, *_rungs_left(history, repairs)):
         choice = _try(kind, shot, best, missed, history, look, reworded)
         if isinstance(choice, Choice):
             return replace(choice, reason="; ".join([choice.reason, *passed]))
         passed.append(f"{kind} passed over: {choice}")
+    tried = ", every other remedy was tried" if repairs.ladder else ""
     return Choice(
         kind="reseed",
-        reason="; ".join([f"{_named(shot, missed)}: new noise, every other remedy was tried", *passed]),
+        reason="; ".join([f"{_named(shot, missed)}: new noise{tried}", *passed]),
         changes={"controls": _controls(history)},
     )
 
@@ -68,7 +87,7 @@ def choose(
 def best_take(history: Sequence[TakeRecord]) -> TakeRecord | None:
     """The best take: by events, then identity, then quality, then the earlier; an unjudged one comes last."""
     finished = [record for record in history if record.take.status == "done"]
-    return max(finished, key=_rank, default=None)
+    return max(finished, key=lambda record: record.rank, default=None)
 
 
 def missed_events(record: TakeRecord) -> list[int]:
@@ -82,22 +101,17 @@ def leaves_nothing(history: Sequence[TakeRecord]) -> bool:
     return best is not None and best.verdict is not None and not missed_events(best)
 
 
-def _rank(record: TakeRecord) -> tuple[int, float, float, int]:
-    if record.verdict is None:
-        return -1, 0.0, 0.0, -record.take.number
-    seen = sum(bool(event["done"]) for event in record.verdict.events)
-    return seen, record.verdict.identity, record.verdict.quality, -record.take.number
-
-
 def _controls(history: Sequence[TakeRecord]) -> list[dict[str, Any]]:
     """The controls of the newest take that was filmed in one piece."""
     whole = [record for record in history if not record.take.request.get("then")]
     return list((whole or history)[-1].take.controls)
 
 
-def _rungs_left(history: Sequence[TakeRecord]) -> tuple[Kind, ...]:
-    used = [LADDER.index(r.remedy.kind) for r in history if r.remedy is not None and r.remedy.kind in LADDER]
-    return LADDER[max(used) + 1 :] if used else LADDER
+def _rungs_left(history: Sequence[TakeRecord], repairs: Repairs) -> tuple[Kind, ...]:
+    ladder = repairs.ladder
+    kinds = [record.remedy.kind for record in history if record.remedy is not None]
+    used = [] if repairs.again else [rung for rung, kind in enumerate(ladder) if kind in kinds]
+    return ladder[max(used) + 1 :] if used else ladder
 
 
 def _try(
@@ -142,7 +156,7 @@ def _try(
         return Choice(kind=kind, reason=reason, changes={"controls": controls_json(guided)})
     if kind == "refilm":
         return _refilm(shot, best, missed, look, controls)
-    return _split(shot, best, missed, look)
+    return _split(shot, best, missed, look, controls)
 
 
 def strengthened(controls: Sequence[ControlConfig]) -> tuple[ControlConfig, ...] | None:
@@ -193,7 +207,9 @@ def _refilm(
     return Choice(kind="refilm", reason=reason, changes=changes)
 
 
-def _split(shot: ShotRecord, best: TakeRecord, missed: Sequence[int], look: Look) -> Choice | str:
+def _split(
+    shot: ShotRecord, best: TakeRecord, missed: Sequence[int], look: Look, controls: list[dict[str, Any]]
+) -> Choice | str:
     if not look.limits.extends:
         return "this backend cannot go on from finished frames"
     after = max(1, missed[0]) if missed else 1
@@ -201,7 +217,8 @@ def _split(shot: ShotRecord, best: TakeRecord, missed: Sequence[int], look: Look
     if len(shot.events) < 2 or split_spec(spec, after, look) is None:
         return "its sentences do not come apart, one for each event"
     reason = f"{_named(shot, missed)}: filmed in two parts, one going on from the other"
-    return Choice(kind="split", reason=reason, changes={"controls": [], "after_event": after})
+    moved = controls_json(motions(read_controls(controls)))
+    return Choice(kind="split", reason=reason, changes={"controls": moved, "after_event": after})
 
 
 def _named(shot: ShotRecord, missed: Sequence[int]) -> str:
@@ -209,12 +226,18 @@ def _named(shot: ShotRecord, missed: Sequence[int]) -> str:
     return f"{', '.join(phrases)} not seen" if phrases else "asked for again"
 
 
-def rewording_is_next(shot: ShotRecord, history: Sequence[TakeRecord], look: Look, missed: Sequence[int]) -> bool:
+def rewording_is_next(
+    shot: ShotRecord,
+    history: Sequence[TakeRecord],
+    look: Look,
+    missed: Sequence[int],
+    repairs: Repairs = WHOLE_LADDER,
+) -> bool:
     """Whether the next remedy would be other words, so that nobody is asked for them in vain."""
     best = best_take(history)
     if best is None:
         return False
-    for kind in _rungs_left(history):
+    for kind in _rungs_left(history, repairs):
         if kind == "reword":
             return True
         if isinstance(_try(kind, shot, best, missed, history, look, None), Choice):

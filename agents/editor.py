@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -78,9 +78,21 @@ class Cut:
     """
 
     shot: str
-    """The shot's label, such as 3 or 3a."""
+    """The shot's label, such as 3."""
     take_id: int
     drop: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A picture of where the model looked while it filmed a shot's take; without one, the reason."""
+
+    shot: str
+    """The shot's label."""
+    name: str
+    """Its file beside the film."""
+    png: bytes = field(default=b"", repr=False)
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +104,8 @@ class FilmPlan:
     media: Path
     folder: Path
     options: EditOptions = EditOptions()
+    figures: tuple[Figure, ...] = ()
+    """For the report, in the order of shots."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +163,7 @@ def edit(plan: FilmPlan) -> FilmFiles:
     places = iter(placed)
     scenes = [replace(scene, placed=next(places)) if scene.piece else scene for scene in scenes]
     captions = [caption for place in placed for caption in place.captions]
+    files |= {one.name: keep_file(plan.folder / one.name, one.png) for one in plan.figures if one.png}
     result = _result(plan, scenes, files)
     versions = _versions(plan.options.ffmpeg, cut=bool(pieces))
     manifest = _manifest(plan, scenes, files, versions)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +20,8 @@ from storage.errors import DiskError
 from storage.media import disk_error, keep_file, make_folder, slug
 
 STORYBOARD = "storyboard.yaml"
+NEWEST = 20
+"""Runs whose takes say how long a take lasts."""
 
 
 def film_folder(archive: Archive, order: Order, run_id: int, board: Storyboard | None) -> str:
@@ -38,20 +41,23 @@ def ready(folder: Path) -> None:
         raise DiskError(f"{error}; or run the story again with another folder (--out)") from error
 
 
-def write_board(archive: Archive, run_id: int, file: Path | None) -> Path:
-    """Write the storyboard for a person, and keep where it lies; never over what they may have edited."""
+def write_board(archive: Archive, run_id: int, file: Path | None, filmed: Sequence[str] = ()) -> Path:
+    """Write the storyboard for a person, and keep where it lies; never over what they may have edited.
+
+    `filmed` says of every shot how it will be filmed.
+    """
     row = archive.run(run_id)
     path = (file or Path(row.asked["out"]) / STORYBOARD).resolve()
     if row.asked.get("storyboard") != str(path) or not path.exists():
-        keep_file(path, board_text(storyboard_of(row, archive.shots(run_id))).encode())
+        keep_file(path, board_text(storyboard_of(row, archive.shots(run_id)), filmed).encode())
         archive.ask(run_id, row.asked | {"storyboard": str(path)})
     return path
 
 
 def take_seconds(archive: Archive, model: str) -> float | None:
-    """Median seconds of the newest takes by this model; None when it never filmed here."""
+    """Median seconds of takes by this model in the newest runs; None when it filmed none of them."""
     spent: list[float] = []
-    for run in archive.runs()[:20]:
+    for run in archive.runs()[:NEWEST]:
         takes = [record.take for record in archive.takes(run.id)]
         spent += [take.seconds_spent for take in takes if take.model == model and take.seconds_spent > 0]
     return median(spent) if spent else None

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,8 +23,11 @@ from agents import director
 from agents.desk import FilmingDesk
 from agents.editor import MANIFEST, Cut, FilmFiles, FilmPlan, edit
 from agents.errors import RunStopped, StoryError
+from agents.figures import figures_of
+from agents.motion import check_board, with_motion
 from agents.progress import AwaitingApproval, FilmDone, Note, Planned
-from agents.shooting import Set, film_shot
+from agents.shooting import Stage, film_shot
+from agents.staging import stage_shots
 from agents.state import (
     ChainState,
     Clock,
@@ -33,11 +36,13 @@ from agents.state import (
     StoryState,
     chains_of,
     look_for,
+    planned,
     save_storyboard,
     storyboard_of,
 )
 from agents.storyboard import Storyboard
 from agents.takespec import TakeSpec
+from generators.clip import SET_WORK
 from generators.errors import GenerationError
 from storage.errors import RunBusy, StorageError
 from storage.lease import new_owner
@@ -73,7 +78,7 @@ class Context:
 
     job: Job
     crew: Crew
-    stage: Set
+    stage: Stage
     clock: Clock
     run: Run
 
@@ -129,6 +134,7 @@ async def plan(state: StoryState, runtime: Runtime[Context]) -> StoryState:
     if crew.archive.shots(job.run_id):
         return {}
     board = job.storyboard or await crew.brains.planner.plan(crew.archive.story(job.run_id), job.brief)
+    board = with_motion(board, job.motion)
     save_storyboard(crew.archive, job.run_id, board)
     return {}
 
@@ -150,8 +156,13 @@ async def segment(state: StoryState, runtime: Runtime[Context]) -> StoryState:
     context.run = run
     context.stage.look = look_for(job, run, context.crew.backend.limits)
     board = storyboard_of(run, shots)
+    if run.status != RunStatus.DONE:
+        await asyncio.to_thread(check_board, board, archive, context.stage.look.limits)
     context.stage.cast, context.stage.places = board.cast, board.places
     context.stage.shots = {shot.shot.number: shot for shot in shots}
+    plans = {number: planned(shot.plan) for number, shot in context.stage.shots.items()}
+    staged = stage_shots(plans, board.cast, context.stage.look.limits, sets=job.sets)
+    context.stage.staged = {one.shot: one for one in staged}
     return {}
 
 
@@ -187,6 +198,10 @@ async def cut(state: StoryState, runtime: Runtime[Context]) -> StoryState:
     plan = FilmPlan(
         record=record, cuts=cuts_of(record), media=archive.media.folder, folder=job.folder, options=job.edit
     )
+    if context.crew.illustrator is not None:
+        kept = record.film.files if record.film is not None else {}
+        figures = await figures_of(context.crew, context.clock, context.crew.illustrator, plan, kept)
+        plan = replace(plan, figures=figures)
     if not _stands(record.film, plan):
         files = await asyncio.to_thread(edit, plan)
         _keep(context, files)
@@ -233,6 +248,8 @@ async def _segmented(crew: Crew, board: Storyboard) -> Storyboard:
 def _stands(film: Film | None, plan: FilmPlan) -> bool:
     """Whether this very film was cut before, told of the same takes and verdicts, and its files are whole."""
     if film is None or film.folder != str(plan.folder) or film.takes != [c.take_id for c in plan.cuts]:
+        return False
+    if any(figure.png and figure.name not in film.files for figure in plan.figures):
         return False
     standing = [record for record in plan.record.takes if record.take.id in film.takes]
     if film.events_seen != sum(len(r.verdict.events) - len(director.missed_events(r)) for r in standing if r.verdict):
@@ -283,7 +300,7 @@ def _outcome(context: Context) -> Outcome:
 async def _context(job: Job, crew: Crew, clock: Clock, run: Run) -> AsyncIterator[Context]:
     pace = _pace(crew, job.run_id) if crew.budget.seconds is not None else None
     async with FilmingDesk(crew.backend, clock, crew.cancelled, pace) as desk:
-        stage = Set(
+        stage = Stage(
             crew=crew,
             job=job,
             desk=desk,
@@ -295,15 +312,17 @@ async def _context(job: Job, crew: Crew, clock: Clock, run: Run) -> AsyncIterato
         try:
             yield Context(job=job, crew=crew, stage=stage, clock=clock, run=run)
         finally:
+            await stage.sets.close()
             await asyncio.gather(*stage.writing, return_exceptions=True)
 
 
 def _pace(crew: Crew, run_id: int) -> float | None:
     """Seconds a frame took in the takes of an interrupted run."""
     spent = [
-        record.take.seconds_spent / TakeSpec.from_json(record.take.request).total_frames
+        record.take.seconds_spent / (spec.total_frames * (SET_WORK if spec.together else 1))
         for record in crew.archive.takes(run_id)
         if record.take.seconds_spent > 0
+        for spec in (TakeSpec.from_json(record.take.request),)
     ]
     return sum(spent) / len(spent) if spent else None
 

@@ -140,7 +140,7 @@ NEEDS_OBJECT = frozenset("lift push get take find bring hold catch pick".split()
 
 IRREGULAR: dict[str, str] = {
     "run": "ran running runs run", "go": "went gone goes going", "ride": "rode ridden", "swim": "swam swum swimming",
-    "creep": "crept", "leap": "leapt", "spring": "sprang sprung", "bound": "bounded", "spin": "spun spinning span",
+    "creep": "crept", "leap": "leapt", "spring": "sprang sprung", "bound": "bounded", "spin": "spun spinning",
     "grow": "grew grown", "swell": "swollen", "shrink": "shrank shrunk shrunken", "sing": "sang sung", "sleep": "slept",
     "shake": "shook shaken", "lie": "lay lain lies lying", "lay": "laid", "sit": "sat sitting", "fall": "fell fallen",
     "rise": "rose risen", "fly": "flew flown flies", "die": "died dying", "hide": "hid hidden",
@@ -208,7 +208,6 @@ def bases() -> dict[str, str]:
         table |= dict.fromkeys(inflections(base), base)
     table |= {base: base for base in every}
     table |= {form: base for base, forms in IRREGULAR.items() for form in forms.split()}
-    table.pop("span", None)
     return table
 
 

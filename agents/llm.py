@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -34,6 +35,7 @@ from agents.errors import ModelMisconfigured, ModelRefused, ModelUnavailable
 CHARS_A_TOKEN = 3
 """Fewer than any common text has, so that tokens are over-estimated; a sign of three bytes counts as one token."""
 IMAGE_TOKENS = 1000
+"""Of a picture at low detail: a round guess, which most models stay under and some do not."""
 LONGEST_WAIT = 60.0
 """Seconds; a server that asks for more is given up sooner rather than waited for."""
 
@@ -57,9 +59,15 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"Endpoint.base_url: expected http:// or https://, got {self.base_url!r}")
+            raise ValueError(f"Endpoint.base_url: expected http:// or https://, got {self.shown!r}")
         if self.attempts < 1:
             raise ValueError(f"Endpoint.attempts: expected at least 1, got {self.attempts}")
+
+    @property
+    def shown(self) -> str:
+        """The address for messages, which are kept: without a password or a query, where keys are put at times."""
+        address = urlsplit(self.base_url)
+        return address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 @dataclass(kw_only=True)
@@ -137,9 +145,9 @@ class EndpointModel:
     def at_most(self, question: Question) -> Reply:
         """The most tokens and money that one answer can come to, estimated upwards from the text's length."""
         endpoint = self.server.endpoint
-        turns = sum(len(turn.answer) + len(turn.objection) for turn in question.turns)
-        texts = question.prompt.system + question.prompt.user + schema_text(question.shape)
-        read = (len(texts.encode()) + turns) // CHARS_A_TOKEN + IMAGE_TOKENS * len(question.images)
+        turns = (turn.answer + turn.objection for turn in question.turns)
+        texts = "".join((question.prompt.system, question.prompt.user, schema_text(question.shape), *turns))
+        read = len(texts.encode()) // CHARS_A_TOKEN + IMAGE_TOKENS * len(question.images)
         cost = (read * endpoint.price_in + endpoint.max_tokens * endpoint.price_out) / 1e6
         return Reply(text="", tokens_in=read, tokens_out=endpoint.max_tokens, cost=cost)
 
@@ -186,7 +194,7 @@ class EndpointModel:
             **options,
         )
         if not isinstance(answer, ChatCompletion):  # the client hands other content types back as text
-            raise _NotJson(f"{endpoint.base_url} answered with a page instead of JSON: {str(answer)[:80]!r}")
+            raise _NotJson(f"{endpoint.shown} answered with a page instead of JSON: {str(answer)[:80]!r}")
         return answer
 
     def _read(self, completion: ChatCompletion) -> str:
@@ -202,7 +210,7 @@ class EndpointModel:
 
     @property
     def _where(self) -> str:
-        return f"Model {self.model!r} at {self.server.endpoint.base_url}"
+        return f"Model {self.model!r} at {self.server.endpoint.shown}"
 
     def _cost(self, completion: ChatCompletion) -> float:
         if completion.usage is None:
@@ -217,7 +225,7 @@ class EndpointModel:
             yield
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise ModelMisconfigured(
-                f"{endpoint.base_url} refused the key ({error.status_code}); set {endpoint.key_name} to a valid key"
+                f"{endpoint.shown} refused the key ({error.status_code}); set {endpoint.key_name} to a valid key"
             ) from error
         except openai.NotFoundError as error:
             raise ModelMisconfigured(

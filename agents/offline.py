@@ -12,19 +12,9 @@ from dataclasses import dataclass, field
 
 from agents.brains import Brief
 from agents.errors import PlanError
-from agents.sentences import Act, Actor, Reader, split_sentences
+from agents.sentences import Act, Actor, Reader, quoted, split_sentences
 from agents.storyboard import Storyboard
-from agents.worldplan import (
-    MOST_ACTORS,
-    MOST_EVENTS,
-    WorldEvent,
-    WorldPlan,
-    WorldShot,
-    WorldSubject,
-    actors_of,
-    fits,
-    storyboard,
-)
+from agents.worldplan import WorldEvent, WorldPlan, WorldShot, WorldSubject, fits, storyboard
 from generators.world.grammar import held_out_look
 from generators.world.words import HUES, KINDS, VERBS
 
@@ -46,7 +36,7 @@ def world_plan(story: str, brief: Brief) -> WorldPlan:
     """The story in the world's words, at most `brief.max_shots` shots. Raises PlanError when nothing can be shown."""
     if not story.strip():
         raise PlanError(f"The story is empty. Write what happens, for example: {EXAMPLE}")
-    title, body = title_of(story[:MOST_CHARACTERS])
+    title, body = split_title(story[:MOST_CHARACTERS])
     sentences = split_sentences(body)
     plan = _Plan(max_shots=_max_shots(brief))
     if brief.style:
@@ -63,7 +53,7 @@ def world_plan(story: str, brief: Brief) -> WorldPlan:
     return WorldPlan(title=title, cast=cast, shots=plan.shots, notes=_short(plan.notes))
 
 
-def title_of(story: str) -> tuple[str, str]:
+def split_title(story: str) -> tuple[str, str]:
     """The story's title (a short first line without a full stop, or its first words) and the rest."""
     lines = story.strip().splitlines()
     first = lines[0].strip().lstrip("#").strip()
@@ -97,7 +87,7 @@ class _Plan:
             if event is None:
                 continue
             joined = [*here, event]
-            if here and (act.scene != scene or not _together(joined)):
+            if here and (act.scene != scene or not fits(joined)):
                 self._close(sentence, scene, here)
                 joined = [event]
             here, scene = joined, act.scene
@@ -123,13 +113,9 @@ class _Plan:
         if not events or scene is None:
             return
         if self.full:
-            self.notes.append(f"No room for the rest of {_quoted(sentence)}: {self.max_shots} shots are planned")
+            self.notes.append(f"No room for the rest of {quoted(sentence)}: {self.max_shots} shots are planned")
             return
         self.shots.append(WorldShot(sentence=sentence[:300], place=scene[0], time=scene[1], events=list(events)))
-
-
-def _together(events: Sequence[WorldEvent]) -> bool:
-    return len(events) <= MOST_EVENTS and len(actors_of(events)) <= MOST_ACTORS and fits(events)
 
 
 def _max_shots(brief: Brief) -> int:
@@ -142,7 +128,7 @@ def _say_left_out(plan: _Plan, rest: Sequence[str]) -> None:
     rest = [sentence for sentence in rest if sentence.strip()]
     if rest:
         plan.notes.append(
-            f"{len(rest)} more sentences are left out, from {_quoted(rest[0])} on: "
+            f"{len(rest)} more sentences are left out, from {quoted(rest[0])} on: "
             f"the budget takes {plan.max_shots} shots"
         )
 
@@ -189,8 +175,3 @@ def _short(notes: Sequence[str]) -> list[str]:
     unique = list(dict.fromkeys(notes))
     over = len(unique) - MOST_NOTES
     return [*unique[:MOST_NOTES], f"… and {over} more notes"] if over > 0 else unique
-
-
-def _quoted(sentence: str) -> str:
-    flat = re.sub(r"\s+", " ", sentence).strip()
-    return repr(flat if len(flat) <= 80 else flat[:77] + "…")

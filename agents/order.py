@@ -6,6 +6,7 @@ Stories are untrusted input: size, encoding and emptiness are looked at here. Kn
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -54,6 +55,10 @@ class Order:
     """Denoising steps of a take; None: the profile's."""
     first_frame: Path | None = None
     """A picture from which every shot that begins with a cut starts; None: the profile's, if it names one."""
+    motion_from: tuple[str, ...] = ()
+    """Whose motion shots have: `clip.mp4`, `shot 1` or `run 7 shot 2` for all, `2=clip.mp4` for shot 2."""
+    motion_share: float | None = None
+    """Share of the denoising steps in which that motion is given; None: as published for the model's family."""
     style: str = ""
     out: Path | None = None
     """Folder of the film; None: `films/` and the story's name under the current folder."""
@@ -61,6 +66,10 @@ class Order:
     """Names that folder in the story's place."""
     approve: bool = False
     """Stop after the storyboard, for a person to look at it."""
+    sets: bool | None = None
+    """Film shots that share a cast as one set; None: the profile's."""
+    attention: bool = False
+    """Put into the report where the model looked."""
     budget: Caps = Caps()
 
     def __post_init__(self) -> None:
@@ -70,6 +79,11 @@ class Order:
             raise UsageError(f"seconds: expected more than 0 and at most 36000, got {self.seconds:g}")
         if self.size is not None and not all(16 <= side <= 8192 for side in self.size):
             raise UsageError(f"size: expected two numbers from 16 to 8192, got {self.size[0]}x{self.size[1]}")
+        if isinstance(self.motion_from, str):
+            raise UsageError(f"motion from: expected a tuple of sources, got {self.motion_from!r}; write it as (…,)")
+        motion_wishes(self.motion_from)
+        if self.motion_share is not None and not 0 < self.motion_share <= 1:
+            raise UsageError(f"motion share: expected more than 0 and at most 1, got {self.motion_share:g}")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise UsageError(f"steps: expected 1 to 1000, got {self.steps}")
 
@@ -84,10 +98,14 @@ class Wishes(TypedDict, total=False):
     size: tuple[int, int] | None
     steps: int | None
     first_frame: Path | None
+    motion_from: tuple[str, ...]
+    motion_share: float | None
     style: str
     out: Path | None
     name: str
     approve: bool
+    sets: bool | None
+    attention: bool
     budget: Caps
 
 
@@ -170,6 +188,21 @@ def counts_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def motion_wishes(named: Sequence[str]) -> dict[int, str]:
+    """`2=clip.mp4` as a shot's number and its source; 0 for a source without a number. Raises UsageError."""
+    wishes: dict[int, str] = {}
+    for text in named:
+        match = re.fullmatch(r"(?:([1-9]\d{0,5})=)?(.*\S.*)", text.strip(), re.DOTALL)
+        if match is None:
+            raise UsageError(f"motion from: expected SOURCE or N=SOURCE such as 2=clip.mp4, got {text!r}")
+        number = int(match[1] or 0)
+        if number in wishes:
+            whose = f"shot {number}" if number else "all shots"
+            raise UsageError(f"motion from: {whose} can have one source, got {wishes[number]!r} and {match[2]!r}")
+        wishes[number] = match[2].strip()
+    return wishes
+
+
 def batch_order(story: BatchStory) -> Order:
     """A story of a batch as an order of its own. Raises BatchError or UsageError."""
     known = set(vars(Caps()))
@@ -185,6 +218,10 @@ def batch_order(story: BatchStory) -> Order:
         size=size_of(story.size),
         steps=story.steps,
         first_frame=Path(story.first_frame) if story.first_frame else None,
+        motion_from=story.motion_from,
+        motion_share=story.motion_share,
+        sets=story.sets,
+        attention=story.attention,
         style=story.style,
         out=Path(story.out) if story.out else None,
         name=story.name,

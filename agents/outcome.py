@@ -5,6 +5,7 @@ Knows rows; knows nothing of terminals, models or files' contents.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # these take a while to import, and asking for help must not
     from agents.profile import Profile
     from agents.storyboard import PlannedShot, Storyboard
     from storage.records import Costs, RunRecord, ShotRecord, TakeRecord
-    from storage.tables import Run
+    from storage.tables import Run, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,10 @@ class TakeOutcome:
     error: str = ""
     weights: str | None = None
     """Digest of the weights that filmed it; None where there are none."""
+    staged: str = ""
+    """How it was filmed and why: in a set, going on from another shot, or alone."""
+    seam_jump: float | None = None
+    """Largest jump where it meets finished frames, over its median frame difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,8 @@ class ShotOutcome:
     events: tuple[EventOutcome, ...]
     takes: tuple[TakeOutcome, ...]
     error: str = ""
+    staged: str = ""
+    """How it will be filmed, while it is only planned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,14 +252,20 @@ class ScheduleResult:
     next_run: datetime
 
 
-def board_result(board: Storyboard, *, run: int | None = None, file: Path | None = None) -> PlanResult:
-    """A storyboard as people read it."""
+def board_result(
+    board: Storyboard, *, run: int | None = None, file: Path | None = None, staged: Sequence[str] = ()
+) -> PlanResult:
+    """A storyboard as people read it; `staged` says how each shot will be filmed."""
+    said = staged or [""] * len(board.shots)
     return PlanResult(
         run=run,
         title=board.title,
         style=board.style,
         cast=tuple(f"{subject.name}: {subject.description}" for subject in board.cast),
-        shots=tuple(_planned(str(number), shot) for number, shot in enumerate(board.shots, 1)),
+        shots=tuple(
+            _planned(str(number), shot, how)
+            for number, (shot, how) in enumerate(zip(board.shots, said, strict=True), 1)
+        ),
         notes=board.notes,
         file=file,
     )
@@ -277,7 +290,7 @@ def estimate(profile: Profile, planned: PlanResult | None, take_seconds: float |
     )
 
 
-def _planned(label: str, shot: PlannedShot) -> ShotOutcome:
+def _planned(label: str, shot: PlannedShot, staged: str) -> ShotOutcome:
     return ShotOutcome(
         label=label,
         prompt=shot.prompt,
@@ -296,6 +309,7 @@ def _planned(label: str, shot: PlannedShot) -> ShotOutcome:
             for number, event in enumerate(shot.events, 1)
         ),
         takes=(),
+        staged=staged,
     )
 
 
@@ -340,10 +354,17 @@ def run_line(run: Run, story: str) -> RunLine:
     )
 
 
+def schedule_result(row: Schedule) -> ScheduleResult:
+    """A stored batch as people read it."""
+    return ScheduleResult(name=row.name, cron=row.cron, stories=len(row.batch), next_run=row.next_run)
+
+
 def _shot(shot: ShotRecord, takes: tuple[TakeRecord, ...], standing: set[int]) -> ShotOutcome:
     mine = [take for take in takes if take.label == shot.label]
     judged = [take for take in mine if take.verdict is not None]
-    best = next((take for take in mine if take.take.id in standing), None) or max(judged, key=_rank, default=None)
+    best = next((take for take in mine if take.take.id in standing), None) or max(
+        judged, key=lambda take: take.rank, default=None
+    )
     verdicts: list[dict[str, Any]] = list(best.verdict.events) if best and best.verdict else []
     return ShotOutcome(
         label=shot.label,
@@ -395,14 +416,9 @@ def _take(take: TakeRecord, in_film: bool) -> TakeOutcome:
         reason=remedy.reason if remedy else "",
         error=take.take.error or "",
         weights=take.take.weights,
+        staged=str(take.take.request.get("staged", "")),
+        seam_jump=take.take.seam_jump,
     )
-
-
-def _rank(take: TakeRecord) -> tuple[int, float, float]:
-    verdict = take.verdict
-    if verdict is None:
-        return -1, 0.0, 0.0
-    return sum(bool(event["done"]) for event in verdict.events), verdict.identity, verdict.quality
 
 
 def _spent(costs: Costs) -> Spent:

@@ -16,7 +16,7 @@ from agents import worldplan
 from agents.answers import ask
 from agents.brains import Brief, LanguageModel, Question
 from agents.errors import PlanError
-from agents.offline import title_of
+from agents.offline import split_title
 from agents.storyboard import Place, PlannedEvent, PlannedShot, Shape, Storyboard, Subject
 from agents.worldplan import MOST_EVENTS, OneOf, WorldPlan
 from generators.world.captions import predicates
@@ -78,7 +78,7 @@ class ModelPlanner:
         )
         question = Question(role="planner", prompt=prompt, shape=Draft)
         draft = await ask(self.model, question, Draft, lambda answer: draft_problems(answer, brief))
-        return _with_notes(storyboard_of(draft), story)
+        return _with_notes(board_of(draft), story)
 
 
 class ModelWorldPlanner:
@@ -89,7 +89,7 @@ class ModelWorldPlanner:
 
     async def plan(self, story: str, brief: Brief) -> Storyboard:
         """Raises PlanError for an empty story, or a ModelError. Sentences that no shot tells are named in the notes."""
-        title, body = title_of(_checked(story))
+        title, body = split_title(_checked(story))
         sentences = _sentences(body)
         prompt = load("plan_world").render(
             title=title if body != story else "",
@@ -160,7 +160,7 @@ def draft_problems(draft: Draft, brief: Brief) -> list[str]:
             found.append(f"shot {number}: expected 1 to {MOST_SHOT_EVENTS} events, got {len(shot.events)}")
         found += [f"shot {number}: {problem}" for problem in _order_problems(shot)]
     try:
-        storyboard_of(draft)
+        board_of(draft)
     except ValidationError as error:
         found += [str(e["msg"]).removeprefix("Value error, ") for e in error.errors()]
     return found
@@ -179,7 +179,7 @@ def _order_problems(shot: DraftShot) -> list[str]:
     return []
 
 
-def storyboard_of(draft: Draft) -> Storyboard:
+def board_of(draft: Draft) -> Storyboard:
     """The draft as a storyboard with provisional times. Raises pydantic's ValidationError."""
     shots = tuple(
         PlannedShot(

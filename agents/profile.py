@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
@@ -17,7 +18,6 @@ from agents.errors import ProfileError
 from agents.storyboard import Shape
 
 PROFILES = Path(__file__).parent.parent / "profiles"
-ROLES = ("planner", "segmenter", "reworder", "critic")
 Number = int | float
 
 
@@ -99,6 +99,10 @@ class BackendChoice(Shape):
     """Lengths of shots in frames, 4k + 1 for Wan; shots are planned in these."""
     first_frame: str = ""
     """A picture from which every shot that begins with a cut starts; picture-to-video checkpoints need one."""
+    sets: bool = False
+    """Film shots that share a cast as one set, where the backend can (docs/methods/storyboarding.md)."""
+    at_once: int | None = Field(default=None, ge=3)
+    """Shots of a set in one batch, its two anchors among them; None: all. Fewer take less memory and more time."""
 
 
 class FilmChoice(Shape):
@@ -148,10 +152,8 @@ def parse_profile(data: Mapping[str, Any], source: str, *, backends: Collection[
     try:
         profile = Profile.model_validate(dict(data))
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}, got {e['input']!r}" for e in error.errors()
-        )
-        raise ProfileError(f"Profile {source}: {wrong}") from error
+        wrong = "; ".join(_wrong(".".join(map(str, e["loc"])), e["type"], e["msg"], e["input"]) for e in error.errors())
+        raise ProfileError(f"Profile {source}: {wrong}") from None  # the error's own text holds the values
     problems = _problems(profile, backends)
     if problems:
         raise ProfileError(f"Profile {source}: {'; '.join(problems)}")
@@ -177,14 +179,23 @@ def profile_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
+def _wrong(key: str, kind: str, message: str, value: object) -> str:
+    """What is wrong with a key. The value of a key that is not known may be a secret: it is not repeated."""
+    if kind == "extra_forbidden":
+        return f"{key}: there is no such key (keys of servers stay in the environment; brains.key_env names theirs)"
+    return f"{key}: {message}, got {value!r}"
+
+
 def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
     found: list[str] = []
     if backends is not None and profile.backend.kind not in backends:
         found.append(f"backend.kind: expected one of {', '.join(sorted(backends))}, got {profile.backend.kind!r}")
+    if profile.brains.base_url or profile.needs_endpoint:
+        found += _unfit_address(profile.brains.base_url)
+    if not profile.brains.key_env.isidentifier():
+        found.append("brains.key_env: expected the name of an environment variable, such as OPENAI_API_KEY")
     if not profile.needs_endpoint:
         return found
-    if not profile.brains.base_url.startswith(("http://", "https://")):
-        found.append(f"brains.base_url: expected http:// or https://, got {profile.brains.base_url!r}")
     asked = [] if profile.brains.kind == "offline" else ["planner"]
     if profile.brains.kind == "endpoint" and not profile.brains.world:
         asked += ["segmenter", "reworder"]
@@ -193,3 +204,16 @@ def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
         f"brains.models.{r}: name a model (or brains.models.default)" for r in asked if not profile.brains.models.of(r)
     ]
     return found
+
+
+def _unfit_address(url: str) -> list[str]:
+    """What is wrong with a server's address. It is kept with runs and shown in reports, so it must hold no secret."""
+    if "@" in url or "?" in url:
+        return [
+            "brains.base_url: expected no user, password or query in the address; put the key into the environment "
+            "variable that brains.key_env names"
+        ]
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return [f"brains.base_url: expected http:// or https:// and a host, got {url!r}"]
+    return []

@@ -17,11 +17,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from agents.captions import label, seen_interval
-from agents.editor import FILM, FilmFiles, FilmPlan, Scene, why_missing
+from agents.editor import FILM, Figure, FilmFiles, FilmPlan, Scene, why_missing
 from agents.errors import EditError
 from agents.reel import THUMB_WIDTH, Piece, load
 from generators.clip import Frames
 from generators.pictures import strip_jpeg, thumbnails
+from generators.seams import seam_verdict
 from storage.records import RunRecord, TakeRecord
 from storage.tables import ModelCall, TakeStatus, Verdict
 
@@ -75,6 +76,14 @@ class TakeView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FigureView:
+    """Where the model looked while it filmed the take; without a picture, why there is none."""
+
+    source: str | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShotView:
     """One shot as the page shows it. `chosen` is None where the shot is missing."""
 
@@ -88,6 +97,7 @@ class ShotView:
     seen: int
     chosen: TakeView | None
     takes: tuple[TakeView, ...]
+    figures: tuple[FigureView, ...]
     missing: str
 
 
@@ -154,6 +164,7 @@ def _shot_view(plan: FilmPlan, scene: Scene) -> ShotView:
         seen=sum(event.done for event in events),
         chosen=chosen,
         takes=takes,
+        figures=tuple(_figure_view(figure) for figure in plan.figures if figure.shot == scene.shot.label),
         missing="" if chosen else why_missing(scene, plan.record.takes),
     )
 
@@ -164,12 +175,13 @@ def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
     thumbs = scene.placed.thumbs if chosen and scene.placed else _thumbs(plan, record)
     events = _event_views(scene, record)
     facts = [
+        *([str(take.request["staged"])] if take.request.get("staged") else []),
         f"seed {take.seed}",
         take.model,
         f"{take.seconds_spent:.1f} s to film",
         *map(_control, take.controls),
     ]
-    facts += [f"seam {take.seam_jump:.1f}× the usual change"] if take.seam_jump is not None else []
+    facts += [seam_verdict(take.seam_jump)] if take.seam_jump is not None else []
     facts += [f"revision {record.shot.revision}"] if record.shot.revision > 1 else []
     return TakeView(
         number=take.number,
@@ -187,6 +199,10 @@ def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
         reason=remedy.reason if remedy else "",
         changes=tuple(f"{key}: {_short(value)}" for key, value in remedy.changes.items()) if remedy else (),
     )
+
+
+def _figure_view(figure: Figure) -> FigureView:
+    return FigureView(source=_data_uri("image/png", figure.png) if figure.png else None, reason=figure.reason)
 
 
 def _judged(verdict: Verdict) -> str:

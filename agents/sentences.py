@@ -83,6 +83,12 @@ def split_sentences(text: str) -> list[str]:
     return [part.strip() for part in parts if re.search(r"\w", part)]
 
 
+def quoted(text: str) -> str:
+    """The story's own words in a note: one line in quotation marks, a long one cut."""
+    flat = re.sub(r"\s+", " ", text).strip()
+    return repr(flat if len(flat) <= 80 else flat[:77] + "…")
+
+
 def cut_prompt(prompt: str, phrases: Sequence[str], after: int) -> tuple[str, str] | None:
     """A prompt as two, the second with the phrases from index `after` on; None when a sentence holds both.
 
@@ -342,13 +348,13 @@ class Reader:
             other = self._company(subject)
             if other is None:
                 name = "walk" if name != "hop_over" else "jump"
-                self.notes.append(f"Shown as {name!r}, nobody else is there: {_quote(' '.join(clause.cased))}")
+                self.notes.append(f"Shown as {name!r}, nobody else is there: {quoted(' '.join(clause.cased))}")
         if VERBS[name].slot == "prop" and prop is None:
             if verb.base in lexicon.NEEDS_OBJECT and verb.base not in ("lift", "push"):
                 self._cannot(clause.cased)
                 return None
             prop = "box"
-            self.notes.append(f"A box stands for the thing in {_quote(' '.join(clause.cased))}")
+            self.notes.append(f"A box stands for the thing in {quoted(' '.join(clause.cased))}")
         slot = VERBS[name].slot
         return Act(
             actor=subject,
@@ -373,7 +379,7 @@ class Reader:
         return SIDES[(self.turns[actor.name] + (verb == "enter")) % 2]
 
     def _cannot(self, words: Sequence[str]) -> None:
-        self.notes.append(f"Not shown, no act in it that the world knows: {_quote(' '.join(words))}")
+        self.notes.append(f"Not shown, no act in it that the world knows: {quoted(' '.join(words))}")
 
 
 def _verbs(clause: _Clause) -> list[_Verb]:
@@ -452,8 +458,3 @@ def _known(word: str) -> bool:
         or word in lexicon.PRONOUNS | lexicon.DETERMINERS | lexicon.JOINERS | _AUXILIARY | _OUTSIDE | _TOWARD
         or any(word in lexicon.flat(table) for table in tables)
     )
-
-
-def _quote(text: str) -> str:
-    flat = re.sub(r"\s+", " ", text).strip()
-    return repr(flat if len(flat) <= 80 else flat[:77] + "…")

@@ -7,8 +7,6 @@ anywhere. Knows one shot at a time; the order of shots is the graph's.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,8 +16,10 @@ import numpy as np
 
 from agents import director
 from agents.brains import Viewing
+from agents.controls import MotionFrom
 from agents.desk import FilmingDesk
 from agents.errors import BudgetExhausted, ModelError, ModelMisconfigured, PlanError
+from agents.motion import motion_of, shown
 from agents.progress import (
     Judged,
     Note,
@@ -31,27 +31,21 @@ from agents.progress import (
     TakeDone,
     TakeStarted,
 )
+from agents.requests import TakeLost, plain_request, request_of, take_digest
+from agents.staging import Staged, again_staged, alone_after, begins_with_a_cut, goes_on
 from agents.state import Crew, Job, plan_of, planned
-from agents.storyboard import Place, Subject
-from agents.takespec import Kept, Look, TakeSpec, controls_json, first_spec, next_spec, subject_words
+from agents.storyboard import Place, Subject, shot_named
+from agents.takespec import Look, TakeSpec, first_spec, next_spec, subject_words
+from agents.together import SetFilming, begin_take
 from generators.clip import Clip, Event, Frames, Given, Progress, ShotRequest
-from generators.errors import GenerationError, MediaError
-from generators.stills import first_frame
+from generators.errors import BackendUnavailable, GenerationError
 from generators.video import read_take, write_take
 from storage.records import ShotPlan, ShotRecord, TakeRecord
 from storage.tables import Take, TakeStatus
 
 
-class _TakeLost(Exception):
-    """A take's file is not there as it was written; it is filmed again."""
-
-    def __init__(self, take: int) -> None:
-        super().__init__(take)
-        self.take = take
-
-
 @dataclass(kw_only=True)
-class Set:
+class Stage:
     """What all shots of a run share while they are filmed; nothing in it outlives the process."""
 
     crew: Crew
@@ -63,13 +57,25 @@ class Set:
     settled: bool
     """The run was finished before: only what was lost is made again."""
     shots: dict[int, ShotRecord] = field(default_factory=dict)
+    staged: dict[int, Staged] = field(default_factory=dict)
+    """How each shot is filmed."""
     errors: dict[str, str] = field(default_factory=dict)
     limit: str | None = None
     """The limit that was reached, when one was."""
     made: set[int] = field(default_factory=set)
     """Takes whose files this process wrote, and need not be looked at again."""
     writing: set[asyncio.Future[Take]] = field(default_factory=set)
-    """Takes on their way to the disk; whoever leaves the set waits for them."""
+    """Takes on their way to the disk; whoever leaves the stage waits for them."""
+    finished: dict[int, asyncio.Future[TakeRecord | None]] = field(default_factory=dict)
+    """Best takes of shots, for those who wait for them."""
+    sets: SetFilming = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sets = SetFilming(self)
+
+    def best(self, number: int) -> asyncio.Future[TakeRecord | None]:
+        """The best take of a shot, when it is done; None when there is none."""
+        return self.finished.setdefault(number, asyncio.get_running_loop().create_future())
 
     def emit(self, event: RunEvent) -> None:
         """Tell whoever listens."""
@@ -87,7 +93,7 @@ class Set:
         return found
 
 
-async def film_shot(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> TakeRecord | None:
+async def film_shot(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -> TakeRecord | None:
     """The shot's best take, None when there is none. `before` is the take it continues.
 
     What goes wrong with this shot alone is kept with it and does not take the others down.
@@ -121,10 +127,11 @@ async def film_shot(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> 
             error=error,
         )
     )
+    stage.best(shot.shot.number).set_result(best)
     return best
 
 
-async def _work(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> list[TakeRecord]:
+async def _work(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -> list[TakeRecord]:
     """Film and judge until the director has nothing more to ask for; gives the shot's takes."""
     history = stage.history(shot)
     again = shot.shot.number in stage.job.retries
@@ -142,12 +149,12 @@ async def _work(stage: Set, shot: ShotRecord, before: TakeRecord | None) -> list
                     return history
                 spec = await _next(stage, shot, history, before)
                 await _film(stage, stage.shots[shot.shot.number].shot.id, shot, spec)
-        except _TakeLost as lost:
+        except TakeLost as lost:
             stage.crew.archive.lose_take(lost.take, "its file was altered or is gone; filmed again")
         history = stage.history(shot)
 
 
-async def _judged(stage: Set, shot: ShotRecord, history: list[TakeRecord]) -> list[TakeRecord]:
+async def _judged(stage: Stage, shot: ShotRecord, history: list[TakeRecord]) -> list[TakeRecord]:
     """The shot's takes, all judged; those that an earlier process left unjudged are judged now."""
     unjudged = [record.take for record in history if record.verdict is None]
     if not unjudged or stage.crew.brains.critic is None:
@@ -157,50 +164,90 @@ async def _judged(stage: Set, shot: ShotRecord, history: list[TakeRecord]) -> li
     return stage.history(shot)
 
 
-def _finished(stage: Set, history: list[TakeRecord], most: int, forced: bool) -> bool:
-    """Whether nothing is left to be filmed; raises _TakeLost when the take for the film is not there any more."""
+def _finished(stage: Stage, history: list[TakeRecord], most: int, forced: bool) -> bool:
+    """Whether nothing is left to be filmed; raises TakeLost when the take for the film is not there any more."""
     best = director.best_take(history)
     if best is None:
         return False
     if best.take.id not in stage.made and stage.crew.archive.take_file(best.take) is None:
-        raise _TakeLost(best.take.id)
+        raise TakeLost(best.take.id)
     enough = stage.settled or stage.crew.brains.critic is None or director.leaves_nothing(history)
     return (enough and not forced) or len(history) >= most
 
 
-async def _next(stage: Set, shot: ShotRecord, history: list[TakeRecord], before: TakeRecord | None) -> TakeSpec:
+async def _next(stage: Stage, shot: ShotRecord, history: list[TakeRecord], before: TakeRecord | None) -> TakeSpec:
     """The next take to film, after its remedy was chosen and kept."""
     if not history:
-        return first_spec(shot, stage.cast, stage.look, before)
+        return _first(stage, shot, before, await _motion(stage, shot))
     if history[-1].remedy is None:
         await _repair(stage, shot, history)
         shot, history = stage.shots[shot.shot.number], stage.history(shot)
-    return next_spec(shot, stage.cast, stage.look, history)
+    remedy = history[-1].remedy
+    spec = next_spec(shot, stage.cast, stage.look, history)
+    first = TakeSpec.from_json(history[0].take.request)
+    staged = stage.staged[shot.shot.number]
+    spec = again_staged(spec, first, remedy.kind if remedy else "", stage.cast, staged)
+    failed = stage.sets.alone.get(shot.label) if spec.together is not None else None
+    return spec if failed is None else alone_after(spec, failed)
 
 
-async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pending: Take | None = None) -> None:
+async def _motion(stage: Stage, shot: ShotRecord) -> MotionFrom | None:
+    """Whose motion the shot's takes have; waits for the shot it names. Raises PlanError when that one has no take."""
+    source = shot.plan.motion_from
+    if source is None:
+        return None
+    number = shot_named(source)
+    taken = None if number is None else await stage.best(number)
+    if number is not None and taken is None:
+        raise PlanError(f"Shot {shot.label} was to have the motion of shot {number}, of which there is no take")
+    archive = stage.crew.archive
+    return await asyncio.to_thread(motion_of, source, taken.take if taken else None, archive, stage.look.motion_share)
+
+
+def _first(stage: Stage, shot: ShotRecord, before: TakeRecord | None, motion: MotionFrom | None) -> TakeSpec:
+    """The first take: it goes on from the shot before, or is filmed in its set, or alone."""
+    limits = stage.look.limits
+    spec = first_spec(shot, stage.cast, stage.look, before, motion)
+    if shot.shot.transition != "continues" or not limits.extends:
+        return stage.sets.staged(shot, spec)
+    if before is None:
+        return replace(spec, staged=begins_with_a_cut("the shot before it has no take"))
+    return replace(spec, staged=goes_on(before.shot.number, limits, before.take.number))
+
+
+async def _film(stage: Stage, shot_id: int, shot: ShotRecord, spec: TakeSpec, pending: Take | None = None) -> None:
     """One take of the revision `shot_id`, from its row to its file and verdict; `pending` is a row left unfinished."""
     archive, run_id = stage.crew.archive, stage.job.run_id
-    request = await asyncio.to_thread(_request, stage, spec) if spec.kept or spec.picture else _plain_request(spec)
-    digest = _digest(request, spec)
+    if pending is not None and spec.together is not None and shot.label in stage.sets.alone:
+        archive.fail_take(pending.id, f"its set could not be filmed: {stage.sets.alone[shot.label]}")
+        return
+    request = await asyncio.to_thread(request_of, archive, spec)
+    anchors = await stage.sets.anchors(spec.together) if spec.together is not None else []
+    digest = take_digest(request, spec, anchors)
     if pending is not None and pending.request_digest != digest:
         archive.fail_take(pending.id, "the frames it goes on from have changed; filmed anew")
         return
-    take = archive.begin_take(
-        shot_id,
-        seed=spec.seed,
-        model=stage.crew.backend.name,
-        controls=controls_json(spec.controls),
-        request=spec.to_json(),
-        digest=digest,
-        composition=[digest],
-    )
+    take = begin_take(stage, shot_id, spec, digest)
     try:
         clips = await _shoot(stage, shot, spec, request, take)
     except GenerationError as error:
         archive.fail_take(take.id, str(error))
-        raise
+        if spec.together is None or isinstance(error, BackendUnavailable):
+            raise
+        text = f"Shot {shot.label} is filmed alone: its set could not be filmed ({error})"
+        stage.emit(Note(run_id=run_id, text=text))
+        return
     frames = _joined(spec, clips)
+    done = await _keep(stage, shot, spec, take, clips, frames)
+    known = pending is not None and archive.verdict(take.id) is not None  # lost and come back with the same bytes
+    if stage.crew.brains.critic is not None and not known:
+        await _judge(stage, shot, done, frames)
+
+
+async def _keep(
+    stage: Stage, shot: ShotRecord, spec: TakeSpec, take: Take, clips: Sequence[Clip], frames: Frames
+) -> Take:
+    """The take's file and its row, and whoever listens hears of it."""
     notes = [note for clip in clips for note in clip.notes]
     jumps = [clip.seam_jump for clip in clips if clip.seam_jump is not None]
     seconds = sum(clip.seconds_spent for clip in clips)
@@ -208,7 +255,7 @@ async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pend
     done = await _to_the_end(
         stage,
         partial(
-            archive.finish_take,
+            stage.crew.archive.finish_take,
             take.id,
             write,
             composition=[d for clip in clips for d in clip.composition],
@@ -220,7 +267,7 @@ async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pend
     )
     stage.emit(
         TakeDone(
-            run_id=run_id,
+            run_id=stage.job.run_id,
             shot=shot.label,
             take=take.number,
             seconds=seconds,
@@ -229,12 +276,10 @@ async def _film(stage: Set, shot_id: int, shot: ShotRecord, spec: TakeSpec, pend
         )
     )
     stage.made.add(take.id)
-    known = pending is not None and archive.verdict(take.id) is not None  # lost and come back with the same bytes
-    if stage.crew.brains.critic is not None and not known:
-        await _judge(stage, shot, done, frames)
+    return done
 
 
-async def _to_the_end(stage: Set, write: Callable[[], Take]) -> Take:
+async def _to_the_end(stage: Stage, write: Callable[[], Take]) -> Take:
     """Run in a thread what must not be left half done: a take that was filmed is kept, whoever stops meanwhile."""
     writing = asyncio.ensure_future(asyncio.to_thread(write))
     stage.writing.add(writing)
@@ -242,7 +287,7 @@ async def _to_the_end(stage: Set, write: Callable[[], Take]) -> Take:
     return await asyncio.shield(writing)
 
 
-async def _shoot(stage: Set, shot: ShotRecord, spec: TakeSpec, request: ShotRequest, take: Take) -> list[Clip]:
+async def _shoot(stage: Stage, shot: ShotRecord, spec: TakeSpec, request: ShotRequest, take: Take) -> list[Clip]:
     """The clips of a take: one, or two where the second goes on from the first."""
     loop = asyncio.get_running_loop()
     run_id, emit = stage.job.run_id, stage.emit
@@ -262,13 +307,15 @@ async def _shoot(stage: Set, shot: ShotRecord, spec: TakeSpec, request: ShotRequ
         )
         loop.call_soon_threadsafe(emit, event)
 
+    if spec.together is not None:
+        return [await stage.sets.clip(shot, spec, take, started, stepped)]
     order = take.number, shot.shot.number
     clips = [await stage.desk.shoot(request, order, started, stepped)]
     if spec.then is not None:
         steps["done"] = spec.then.steps or 0
         kept = spec.then.kept[0]
         given = Given(first=kept.at, frames=clips[0].frames[kept.first : kept.last])
-        second = replace(_plain_request(spec.then), given=(given,))
+        second = await asyncio.to_thread(shown, replace(plain_request(spec.then), given=(given,)), stage.crew.archive)
         clips.append(await stage.desk.shoot(second, order, lambda: None, stepped))
     return clips
 
@@ -281,56 +328,7 @@ def _joined(spec: TakeSpec, clips: Sequence[Clip]) -> Frames:
     return np.concatenate([clips[0].frames, clips[1].frames[kept.last - kept.first :]])
 
 
-def _plain_request(spec: TakeSpec) -> ShotRequest:
-    return ShotRequest(
-        prompt=spec.prompt,
-        frames=spec.frames,
-        fps=spec.fps,
-        width=spec.width,
-        height=spec.height,
-        seed=spec.seed,
-        events=spec.events,
-        steps=spec.steps,
-        guidance=spec.guidance,
-        guidance_2=spec.guidance_2,
-        controls=spec.controls,
-    )
-
-
-def _request(stage: Set, spec: TakeSpec) -> ShotRequest:
-    """The request with its given frames read from their takes, and its first one from its picture."""
-    given = tuple(Given(first=kept.at, frames=_frames(stage, kept)) for kept in spec.kept)
-    if spec.picture is not None:
-        given = (Given(first=0, frames=_still(stage, spec, spec.picture)), *given)
-    return replace(_plain_request(spec), given=given)
-
-
-def _frames(stage: Set, kept: Kept) -> Frames:
-    take = stage.crew.archive.take(kept.take)
-    path = stage.crew.archive.take_file(take)
-    if path is None:
-        raise _TakeLost(take.id)
-    return read_take(path)[0][kept.first : kept.last]
-
-
-def _still(stage: Set, spec: TakeSpec, sha256: str) -> Frames:
-    path = stage.crew.archive.picture(sha256)
-    if path is None:
-        raise MediaError(
-            f"The picture {sha256[:16]} that shots start from is altered or gone from "
-            f"{stage.crew.archive.media.folder}: run the story again with the same --first-frame, which puts it back"
-        )
-    return first_frame(path.read_bytes(), path.name, width=spec.width, height=spec.height)
-
-
-def _digest(request: ShotRequest, spec: TakeSpec) -> str:
-    if spec.then is None:
-        return request.digest()
-    whole = json.dumps([request.digest(), spec.then.to_json()], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()
-
-
-async def _judge(stage: Set, shot: ShotRecord, take: Take, frames: Frames | None = None) -> None:
+async def _judge(stage: Stage, shot: ShotRecord, take: Take, frames: Frames | None = None) -> None:
     """What the critic sees in a take, of all events as first promised (law 5)."""
     critic = stage.crew.brains.critic
     if critic is None:
@@ -338,7 +336,7 @@ async def _judge(stage: Set, shot: ShotRecord, take: Take, frames: Frames | None
     if frames is None:
         path = stage.crew.archive.take_file(take)
         if path is None:
-            raise _TakeLost(take.id)
+            raise TakeLost(take.id)
         frames = (await asyncio.to_thread(read_take, path))[0]
     started = time.monotonic()
     verdict = await critic.judge(viewing(stage, shot, take, frames))
@@ -369,7 +367,7 @@ async def _judge(stage: Set, shot: ShotRecord, take: Take, frames: Frames | None
     )
 
 
-def viewing(stage: Set, shot: ShotRecord, take: Take, frames: Frames) -> Viewing:
+def viewing(stage: Stage, shot: ShotRecord, take: Take, frames: Frames) -> Viewing:
     """A take as the critic gets it: promised events, their times stretched to this clip."""
     spec = TakeSpec.from_json(take.request)
     lead = spec.lead / spec.fps
@@ -399,13 +397,13 @@ def viewing(stage: Set, shot: ShotRecord, take: Take, frames: Frames) -> Viewing
     )
 
 
-async def _repair(stage: Set, shot: ShotRecord, history: list[TakeRecord]) -> None:
+async def _repair(stage: Stage, shot: ShotRecord, history: list[TakeRecord]) -> None:
     """Choose the next remedy and keep it with its reason."""
     wanted = stage.job.retries.get(shot.shot.number)
     failed = [wanted - 1] if wanted is not None else None
     missed = failed or director.missed_events(director.best_take(history) or history[-1])
     reworded = await _reworded(stage, shot, history, missed)
-    choice = director.choose(shot, history, stage.look, reworded, failed)
+    choice = director.choose(shot, history, stage.look, reworded, failed, stage.job.repairs)
     last = history[-1].take
     stage.crew.archive.save_remedy(
         last.id, kind=choice.kind, changes=choice.changes, reason=choice.reason, revision=choice.revision
@@ -424,11 +422,11 @@ async def _repair(stage: Set, shot: ShotRecord, history: list[TakeRecord]) -> No
 
 
 async def _reworded(
-    stage: Set, shot: ShotRecord, history: Sequence[TakeRecord], missed: Sequence[int]
+    stage: Stage, shot: ShotRecord, history: Sequence[TakeRecord], missed: Sequence[int]
 ) -> ShotPlan | None:
     """The shot with its missed events in other words; asked for only when rewording is the next rung."""
     reworder = stage.crew.brains.reworder
-    if reworder is None or not director.rewording_is_next(shot, history, stage.look, missed):
+    if reworder is None or not director.rewording_is_next(shot, history, stage.look, missed, stage.job.repairs):
         return None
     best = director.best_take(history)
     plan = planned(shot.plan)

@@ -11,16 +11,17 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, Protocol, TypedDict
 
 from agents.brains import Brains, Brief
+from agents.director import WHOLE_LADDER, Repairs
 from agents.editor import EditOptions
 from agents.errors import BudgetExhausted
 from agents.profile import Budget
 from agents.progress import OnEvent, ignore
 from agents.storyboard import Place, PlannedEvent, PlannedShot, Storyboard, Subject
 from agents.takespec import Look
-from generators.clip import Backend, Limits
+from generators.clip import Backend, Limits, ShotRequest
 from storage.archive import Archive
 from storage.records import EventPlan, ShotPlan, ShotRecord
 from storage.tables import Run
@@ -56,6 +57,8 @@ class Job:
     """Stop after the storyboard for a person to look at it."""
     retries: Mapping[int, int | None] = field(default_factory=dict)
     """Shots to be filmed again though they are done; the value is an event's number, from 1, or None."""
+    repairs: Repairs = WHOLE_LADDER
+    """What the director may choose from when a take missed something."""
     folder: Path
     """Where the film goes."""
     edit: EditOptions = EditOptions()
@@ -66,6 +69,19 @@ class Job:
     height: int | None = None
     picture: str | None = None
     """sha256 of a kept picture from which every shot that begins with a cut starts."""
+    motion: Mapping[int, str] = field(default_factory=dict)
+    """Sources of motion asked for beside the storyboard, settled; 0 stands for all shots that name none."""
+    motion_share: float | None = None
+    sets: bool = False
+    """Film shots that share a cast as one set, where the backend can."""
+
+
+class Illustrator(Protocol):
+    """Draws where the words of a request's events are attended to while it is filmed."""
+
+    def draw(self, request: ShotRequest, cancelled: threading.Event) -> bytes:
+        """A PNG. Raises GenerationError where there is nothing to look at, or the model cannot be looked into."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -76,6 +92,8 @@ class Crew:
     backend: Backend
     brains: Brains
     budget: Budget
+    illustrator: Illustrator | None = None
+    """Draws where the model looked, for the report; None leaves that out."""
     on_event: OnEvent = ignore
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set it, from any thread, to stop the run; it can be resumed."""
@@ -136,6 +154,7 @@ def look_for(job: Job, run: Run, limits: Limits) -> Look:
         width=job.width,
         height=job.height,
         picture=job.picture,
+        motion_share=job.motion_share,
     )
 
 
@@ -174,6 +193,7 @@ def planned(plan: ShotPlan) -> PlannedShot:
         camera=plan.camera,
         seconds=plan.seconds,
         transition="continues" if plan.transition == "continues" else "cut",
+        motion_from=plan.motion_from,
         events=tuple(PlannedEvent(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in plan.events),
     )
 
@@ -188,6 +208,7 @@ def plan_of(shot: PlannedShot) -> ShotPlan:
         place=shot.place,
         camera=shot.camera,
         transition=shot.transition,
+        motion_from=shot.motion_from,
     )
 
 

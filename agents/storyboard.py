@@ -6,6 +6,8 @@ cast names known). Knows nothing of models, databases or files.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -51,6 +53,8 @@ class PlannedShot(Shape):
     camera: str = "static"
     seconds: float = Field(gt=0)
     transition: Literal["cut", "continues"] = "cut"
+    motion_from: str | None = Field(default=None, min_length=1)
+    """Whose motion it has: a video file, `shot N` of this film, or `run N shot M`."""
     events: tuple[PlannedEvent, ...] = ()
 
 
@@ -81,7 +85,7 @@ class Storyboard(Shape):
             found += [f"shot {number}: {p}" for p in shot_problems(shot, names, places)]
         if self.shots[0].transition == "continues":
             found.append("shot 1: continues, but no shot stands before it")
-        return found
+        return found + motion_problems(self.shots)
 
 
 def shot_problems(shot: PlannedShot, cast: set[str], places: set[str]) -> list[str]:
@@ -102,6 +106,36 @@ def shot_problems(shot: PlannedShot, cast: set[str], places: set[str]) -> list[s
             found.append(f"{where} starts before the event written in front of it")
         before = event.start
     return found
+
+
+def shot_named(source: str | None) -> int | None:
+    """The number of a `motion_from` that names a shot of the same film; None for a clip."""
+    named = re.fullmatch(r"shot (\d+)", source or "")
+    return int(named[1]) if named else None
+
+
+def motion_problems(shots: Sequence[PlannedShot]) -> list[str]:
+    """Shots that take their motion from one that is not there, or that would wait for themselves."""
+    sources = {number: shot_named(shot.motion_from) for number, shot in enumerate(shots, 1)}
+    found = [
+        f"shot {number}: motion_from names shot {source}; there are shots 1 to {len(shots)}"
+        for number, source in sources.items()
+        if source is not None and not 1 <= source <= len(shots)
+    ]
+    if found:
+        return found
+    waits = {number: {source} if source else set[int]() for number, source in sources.items()}
+    for number, shot in enumerate(shots, 1):
+        if shot.transition == "continues" and number > 1:
+            waits[number].add(number - 1)
+    done: set[int] = set()
+    while ready := [number for number in waits.keys() - done if waits[number] <= done]:
+        done.update(ready)
+    return [
+        f"shot {number}: waits for itself; follow its motion_from and what it continues"
+        for number in sorted(waits.keys() - done)
+        if sources[number]
+    ]
 
 
 def parse_storyboard(data: object, source: str) -> Storyboard:

@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from agents.controls import MotionFrom, controls_json, motions, read_controls
 from agents.sentences import cut_prompt
 from agents.storyboard import Subject
 from generators.clip import Event, Limits
-from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
+from generators.controls.config import ControlConfig, TSAttn
 from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
 
-CONTROLS: dict[str, type[ControlConfig]] = {kind.__name__: kind for kind in (TSAttn, VSTAR, TempoControl)}
-"""Those that plain JSON can hold, and so a row; the others carry pixels or watch a single generation."""
 OVERLAP_STEPS = 1
 """Latent frames after the first that a continuing shot takes over from the shot before it."""
 
@@ -33,6 +30,16 @@ class Kept:
     first: int
     last: int
     at: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """The set that a take is filmed in: numbers of its shots, and of those that everybody reads."""
+
+    shots: tuple[int, ...]
+    anchors: tuple[int, ...]
+    words: str
+    """What of this take's prompt names the subject that the set shares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +66,18 @@ class TakeSpec:
     lead: int = 0
     """Leading frames that the shot before already shows."""
     then: TakeSpec | None = None
+    together: Together | None = None
+    """The set it is filmed in; None films it alone."""
+    staged: str = ""
+    """How it is filmed and why, for people; no part of the work."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self) | {
+        """Plain JSON values; what stages a take is left out where nothing does."""
+        plain = asdict(self) | {
             "controls": controls_json(self.controls),
             "then": self.then.to_json() if self.then else None,
         }
+        return {name: value for name, value in plain.items() if value or name not in ("together", "staged")}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TakeSpec:
@@ -75,6 +87,7 @@ class TakeSpec:
             "controls": read_controls(data["controls"]),
             "kept": tuple(Kept(**kept) for kept in data["kept"]),
             "then": cls.from_json(data["then"]) if data["then"] else None,
+            "together": _together(data.get("together")),
         })  # fmt: skip
 
     @property
@@ -97,16 +110,28 @@ class Look:
     height: int | None = None
     picture: str | None = None
     """What a shot that goes on from no other starts from."""
+    motion_share: float | None = None
+    """Share of the steps in which a clip's motion is given; None: the family's."""
 
 
-def first_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, before: TakeRecord | None = None) -> TakeSpec:
-    """The first take of a shot; `before` is the take it continues, when it does and the backend can."""
+def first_spec(
+    shot: ShotRecord,
+    cast: Sequence[Subject],
+    look: Look,
+    before: TakeRecord | None = None,
+    motion: MotionFrom | None = None,
+) -> TakeSpec:
+    """The first take of a shot.
+
+    `before` is the take it continues, when it does and the backend can; `motion` is the clip it moves like.
+    """
     lead: Kept | None = None
     if before is not None and look.limits.extends:
-        overlap = 1 + OVERLAP_STEPS * look.limits.frame_step
+        overlap = overlap_frames(look.limits)
         total = TakeSpec.from_json(before.take.request).total_frames
         lead = Kept(take=before.take.id, first=total - overlap, last=total, at=0)
-    return _spec(shot, cast, look, number=1, controls=controls_for(len(shot.events)), lead=lead)
+    moved = () if motion is None else (motion,)  # first: a control that reads passes must come after it
+    return _spec(shot, cast, look, number=1, controls=(*moved, *controls_for(len(shot.events))), lead=lead)
 
 
 def next_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Sequence[TakeRecord]) -> TakeSpec:
@@ -174,25 +199,20 @@ def _prompt(plan: ShotPlan, style: str) -> str:
     return " ".join(parts)
 
 
+def overlap_frames(limits: Limits) -> int:
+    """Finished frames that a clip goes on from: one picture where the model reads one, else one latent frame more."""
+    return 1 if limits.continues == "last frame" else 1 + OVERLAP_STEPS * limits.frame_step
+
+
+def _together(data: dict[str, Any] | None) -> Together | None:
+    if not data:
+        return None
+    return Together(shots=tuple(data["shots"]), anchors=tuple(data["anchors"]), words=data["words"])
+
+
 def controls_for(events: int) -> tuple[ControlConfig, ...]:
     """One event needs no steering; several are kept apart."""
     return (TSAttn(),) if events > 1 else ()
-
-
-def controls_json(controls: Sequence[ControlConfig]) -> list[dict[str, Any]]:
-    """Controls as plain JSON values, each with its name."""
-    return [{"name": type(control).__name__} | asdict(control) for control in controls]
-
-
-def read_controls(data: Sequence[dict[str, Any]]) -> tuple[ControlConfig, ...]:
-    """The inverse of `controls_json`. Raises ValueError for a control this version does not know."""
-    controls = []
-    for entry in data:
-        fields = {key: value for key, value in entry.items() if key != "name"}
-        if entry["name"] not in CONTROLS:
-            raise ValueError(f"Unknown control {entry['name']!r}; there are {', '.join(CONTROLS)}")
-        controls.append(TypeAdapter(CONTROLS[entry["name"]]).validate_python(fields))
-    return tuple(controls)
 
 
 def clip_frames(seconds: float, limits: Limits) -> int:
@@ -248,11 +268,12 @@ def split_spec(spec: TakeSpec, after: int, look: Look) -> TakeSpec | None:
     if prompts is None:
         return None
     limits = look.limits
-    overlap = 1 + OVERLAP_STEPS * limits.frame_step
+    overlap = overlap_frames(limits)
     halves = []
-    for prompt, events, lead in (
-        (prompts[0], spec.events[:after], spec.lead),
-        (prompts[1], spec.events[after:], overlap),
+    cut = min(max(spec.events[after].start * spec.fps / spec.frames, 0.1), 0.9)  # neither half is nothing
+    for prompt, events, lead, part in (
+        (prompts[0], spec.events[:after], spec.lead, (0.0, cut)),
+        (prompts[1], spec.events[after:], overlap, (cut, 1.0)),
     ):
         frames = limits.frame_counts[0]
         room = (frames - lead) / limits.fps
@@ -265,7 +286,8 @@ def split_spec(spec: TakeSpec, after: int, look: Look) -> TakeSpec | None:
             )
             for e in events
         )
-        controls = controls_for(len(events))
+        moved = tuple(motion.part(*part) for motion in motions(spec.controls))
+        controls = (*moved, *controls_for(len(events)))
         halves.append(replace(spec, prompt=prompt, frames=frames, events=timed, controls=controls, then=None))
     keeps = Kept(take=0, first=halves[0].frames - overlap, last=halves[0].frames, at=0)  # take 0: the first half itself
     second = replace(halves[1], kept=(keeps,), lead=0, picture=None, seed=take_seed(spec.seed, "then", 2))

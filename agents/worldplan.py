@@ -18,10 +18,10 @@ from pydantic_core import CoreSchema, core_schema
 
 from agents.storyboard import Place, PlannedEvent, PlannedShot, Shape, Storyboard, Subject
 from generators.world.captions import predicates, tell
-from generators.world.grammar import LEAD, SHORTEST, possible
+from generators.world.grammar import LEAD, SHORTEST, clip_frames, possible
 from generators.world.motion import LEFT_MOST, REACH, RIGHT_MOST, play
 from generators.world.script import Actor, Prop, Script, ScriptEvent
-from generators.world.words import FPS, HUES, KINDS, LONG, PLACES, PROPS, SHORT, SIDES, TIMES, VERBS
+from generators.world.words import FPS, HUES, KINDS, PLACES, PROPS, SIDES, TIMES, VERBS
 
 MOST_EVENTS = 2
 """Events a shot: the bundled model is trained on one and two."""
@@ -319,7 +319,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 def _script(place: str, time: str, events: Sequence[WorldEvent], cast: dict[str, WorldSubject]) -> Script:
     """The events as the world's own script; positions are still to be found, and no caption tells them."""
     names = actors_of(events)
-    frames = SHORT if len(events) * SHORTEST <= SHORT / FPS - 2 * LEAD else LONG
+    frames = clip_frames(len(events))
     props = tuple(dict.fromkeys(event.prop for event in events if event.prop != "none"))
     room = (frames / FPS - 2 * LEAD) / max(len(events), 1)
     acts = []

@@ -9,7 +9,7 @@ import typer
 
 import fabula
 import screen
-from commands.options import Json, Model, Profile, Seconds, Seed
+from commands.options import FilmSteps, Json, Model, Profile, Seconds, Seed
 
 group = typer.Typer(
     help="Published benchmarks over films, with intervals and what was not measured.", no_args_is_help=True
@@ -20,6 +20,7 @@ Clips = Annotated[Path | None, typer.Option(help="A folder of finished videos; e
 Name = Annotated[str | None, typer.Option(help="What tables call the method; the backend's or the folder's name.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many prompts; all by default.")]
 Weights = Annotated[Path | None, typer.Option(help="A folder of encoders, one folder an id (docs/evaluation.md).")]
+Real = Annotated[Path | None, typer.Option(help="A folder of real videos; only distance takes one.")]
 Out = Annotated[Path | None, typer.Option(help="Where results go, results by default; the same command goes on.")]
 
 
@@ -37,6 +38,7 @@ def add_benchmark(benchmark: fabula.BenchmarkName, says: str) -> None:
         limit: Limit = None,
         seed: Seed = 0,
         weights: Weights = None,
+        real: Real = None,
         out: Out = None,
         json: Json = False,
     ) -> int:
@@ -51,6 +53,7 @@ def add_benchmark(benchmark: fabula.BenchmarkName, says: str) -> None:
             limit=limit,
             seed=seed,
             weights=weights,
+            real=real,
             out=out,
             environment=fabula.environment(),
             on_progress=None if json else screen.tell_evaluation,
@@ -64,6 +67,165 @@ add_benchmark("two-objects", "TempoControl: whether the second object joins the 
 add_benchmark("movement", "TempoControl: whether movement begins when it should.")
 add_benchmark("shot-sets", "Whether the cast looks the same in all shots of a set, beside text alignment and motion.")
 add_benchmark("quality", "Flicker, motion, smoothness, consistency: VBench's dimensions and the classical ones.")
+add_benchmark("distance", "FVD and KVD against real videos, and how fast films move away from their own frames.")
+add_benchmark("entities", "EntityBench and ViStoryBench: is the cast there, alone, and the same in every shot.")
+
+
+@group.command()
+def world(
+    sets: Annotated[str, typer.Option("--set", help="Sets of cases, with commas between; or films.")] = "stories",
+    cases: Annotated[int | None, typer.Option(min=1, help="Cases a set: 423 of stories and 200 of others.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="72 short films and 18 stories: about ten minutes.")] = False,
+    control: Annotated[list[str] | None, typer.Option(help="Film a known fault instead; all runs every one.")] = None,
+    clips: Clips = None,
+    name: Name = None,
+    profile: Profile = "bundled",
+    model: Model = None,
+    seed: Seed = 0,
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """The puppet world: films of scripts, read from their pixels between ceiling and floor, with no judge to trust."""
+    results = fabula.evaluate_world(
+        sets.split(","),
+        cases=cases,
+        quick=quick,
+        controls=control or (),
+        clips=clips,
+        name=name,
+        profile=profile,
+        model=model,
+        seed=seed,
+        out=out,
+        on_progress=None if json else screen.tell_evaluation,
+    )
+    return screen.show_evaluations(results, json)
+
+
+@group.command()
+def calibrate(
+    profile: Profile = "bundled",
+    clips: Annotated[int, typer.Option(min=1, help="Rendered clips, each shown with right and wrong words.")] = 32,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same clips.")] = 0,
+    most_false: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of broken promises that a threshold may let pass.")
+    ] = 0.05,
+    verdicts: Annotated[Path | None, typer.Option(help="StoryEval's released flags, reference_verdicts.json.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Its prompts; all_prompts.json beside the flags.")] = None,
+    videos: Annotated[Path | None, typer.Option(help="Clips of a model that the flags judge.")] = None,
+    judged: Annotated[str | None, typer.Option(help="Whose clips and whose flags, such as hailuo/gpt4o.")] = None,
+    into: Annotated[Path | None, typer.Option(help="Where the file goes; the folder that critics read.")] = None,
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """What the profile's critic is worth on clips of known truth; writes the threshold that it will use."""
+    found = fabula.calibrate(
+        profile,
+        clips=clips,
+        seed=seed,
+        most_false=most_false,
+        verdicts=verdicts,
+        prompts=prompts,
+        videos=videos,
+        judged=judged,
+        into=into,
+        out=out,
+        environment=fabula.environment(),
+        on_progress=None if json else screen.tell_evaluation,
+    )
+    return screen.show_calibration(found, json)
+
+
+@group.command()
+def motion(
+    share: Annotated[
+        list[float] | None,
+        typer.Option(min=0, max=1, help="Share of the steps that are given motion; repeatable, eight by default."),
+    ] = None,
+    cases: Annotated[int, typer.Option(min=1, help="Pairs of a clip and a caption.")] = 48,
+    profile: Profile = "bundled",
+    model: Model = None,
+    steps: FilmSteps = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same pairs and the same noise.")] = 0,
+    weights: Weights = None,
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """Motion by Queries on the puppet world: motion kept against looks leaked, over the share of injected steps."""
+    found = fabula.evaluate_motion(
+        share or (),
+        cases=cases,
+        profile=profile,
+        model=model,
+        steps=steps,
+        seed=seed,
+        weights=weights,
+        out=out,
+        on_progress=None if json else screen.tell_arm,
+    )
+    return screen.show_motion(found, json)
+
+
+@group.command()
+def steering(
+    arms: Annotated[str, typer.Option(help="Arms, with commas between; all by default, none always.")] = "",
+    cases: Annotated[int, typer.Option(min=1, help="Captions for each number of events.")] = 96,
+    events: Annotated[str, typer.Option(help="Events a caption, with commas between: 2 to 4.")] = "2,3,4",
+    split: Annotated[str, typer.Option(help="test, or tune: other captions, to choose a strength on.")] = "test",
+    profile: Profile = "bundled",
+    model: Model = None,
+    steps: FilmSteps = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same captions and noise.")] = 0,
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """What each control does to captions of several events: completion, order, timing, leakage, paired with none."""
+    found = fabula.evaluate_steering(
+        _names(arms),
+        cases=cases,
+        events=fabula.counts_of(events),
+        split=split,
+        profile=profile,
+        model=model,
+        steps=steps,
+        seed=seed,
+        out=out,
+        on_progress=None if json else screen.tell_arm,
+    )
+    return screen.show_ablation(found, json)
+
+
+@group.command()
+def retry(
+    policies: Annotated[str, typer.Option(help="Policies, with commas between; all by default, off always.")] = "",
+    cases: Annotated[int, typer.Option(min=1, help="Captions for each number of events.")] = 96,
+    events: Annotated[str, typer.Option(help="Events a caption, with commas between: 1 to 4.")] = "2",
+    takes: Annotated[int, typer.Option(min=2, help="Takes a shot, at most.")] = 6,
+    profile: Profile = "bundled",
+    model: Model = None,
+    steps: FilmSteps = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same captions and noise.")] = 0,
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """What filming again is worth: no retry, whole shots, single events and each remedy, over the work spent."""
+    found = fabula.evaluate_retry(
+        _names(policies),
+        cases=cases,
+        events=fabula.counts_of(events),
+        takes=takes,
+        profile=profile,
+        model=model,
+        steps=steps,
+        seed=seed,
+        out=out,
+        on_progress=None if json else screen.tell_arm,
+    )
+    return screen.show_ablation(found, json)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @group.command()

@@ -25,7 +25,26 @@ FirstFrame = Annotated[
     Path | None,
     typer.Option(metavar="PICTURE", help="A picture that shots start from; picture-to-video models need one."),
 ]
+MotionSource = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--motion-from",
+        metavar="[N=]SOURCE",
+        help="Whose motion shots have: a video, `shot 1` or `run 7 shot 2`; for shot N only, or for all. Repeatable.",
+    ),
+]
+MotionShare = Annotated[
+    float | None, typer.Option(help="Share of the steps that give that motion; by default as published for the model.")
+]
+Sets = Annotated[
+    bool | None,
+    typer.Option("--sets/--alone", help="Film shots that share a cast as one set, or each alone; else as the profile."),
+]
 Style = Annotated[str, typer.Option(help="How it should look, in words.")]
+Attention = Annotated[
+    bool,
+    typer.Option("--attention", help="Put into the report where the model looked; takes two clips more a shot."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Home = Annotated[
     Path | None, typer.Option(envvar="FABULA_HOME", help="Folder of runs and takes; ~/.local/share/fabula by default.")

@@ -10,8 +10,9 @@ import typer
 import fabula
 import screen
 from commands.options import Json, Seed
+from commands.options import Size as CanvasSize
 
-group = typer.Typer(help="Train the bundled model.", no_args_is_help=True)
+group = typer.Typer(help="Train the bundled model, or any model on sets of shots.", no_args_is_help=True)
 world = typer.Typer(
     help="The puppet world's model: `vae` and `denoiser`, in any order, then `export`.", no_args_is_help=True
 )
@@ -68,3 +69,135 @@ def export(
     """Write what was trained as a stock diffusers pipeline with its model card."""
     screen.say(f"Written: {fabula.export_world(out, to)}")
     return 0
+
+
+WHAT, HOW, WHERE = "What it learns from", "How it learns", "Where it computes"
+"""Panels of the help."""
+Mask = Literal["v1", "v2", "v3", "v4", "v5"]
+
+
+@group.command()
+def scenes(
+    clips: Annotated[
+        Path | None,
+        typer.Argument(help="Captioned clips: a folder, or a CSV, JSON or JSONL table. None: the puppet world."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Wan or CogVideoX: a folder or a model id. The bundled model by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the training; training/scenes by default.")] = None,
+    stage: Annotated[
+        Literal["1", "2", "both"],
+        typer.Option(help="1: unrelated shots together. 2: consecutive shots, some as sequels."),
+    ] = "both",
+    steps: Annotated[int | None, typer.Option(help="Of each stage: 10000, or 2000 of the bundled model.")] = None,
+    minutes: Minutes = None,
+    shots: Annotated[int, typer.Option(min=2, help="Shots of a set.", rich_help_panel=WHAT)] = 3,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames of a shot: 33 or 65 of the puppet world.", rich_help_panel=WHAT)
+    ] = None,
+    size: CanvasSize = None,
+    stride: Annotated[
+        int, typer.Option(min=1, help="The largest step between the frames taken of a clip.", rich_help_panel=WHAT)
+    ] = 3,
+    pool: Annotated[
+        int | None, typer.Option(help="So many sets, encoded once and kept in memory.", rich_help_panel=WHAT)
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Train every weight, not adapters.", rich_help_panel=HOW)
+    ] = False,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the adapters (LoRA).", rich_help_panel=HOW)] = 64,
+    mask: Annotated[Mask, typer.Option(help="What sees what across shots.", rich_help_panel=HOW)] = "v2",
+    sequels: Annotated[
+        float, typer.Option(help="Stage 2: share of sets whose last shot alone is noised.", rich_help_panel=HOW)
+    ] = 0.5,
+    batch: Annotated[int, typer.Option(min=1, help="Sets a step, of all devices.", rich_help_panel=HOW)] = 8,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="1e-5, or 2e-4 for the bundled model.", rich_help_panel=HOW)
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of an average of the weights, such as 0.999.", rich_help_panel=HOW)
+    ] = None,
+    caption_dropout: Annotated[float, typer.Option(help="Share of captions left empty.", rich_help_panel=HOW)] = 0.0,
+    sample_every: Annotated[
+        int, typer.Option(min=0, help="Steps between contact sheets; 0 draws none.", rich_help_panel=HOW)
+    ] = 500,
+    checkpointing: Annotated[
+        bool,
+        typer.Option("--checkpointing", help="Compute activations twice and keep few.", rich_help_panel=WHERE),
+    ] = False,
+    precision: Annotated[
+        Literal["auto", "bf16", "float32"], typer.Option(help="auto: bfloat16 where it is fast.", rich_help_panel=WHERE)
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="A torch device: cpu, cuda.", rich_help_panel=WHERE)] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads; torch's own choice by default.", rich_help_panel=WHERE)
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> int:
+    """Train a model to film several shots as one sequence (Mask2DiT), or go on.
+
+    Several devices: accelerate launch main.py train scenes ... --device cuda
+    """
+    wishes = fabula.SceneWishes(
+        model=model,
+        clips=clips,
+        stage=stage,
+        out=out,
+        steps=steps,
+        minutes=minutes,
+        shots=shots,
+        frames=frames,
+        size=size,
+        stride=stride,
+        mask=mask,
+        sequels=sequels,
+        full=full,
+        rank=rank,
+        batch=batch,
+        learning_rate=learning_rate,
+        ema=ema,
+        caption_dropout=caption_dropout,
+        pool=pool,
+        checkpointing=checkpointing,
+        precision=precision,
+        device=device,
+        threads=threads,
+        sample_every=sample_every,
+        seed=seed,
+    )
+    outcome = fabula.train_scenes(wishes, on_progress=None if json else screen.tell_training)
+    return screen.show_training(outcome, json)
+
+
+@group.command("scenes-data")
+def scenes_data(
+    videos: Annotated[Path, typer.Argument(help="A folder of long videos.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the table clips.jsonl; training/clips by default.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="How much a picture changes at a cut, 0 to 255.")] = 27.0,
+    shortest: Annotated[int, typer.Option(min=1, help="Frames of the shortest shot.")] = 15,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Folder of a CLIP, DINOv2 or ViT model that compares neighbouring shots.")
+    ] = None,
+    least_similar: Annotated[float, typer.Option(help="Neighbours less alike do not belong together.")] = 0.8,
+    captions: Annotated[
+        str | None, typer.Option(metavar="PROFILE", help="A profile whose critic's model writes captions.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Make training data of long videos: find shots, keep runs that look alike, write captions; or go on."""
+    prepared = fabula.prepare_scenes(
+        videos,
+        out=out,
+        threshold=threshold,
+        shortest=shortest,
+        encoder=encoder,
+        least_similar=least_similar,
+        captions=captions,
+        environment=fabula.environment(),
+        on_progress=None if json else screen.tell_preparing,
+    )
+    return screen.show_prepared(prepared, json)

@@ -8,7 +8,6 @@ E events, F steps of the token grid in time, h x w tokens of one of them.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
-from evals.plots import COLOURS, DPI
+from evals.plots import COLOURS, DPI, plain_text, png_bytes
 from generators.clip import Clip, Event
 from generators.controls.looking import Attention
 from generators.pictures import FAINT, INK, PROMISED, spread
@@ -127,14 +125,14 @@ def attention_figure(prompt: str, watched: Sequence[Watched]) -> bytes:
         len(heights), len(frames), height_ratios=heights, left=LEFT / WIDTH, right=1 - RIGHT / WIDTH, top=1, bottom=0,
         hspace=0, wspace=0.03,
     )  # fmt: skip
-    figure.text(0.02, 1 - 0.12 / sum(heights), _plain(f"{prompt}\n{_told(first)}"), va="top", fontsize=9, color=INK)
+    figure.text(0.02, 1 - 0.12 / sum(heights), plain_text(f"{prompt}\n{_told(first)}"), va="top", fontsize=9, color=INK)
     for number, film in enumerate(watched):
         _frames(figure, grid, 1 + 2 * number, film, frames, titled=number == 0)
     for event in events:
         row = 1 + len(strips) + event * (3 + len(strips))
         _curves(figure.add_subplot(grid[row + 1, :]), event, watched)
         _maps(figure, grid, row + 3, event, watched, frames)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def _told(film: Watched) -> str:
@@ -168,12 +166,12 @@ def _curves(axes: Axes, event: int, watched: Sequence[Watched]) -> None:
     for film, colour in zip(watched, FILMS, strict=False):
         label = f"{film.name}: {100 * film.attention.inside(event):.0f} % inside"
         axes.plot(middles, 100 * film.attention.curve[event], marker="o", markersize=3, color=colour, linewidth=1.6,
-                  label=_plain(label))  # fmt: skip
+                  label=plain_text(label))  # fmt: skip
     axes.set_xlim(0, seconds)
     axes.set_ylim(0, 112 * max(float(film.attention.curve[event].max()) for film in watched))
     axes.set_ylabel("attention, %", fontsize=8, color=INK)
     axes.set_xlabel("seconds", fontsize=7, color=FAINT, labelpad=1)
-    axes.set_title(_plain(f"“{promised.phrase}”, {promised.start:g}–{promised.end:g} s"), fontsize=9, loc="left")
+    axes.set_title(plain_text(f"“{promised.phrase}”, {promised.start:g}–{promised.end:g} s"), fontsize=9, loc="left")
     axes.tick_params(colors=FAINT, labelsize=7, pad=1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=7, loc="lower right", bbox_to_anchor=(1.0, 0.98), borderaxespad=0, ncols=3)
@@ -213,18 +211,6 @@ def _bare(axes: Axes, label: str, title: str) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     if label:
-        axes.set_ylabel(_plain(label), fontsize=8, color=INK, rotation=0, ha="right", va="center")
+        axes.set_ylabel(plain_text(label), fontsize=8, color=INK, rotation=0, ha="right", va="center")
     if title:
         axes.set_title(title, fontsize=7, color=FAINT, pad=2)
-
-
-def _plain(text: str) -> str:
-    """Dollars would be read as formulas."""
-    return text.replace("$", r"\$")
-
-
-def _png(figure: Figure) -> bytes:
-    FigureCanvasAgg(figure)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()

@@ -47,7 +47,7 @@ def bars(title: str, groups: Sequence[str], series: Series) -> bytes:
     many = len(groups) > 4
     axes.set_xticks(range(len(groups)), groups, rotation=30 if many else 0, ha="right" if many else "center")
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def curves(title: str, across: str, series: Mapping[str, Mapping[int, Point]]) -> bytes:
@@ -65,7 +65,7 @@ def curves(title: str, across: str, series: Mapping[str, Mapping[int, Point]]) -
     axes.set_xlabel(across)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def heat(title: str, rows: str, columns: str, cells: np.ndarray) -> bytes:
@@ -76,7 +76,7 @@ def heat(title: str, rows: str, columns: str, cells: np.ndarray) -> bytes:
     axes.set_xlabel(columns)
     axes.set_ylabel(rows)
     figure.colorbar(shown, ax=axes, fraction=0.04)
-    return _png(figure)
+    return png_bytes(figure)
 
 
 def costs(title: str, quality: str, points: Mapping[str, tuple[float, Point]]) -> bytes:
@@ -90,13 +90,31 @@ def costs(title: str, quality: str, points: Mapping[str, tuple[float, Point]]) -
     axes.set_xlabel("seconds a clip")
     axes.set_ylabel(quality, fontsize=8)
     axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png_bytes(figure)
+
+
+def forest(title: str, across: str, series: Series) -> bytes:
+    """Differences with intervals, a line a method from the top; every group of a method is a point, zero is drawn."""
+    groups = list(dict.fromkeys(group for points in series.values() for group in points))
+    figure, axes = _figure(title, wide=7.2, high=1.2 + 0.16 * len(series) * (len(groups) + 1))
+    axes.axvline(0, color=FAINT, linewidth=0.8)
+    apart = 1 / (len(groups) + 1)
+    for number, group in enumerate(groups):
+        known = [(row, points[group]) for row, points in enumerate(series.values()) if group in points]
+        at = [row + (number - (len(groups) - 1) / 2) * apart for row, _ in known]
+        axes.errorbar([p.mean or 0.0 for _, p in known], at, xerr=_errors([p for _, p in known]), fmt="o", markersize=4,
+                      capsize=2, linewidth=0.9, color=COLOURS[number % len(COLOURS)], label=_short(group))  # fmt: skip
+    axes.set_yticks(range(len(series)), [_short(method) for method in series])
+    axes.set_ylim(len(series) - 0.5, -0.5)
+    axes.set_xlabel(across)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return png_bytes(figure)
 
 
 def _figure(title: str, wide: float = 6.4, high: float = 3.6) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(min(wide, 24.0), high), dpi=DPI, facecolor=PAPER, layout="constrained")
     axes = figure.add_subplot(facecolor=PAPER)
-    axes.set_title(_plain(title), fontsize=10, color=INK, loc="left")
+    axes.set_title(plain_text(title), fontsize=10, color=INK, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=FAINT, labelsize=8)
     return figure, axes
@@ -110,16 +128,17 @@ def _errors(points: Sequence[Point]) -> np.ndarray:
 
 
 def _short(name: str, longest: int = 36) -> str:
-    name = _plain(name).lstrip("_")  # a label that begins so is hidden
+    name = plain_text(name).lstrip("_")  # a label that begins so is hidden
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Dollars would be read as formulas."""
     return text.replace("$", r"\$")
 
 
-def _png(figure: Figure) -> bytes:
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG; equal figures give equal bytes."""
     FigureCanvasAgg(figure)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})

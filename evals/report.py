@@ -19,23 +19,19 @@ from PIL import Image
 
 from evals import plots
 from evals.benchmarks.protocol import ALL
+from evals.comparison import LAYOUTS, Cell, Comparison, compare, forests
 from evals.metrics.score import NotMeasured, Score, Summary, difference
 from evals.plots import Point
 from evals.results import Method, read_results
-from evals.suite import Row, slug
+from evals.rows import Row
+from evals.suite import slug
 from generators.pictures import SheetRow, contact_sheet
 
 SHEET = 3
 """Units of every rank on a sheet of best, median and worst."""
-_DISTANCE = re.compile(r"distance (\d+)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A number as people read it, and its small print."""
-
-    value: str
-    beside: str = ""
+AXES = {"distance": "shots apart", "spend": "first takes' worth of work", "threshold": "sure of at least, percent"}
+"""Groups of a table that are points of a curve, and what they count."""
+_POINT = re.compile(rf"({'|'.join(AXES)}) (\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +65,8 @@ class Part:
     notes: tuple[str, ...]
     table: tuple[TableRow, ...]
     differences: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    """In the place of table and differences, where the benchmark has a layout."""
     pictures: tuple[Picture, ...]
     manifests: tuple[str, ...]
 
@@ -91,10 +89,19 @@ class ReportFiles:
 
 def write_report(results: Path, out: Path, title: str = "Evaluation") -> ReportFiles:
     """Render every benchmark under `results` into `out`. Raises ValueError when there is none."""
-    benchmarks = read_results(results)
+    return write_page(page_of(results, title), out)
+
+
+def page_of(results: Path, title: str = "Evaluation", only: str | None = None) -> Page:
+    """Everything on the page: every benchmark under `results`, or only the one of that name. Raises as above."""
+    benchmarks = {name: methods for name, methods in read_results(results).items() if only in (None, name)}
     if not benchmarks:
         raise ValueError(f"No results under {results}: expected <benchmark>/<method>/table.json; run a benchmark first")
-    page = Page(title=title, parts=tuple(_part(name, methods) for name, methods in benchmarks.items()))
+    return Page(title=title, parts=tuple(_part(name, methods) for name, methods in benchmarks.items()))
+
+
+def write_page(page: Page, out: Path) -> ReportFiles:
+    """The page in both forms, its pictures beside the Markdown."""
     out.mkdir(parents=True, exist_ok=True)
     for picture in (one for part in page.parts for one in part.pictures):
         (out / picture.file).parent.mkdir(parents=True, exist_ok=True)
@@ -107,12 +114,14 @@ def write_report(results: Path, out: Path, title: str = "Evaluation") -> ReportF
 
 def _part(name: str, methods: Sequence[Method]) -> Part:
     metrics = list(dict.fromkeys(line.summary.metric for m in methods for line in m.lines if line.group == ALL))
+    compared = compare(methods, LAYOUTS[name]) if name in LAYOUTS else ()
     return Part(
         name=name,
         methods=tuple(method.name for method in methods),
         notes=_notes(methods),
         table=tuple(TableRow(metric=m, cells=tuple(cell_of(one.line(m)) for one in methods)) for m in metrics),
-        differences=_differences(methods, metrics),
+        differences=() if compared else _differences(methods, metrics),
+        comparisons=compared,
         pictures=tuple(_pictures(name, methods)),
         manifests=tuple(_manifest_line(method) for method in methods),
     )
@@ -122,11 +131,12 @@ def cell_of(one: Summary | None) -> Cell:
     """Mean ± error; beneath it interval, count, and what was not measured and why."""
     if one is None:
         return Cell(value="–")
-    why = "; ".join(f"{count} not measured: {reason}" for reason, count in one.unmeasured.items())
+    why = one.beside
     if one.mean is None:
         return Cell(value="not measured", beside=why)
     error = "" if one.error is None else f" ± {one.error:.3f}"
-    bounds = f"{one.low:.3f} to {one.high:.3f}, n={one.count} of {one.total}"
+    count = f"n={one.count} of {one.total}"
+    bounds = count if one.low is None or one.high is None else f"{one.low:.3f} to {one.high:.3f}, {count}"
     return Cell(value=f"{one.mean:.3f}{error}", beside=f"{bounds}; {why}" if why else bounds)
 
 
@@ -156,16 +166,20 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
     def add(caption: str, kind: str, png: bytes) -> None:
         found.append(Picture(caption=caption, file=f"pictures/{slug(name)}-{kind}.png", png=png))
 
-    if metric is not None:
-        groups = [g for g in _groups(methods, metric) if not _DISTANCE.fullmatch(g)]
+    if name in LAYOUTS:
+        for number, one in enumerate(forests(methods, LAYOUTS[name])):
+            add(one.title, f"forest-{number}", plots.forest(one.title, "difference [95 %]", one.differences))
+    elif metric is not None:
+        groups = [g for g in _groups(methods, metric) if not _POINT.fullmatch(g)]
         series = {m.name: {g: _point(m.line(metric, g)) for g in groups} for m in methods}
         add(f"{metric}, by class", "classes", plots.bars(metric, groups, series))
+    if metric is not None:
         costs = {m.name: (m.seconds, _point(m.line(metric))) for m in methods}
         known = {one: (spent, point) for one, (spent, point) in costs.items() if spent is not None}
         if known:
             add("Cost beside quality", "cost", plots.costs("Cost beside quality", metric, known))
-    for number, (curve, lines) in enumerate(_curves(methods).items()):
-        add(curve, f"distance-{number}", plots.curves(curve, "shots apart", lines))
+    for (curve, axis), lines in _curves(methods).items():
+        add(f"{curve} over {axis}", slug(f"{axis}-{curve}"), plots.curves(curve, AXES[axis], lines))
     for method in methods:
         cells = timing(method.rows)
         if cells is not None:
@@ -193,14 +207,14 @@ def _point(one: Summary | None) -> Point:
     return Point(mean=None) if one is None else Point(mean=one.mean, low=one.low, high=one.high)
 
 
-def _curves(methods: Sequence[Method]) -> dict[str, dict[str, dict[int, Point]]]:
-    """Metrics that the table has by distance: by metric, method and distance."""
-    found: dict[str, dict[str, dict[int, Point]]] = {}
+def _curves(methods: Sequence[Method]) -> dict[tuple[str, str], dict[str, dict[int, Point]]]:
+    """Metrics that the table has over an axis: by metric and axis, then by method and place on it."""
+    found: dict[tuple[str, str], dict[str, dict[int, Point]]] = {}
     for method in methods:
         for line in method.lines:
-            if far := _DISTANCE.fullmatch(line.group):
-                curve = found.setdefault(line.summary.metric, {}).setdefault(method.name, {})
-                curve[int(far[1])] = _point(line.summary)
+            if at := _POINT.fullmatch(line.group):
+                curve = found.setdefault((line.summary.metric, at[1]), {}).setdefault(method.name, {})
+                curve[int(at[2])] = _point(line.summary)
     return found
 
 

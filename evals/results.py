@@ -12,7 +12,7 @@ import numpy as np
 
 from evals.benchmarks.protocol import ALL, Line, from_json
 from evals.metrics.score import Outcome, Summary
-from evals.suite import Row, read_rows
+from evals.rows import ROWS, Row, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,16 @@ def read_results(results: Path) -> dict[str, list[Method]]:
     """Finished runs by benchmark, both sorted by name; a run without a table is not finished and left out."""
     found: dict[str, list[Method]] = {}
     for table in sorted(results.glob("*/*/table.json")):
-        manifest = json.loads((table.parent / "manifest.json").read_text(encoding="utf-8"))
-        found.setdefault(manifest["benchmark"], []).append(_method(table.parent, manifest))
+        method = read_method(table.parent)
+        found.setdefault(method.manifest["benchmark"], []).append(method)
     return found
 
 
-def _method(folder: Path, manifest: Mapping[str, Any]) -> Method:
+def read_method(folder: Path) -> Method:
+    """One finished run."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     keys = ("digest", "method", "source", "seed")
-    rows = [row for row in read_rows(folder) if all(row[key] == manifest[key] for key in keys)]
+    rows = [row for row in read_rows(folder / ROWS) if all(row[key] == manifest[key] for key in keys)]
     lines = tuple(Line(group=one["group"], summary=Summary(**one["summary"])) for one in table)
     return Method(name=manifest["method"], folder=folder, manifest=manifest, lines=lines, rows=tuple(rows))

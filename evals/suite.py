@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 import time
@@ -22,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from evals.benchmarks.distance import DistanceSettings, VideoDistance
+from evals.benchmarks.entities import Entities, EntitySettings, Eyes
 from evals.benchmarks.protocol import Benchmark, Film, Judged, Judgement, Line, Unit, as_json, from_json
 from evals.benchmarks.quality import Quality, QualitySettings
 from evals.benchmarks.shot_sets import ShotSets, ShotSetsSettings
@@ -30,18 +31,22 @@ from evals.benchmarks.tempocontrol import Detector, TempoControl, TempoControlSe
 from evals.benchmarks.verifiers import Verifier
 from evals.footage import Footage
 from evals.metrics.embedders import Weights
+from evals.metrics.grounding import open_grounder
 from evals.metrics.score import NotMeasured
+from evals.rows import ROWS, Row, add_row, read_rows
 from generators.clip import Frames
 from generators.pictures import strip_jpeg, thumbnails
+from storage.media import keep_file
 
 PROTOCOL = 1
 """Goes up whenever a metric's definition changes: rows of another number are not read."""
 PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch", "transformers", "diffusers", "pillow")
 STRIP_FRAMES, STRIP_WIDTH = 6, 160
-Row = Mapping[str, Any]
 
 
-Settings = StoryEvalSettings | TempoControlSettings | ShotSetsSettings | QualitySettings
+Settings = (
+    StoryEvalSettings | TempoControlSettings | ShotSetsSettings | QualitySettings | DistanceSettings | EntitySettings
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,16 @@ def open_benchmark(settings: Settings, models: Models) -> Benchmark:
             return ShotSets(settings, weights.open(settings.encoder), weights.open_text("clip_vitb32"))
         case QualitySettings():
             return Quality.with_weights(settings, models.weights)
+        case DistanceSettings():
+            return VideoDistance.with_weights(settings, models.weights)
+        case EntitySettings():
+            weights = models.weights
+            eyes = Eyes(
+                grounder=open_grounder(weights),
+                text=weights.open_text("clip_vitb32"),
+                crops=weights.open("dinov2_vitb14"),
+            )
+            return Entities(settings, eyes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +124,8 @@ def run(benchmark: Benchmark, footage: Footage, out: Path, seed: int = 0) -> Gen
     units = benchmark.units()
     manifest = _manifest(benchmark, footage, seed, len(units))
     folder = out / slug(benchmark.name) / slug(footage.name)
-    known = {row["unit"]: row for row in read_rows(folder) if _belongs(row, manifest)}
-    _write(folder / "manifest.json", json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n")
+    known = {row["unit"]: row for row in read_rows(folder / ROWS) if _belongs(row, manifest)}
+    keep_file(folder / "manifest.json", _json(asdict(manifest)))
     rows, first = [], seed
     for done, unit in enumerate(units, 1):
         kept = unit.name in known
@@ -119,8 +134,8 @@ def run(benchmark: Benchmark, footage: Footage, out: Path, seed: int = 0) -> Gen
         first += len(unit.cases)
         yield Progress(done=done, of=len(units), unit=unit.name, kept=kept)
     lines = tuple(benchmark.lines([_judged(unit, row) for unit, row in zip(units, rows, strict=True)]))
-    _write(folder / "table.json", json.dumps([asdict(line) for line in lines], indent=1, ensure_ascii=False) + "\n")
-    _write(folder / "table.md", markdown(lines))
+    keep_file(folder / "table.json", _json([asdict(line) for line in lines]))
+    keep_file(folder / "table.md", markdown(lines).encode())
     return Result(manifest=manifest, lines=lines, folder=folder, seconds=_seconds(rows))
 
 
@@ -138,7 +153,7 @@ def finish(running: Generator[Progress, None, Result], on_progress: Callable[[Pr
 
 def markdown(lines: Sequence[Line]) -> str:
     """The table as people read it: mean ± error, interval, count, and what was not measured and why."""
-    head = "| metric | over | mean ± error | 95 % | n | not measured |\n|---|---|---|---|---|---|\n"
+    head = "| metric | over | mean ± error | 95 % | n | beside it |\n|---|---|---|---|---|---|\n"
     return head + "".join(_markdown_line(line) for line in lines)
 
 
@@ -146,21 +161,8 @@ def _markdown_line(line: Line) -> str:
     one = line.summary
     mean = "–" if one.mean is None else f"{one.mean:.4f}" + ("" if one.error is None else f" ± {one.error:.4f}")
     bounds = "–" if one.low is None else f"{one.low:.4f} to {one.high:.4f}"
-    why = "; ".join(f"{count}: {reason}" for reason, count in one.unmeasured.items()) or "–"
-    cells = (one.metric, line.group, mean, bounds, f"{one.count} of {one.total}", why)
+    cells = (one.metric, line.group, mean, bounds, f"{one.count} of {one.total}", one.beside or "–")
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
-
-
-def read_rows(folder: Path) -> list[Row]:
-    """Rows of a method's folder; a line that a kill cut short is taken off the file."""
-    path = folder / "rows.jsonl"
-    if not path.exists():
-        return []
-    written = path.read_bytes()
-    whole = written[: written.rfind(b"\n") + 1]
-    if len(whole) < len(written):
-        os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def slug(name: str) -> str:
@@ -218,7 +220,7 @@ def _judge(
         "seconds": [film.seconds for film in seen],
         "judging": round(time.monotonic() - started, 3),
     }
-    _append(folder / "rows.jsonl", row)
+    add_row(folder / ROWS, row)
     return row
 
 
@@ -245,17 +247,5 @@ def _seconds(rows: Sequence[Row]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _append(path: Path, row: Row) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

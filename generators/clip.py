@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,46 @@ class Clip:
     """Digest of the weights that filmed it (`generators/digests.py`); None for a backend without any."""
 
 
+SET_WORK = 4
+"""Plain clips that a shot of a set takes as long as, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotSet:
+    """Shots that share a subject, to be filmed in lock step so that it looks the same in all of them."""
+
+    requests: tuple[ShotRequest, ...]
+    """The anchors first; of one size and length."""
+    subjects: tuple[str, ...]
+    """Words of each shot's own prompt that name the subject."""
+    anchors: int
+    """How many of them, from the first, everybody reads."""
+    wanted: tuple[int, ...]
+    """Places of the shots whose clips are asked for; the others are filmed along to be read."""
+
+    def __post_init__(self) -> None:
+        count = len(self.requests)
+        if len(self.subjects) != count or not 1 <= self.anchors <= count:
+            raise ValueError(
+                f"ShotSet: expected a subject for each of {count} shots and 1 to {count} anchors, "
+                f"got {len(self.subjects)} and {self.anchors}"
+            )
+        if not self.wanted or not set(self.wanted) <= set(range(count)):
+            raise ValueError(f"ShotSet.wanted: expected places among 0..{count - 1}, got {self.wanted}")
+        if len({(r.frames, r.height, r.width, r.fps) for r in self.requests}) > 1:
+            raise ValueError("ShotSet.requests: expected shots of one size, length and frame rate")
+
+    @property
+    def work(self) -> int:
+        """Frames of plain clips that it takes as long as, at most: every shot as it is and steered, in two sweeps."""
+        return SET_WORK * sum(request.frames for request in self.requests)
+
+
+Extension = Literal["tokens at zero", "conditions", "last frame", "noised latents"]
+"""How a model goes on from finished frames: tokens at t = 0 that it was trained with, conditions of its own, the last
+frame as its picture, or noised latents held in their places."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a backend can film. The planner and the director keep inside it."""
@@ -154,6 +194,12 @@ class Limits:
     """Whether every clip must be given its first frame (picture-to-video checkpoints)."""
     guides: bool = False
     """Whether words can be guided in time while denoising (TempoControl)."""
+    moves: bool = False
+    """Whether a clip's motion can be given to another prompt's (Motion by Queries)."""
+    continues: Extension | None = None
+    """The best way this model has of going on from finished frames; None where nothing is known of it."""
+    films_sets: bool = False
+    """Whether shots that share a subject can be filmed as one set (`FilmsTogether`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,4 +275,18 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of device and memory; calling it twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class FilmsTogether(Protocol):
+    """A backend that films shots which share a subject as one set."""
+
+    def shoot_set(
+        self,
+        shots: ShotSet,
+        on_progress: OnProgress | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> list[Clip]:
+        """Film the wanted shots of a set, one clip each, in the order of `wanted`. Raises as `Backend.shoot`."""
         ...

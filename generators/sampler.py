@@ -64,8 +64,8 @@ def sample(
     Raises RequestRejected or ControlRejected before any work is done, RuntimeError when the model has another holder,
     ShootingCancelled between two steps once `cancelled` is set.
     """
-    layout = _common_layout(model, requests)
-    controls = [_controls(model, request, layout, settings) for request in requests]
+    layout = common_layout(model, requests)
+    controls = [controls_of(model, request, layout, settings) for request in requests]
     negatives = [request.negative_prompt for request in requests] if settings.guidance > 1 else None
     with torch.no_grad(), attached(model, controls) as run:
         _stop_if(cancelled)
@@ -86,15 +86,19 @@ def denoise(
     *,
     on_step: OnStep | None = None,
     cancelled: threading.Event | None = None,
+    latents: Tensor | None = None,
+    span: range | None = None,
 ) -> Tensor:
     """The loop: latents (B, C, F, h, w) from noise. Given latents are held in what the model reads.
 
-    They are never written into the scheduler's own state, which a multistep corrector would overwrite.
+    They are never written into the scheduler's own state, which a multistep corrector would overwrite. `span` is a run
+    of steps, from the `latents` that the first of them reads; by default all of them, from noise.
     """
     _check_stepper(stepper, run)
-    latents = stepper.begin(start.noise)
     total = len(stepper.timesteps)
-    for i, t in enumerate(stepper.timesteps):
+    latents = stepper.begin(start.noise) if latents is None else latents
+    for i in span or range(total):
+        t = stepper.timesteps[i]
         _stop_if(cancelled)
         probe = partial(_StepProbe, model, text, start, stepper, i)
         came, latents = latents, run.before_step(Step(index=i, of=total, sigma=stepper.sigma(i)), latents, probe)
@@ -106,7 +110,9 @@ def denoise(
         _tell(stepper, run, came, latents, i + 1)
         if on_step is not None:
             on_step(Progress(step=i + 1, of=total))
-    return hold(latents, start, start.clean)
+    if span is not None and span.stop < total:
+        return latents
+    return hold(latents, start, _given(model, start, stepper, total - 1) if model.gives_tokens_at_zero else start.clean)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class _StepProbe:
 
     def __call__(self, latents: Tensor, layers: Sequence[int], read: Reader, *, recompute: bool = True) -> list[Tensor]:
         """See `Probe`."""
-        assert isinstance(self.model, Readable)  # `_controls` refused others
+        assert isinstance(self.model, Readable)  # `controls_of` refused others
         start, own = _alone(self.start, self.request), slice(self.request, self.request + 1)
         mask = None if self.text.cond_mask is None else self.text.cond_mask[own]
         text = replace(self.text, cond=self.text.cond[own], cond_mask=mask, uncond=None, uncond_mask=None)
@@ -156,8 +162,10 @@ def hold(latents: Tensor, start: Start, given: Tensor | None) -> Tensor:
 
 def _given(model: VideoModel, start: Start, stepper: Stepper, i: int) -> Tensor | None:
     """Given frames as step i reads them: finished where the model knows such tokens, else at the step's noise."""
-    if start.clean is None or model.gives_tokens_at_zero:
-        return start.clean
+    if start.clean is None or start.held is None:
+        return None
+    if model.gives_tokens_at_zero:
+        return stepper.stirred(start.clean, start.held, i, start.generators)
     return stepper.noised(start.clean, start.noise, i)
 
 
@@ -179,7 +187,8 @@ def _guided(
     return uncond + model.guidance(t, settings.guidance, settings.guidance_2, settings.steps) * (cond - uncond)
 
 
-def _common_layout(model: VideoModel, requests: Sequence[ShotRequest]) -> Layout:
+def common_layout(model: VideoModel, requests: Sequence[ShotRequest]) -> Layout:
+    """Of requests of one size and length. Raises RequestRejected for none, several sizes and wrong given frames."""
     if not requests:
         raise RequestRejected("requests: expected at least one, got none")
     sizes = {(r.frames, r.height, r.width) for r in requests}
@@ -191,7 +200,8 @@ def _common_layout(model: VideoModel, requests: Sequence[ShotRequest]) -> Layout
     return model.layout(frames, height, width)
 
 
-def _controls(model: VideoModel, request: ShotRequest, layout: Layout, settings: Settings) -> list[Control]:
+def controls_of(model: VideoModel, request: ShotRequest, layout: Layout, settings: Settings) -> list[Control]:
+    """The request's controls, built. Raises ControlRejected where one cannot act on it, or on the model."""
     if not request.controls:
         return []
     shot = Shot(

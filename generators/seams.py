@@ -13,6 +13,8 @@ import numpy as np
 from generators.clip import Frames, Given
 from generators.errors import RequestRejected
 
+HOLDS = 1.5
+"""A seam whose jump is at most this many times the clip's median frame difference holds."""
 SHOWS = 3.0
 """A seam whose jump is above this many times the clip's median frame difference shows."""
 STILL = 0.25
@@ -54,6 +56,12 @@ def seam_jump(frames: Frames, given: Iterable[Given]) -> float | None:
         return None
     change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
     return float(change[seams].max() / max(float(np.median(change)), STILL))
+
+
+def seam_verdict(jump: float) -> str:
+    """What the report says of a seam."""
+    held = "holds" if jump <= HOLDS else "does not hold"
+    return f"seam {held}: {jump:.2f} of at most {HOLDS:g} times the median frame difference"
 
 
 def seam_notes(jump: float | None) -> tuple[str, ...]:

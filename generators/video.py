@@ -64,7 +64,7 @@ def read_take(path: Path) -> tuple[Frames, Fraction]:
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            frames = [_pixels(frame) for frame in container.decode(stream)]
+            frames = [frame_pixels(frame) for frame in container.decode(stream)]
             rate = stream.average_rate
     except FileNotFoundError as error:
         raise MediaError(f"No video file {path}") from error
@@ -166,7 +166,7 @@ _SCALERS: dict[Smoothing, str] = {"nearest": "neighbor", "lanczos": "lanczos"}
 _EXACT = "+accurate_rnd+full_chroma_int+bitexact"
 
 
-def _pixels(frame: VideoFrame) -> Frames:
+def frame_pixels(frame: VideoFrame) -> Frames:
     """RGB of one decoded frame; the format of our takes is read in place, three times faster than a conversion."""
     if frame.format.name != "bgr0":
         return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

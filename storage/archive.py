@@ -4,18 +4,20 @@ The only door to storage. One transaction a step, every step safe to repeat: a s
 Safe to call from any thread; rows come back as plain values that outlive their session. Knows nothing of agents,
 models or frames.
 
-    runs        open_run  ask  run  runs  story  set_status  spend  claim  renew  release          (runs.py)
+    runs        open_run  ask  run  runs  story  set_status  spend  claim  renew  release     (runs.py)
     storyboard  save_storyboard  shots  revise_shot  fail_shot                                (shots.py)
-    takes       begin_take  finish_take  fail_take  lose_take  take_file  take  takes  weights (takes.py)
-    verdicts    save_verdict  verdict  save_remedy  remedy                                    (takes.py)
+    takes       begin_take  finish_take  fail_take  lose_take  take_file  take  take_with     (takes.py)
+                takes  weights
+    verdicts    save_verdict  verdict  save_remedy                                            (takes.py)
     calls       begin_call  finish_call  fail_call  answered  unknown  calls  costs           (calls.py)
-    film        save_film  film  record  keep_picture  picture                                (here)
+    film        save_film  film  record  keep_picture  picture  keep_clip  clip               (here)
     schedules   add_schedule  schedules  remove_schedule  due  claim_due                      (schedules.py)
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +27,7 @@ from sqlmodel import select
 
 from storage.calls import Calls
 from storage.database import Database
-from storage.media import Media
+from storage.media import Media, file_sha256
 from storage.records import RunRecord
 from storage.runs import Runs
 from storage.schedules import Schedules
@@ -34,20 +36,20 @@ from storage.tables import Film, Run
 from storage.takes import Takes
 
 DATABASE = "fabula.db"
-PICTURES = "pictures"
+PICTURES, CLIPS = "pictures", "clips"
 
 
 class Archive(Runs, Shots, Takes, Calls, Schedules):
     """One database and one media folder."""
 
-    def __init__(self, media: Path, url: str | None = None, *, echo: bool = False) -> None:
+    def __init__(self, media: Path, url: str | None = None) -> None:
         """Open both, making what is missing and bringing the schema to its newest form.
 
         `url` is any SQLAlchemy URL; without one the database is a SQLite file in the media folder. Raises DiskError,
         SchemaError.
         """
         self.media = Media(media)
-        self._db = Database(url or f"sqlite:///{(media / DATABASE).resolve()}", echo=echo)
+        self._db = Database(url or f"sqlite:///{(media / DATABASE).resolve()}")
 
     def close(self) -> None:
         """Let go of the database; calling it twice is harmless."""
@@ -79,6 +81,21 @@ class Archive(Runs, Shots, Takes, Calls, Schedules):
     def picture(self, sha256: str) -> Path | None:
         """A kept picture's file, checked by its sha256; None when it is altered or gone."""
         return self.media.intact(f"{PICTURES}/{sha256}", sha256)
+
+    def keep_clip(self, file: Path) -> str:
+        """Keep a copy of a video whose motion shots have; gives the sha256 by which `clip` finds it."""
+        sha256 = file_sha256(file)
+
+        def write(path: Path) -> None:
+            shutil.copyfile(file, path)
+
+        if self.clip(sha256) is None:
+            self.media.keep(f"{CLIPS}/{sha256}", write)
+        return sha256
+
+    def clip(self, sha256: str) -> Path | None:
+        """A kept clip's file, checked by its sha256; None when it is altered or gone."""
+        return self.media.intact(f"{CLIPS}/{sha256}", sha256)
 
     def save_film(
         self,

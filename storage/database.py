@@ -27,16 +27,17 @@ BUSY_SECONDS = 30.0
 class Database:
     """A thread-safe door to one database, at the newest schema from the moment it is open."""
 
-    def __init__(self, url: str, *, echo: bool = False) -> None:
+    def __init__(self, url: str) -> None:
         """Open and migrate; DiskError when the file cannot be opened, SchemaError when it is not ours or newer."""
         try:
             self.url = sa.make_url(url)
-        except exc.ArgumentError as error:
-            raise StorageError(f"Expected a database URL such as sqlite:///fabula.db, got {url!r}") from error
+        except (exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
+            shown = url.rpartition("@")[2]  # what stands before it may hold a password
+            raise StorageError(f"Expected a database URL such as sqlite:///fabula.db, got {shown!r}") from error
         self._sqlite = self.url.get_backend_name() == "sqlite"
         if self._sqlite and self.url.database not in (None, "", ":memory:"):
             make_folder(Path(str(self.url.database)).parent)
-        self._engine = self._make_engine(echo)
+        self._engine = self._make_engine()
         self._turn: contextlib.AbstractContextManager[Any] = (
             threading.RLock() if self._sqlite else contextlib.nullcontext()
         )
@@ -68,14 +69,13 @@ class Database:
             yield session
             session.commit()
 
-    def _make_engine(self, echo: bool) -> sa.Engine:
+    def _make_engine(self) -> sa.Engine:
         try:
             if not self._sqlite:
-                return sa.create_engine(self.url, echo=echo, pool_pre_ping=True)
+                return sa.create_engine(self.url, pool_pre_ping=True)
             memory = self.url.database in (None, "", ":memory:")
             engine = sa.create_engine(
                 self.url,
-                echo=echo,
                 connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
                 poolclass=sa.StaticPool if memory else sa.QueuePool,
             )

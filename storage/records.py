@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.tables import Event, Film, ModelCall, Remedy, Run, Shot, Take, Verdict
+from storage.tables import CallStatus, Event, Film, ModelCall, Remedy, Run, Shot, Take, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class ShotPlan:
     place: str | None = None
     camera: str = "static"
     transition: str = "cut"
+    motion_from: str | None = None
+    """Whose motion it has: `shot N`, or `sha256:…` of a kept clip or a take; None: its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class ShotRecord:
 
     @property
     def label(self) -> str:
-        """What a person calls it: 3, or 3a after a split."""
+        """What a person calls it: its number, and its part where it has one (docs/decisions/0022)."""
         return f"{self.shot.number}{self.shot.part}"
 
     @property
@@ -56,6 +58,7 @@ class ShotRecord:
             place=shot.place,
             camera=shot.camera,
             transition=shot.transition,
+            motion_from=shot.motion_from,
         )
 
 
@@ -72,6 +75,14 @@ class TakeRecord:
     def label(self) -> str:
         """The label of the shot it belongs to."""
         return f"{self.shot.number}{self.shot.part}"
+
+    @property
+    def rank(self) -> tuple[int, float, float, int]:
+        """The better of two takes has the larger one: events seen, identity, quality; of equals the earlier wins."""
+        if self.verdict is None:
+            return -1, 0.0, 0.0, -self.take.number
+        seen = sum(bool(event["done"]) for event in self.verdict.events)
+        return seen, self.verdict.identity, self.verdict.quality, -self.take.number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +113,11 @@ class RunRecord:
     @property
     def costs(self) -> Costs:
         """Sums over the run and its calls; see `Calls.costs`."""
-        settled = [call for call in self.calls if call.status != "sent"]
+        settled = [call for call in self.calls if call.status != CallStatus.SENT]
         return Costs(
             seconds=self.run.seconds_spent,
             calls=len(self.calls),
-            unknown_calls=sum(call.status == "unknown" for call in self.calls),
+            unknown_calls=sum(call.status == CallStatus.UNKNOWN for call in self.calls),
             tokens_in=sum(call.tokens_in for call in settled),
             tokens_out=sum(call.tokens_out for call in settled),
             money=sum(call.cost for call in settled),

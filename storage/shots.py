@@ -99,7 +99,7 @@ def add_revision(session: Session, shot_id: int, plan: ShotPlan, reason: str) ->
 
 
 def _columns(plan: ShotPlan) -> dict[str, Any]:
-    names = ("prompt", "seconds", "place", "camera", "transition")
+    names = ("prompt", "seconds", "place", "camera", "transition", "motion_from")
     return {name: getattr(plan, name) for name in names} | {"subjects": list(plan.subjects)}
 
 

@@ -100,7 +100,7 @@ class Run(SQLModel, table=True):
 
 
 class Shot(SQLModel, table=True):
-    """One revision of one uncut clip. Numbers stay; a re-wording makes revision n + 1, a split 3a and 3b (`part`)."""
+    """One revision of one uncut clip. Numbers stay; a re-wording makes revision n + 1; `part` is empty so far."""
 
     __table_args__ = (sa.UniqueConstraint("run_id", "number", "part", "revision"),)
 
@@ -115,6 +115,8 @@ class Shot(SQLModel, table=True):
     camera: str = "static"
     seconds: float
     transition: str = "cut"
+    motion_from: str | None = None
+    """Whose motion it has: another shot of the run, or the content of a kept clip."""
     reason: str = ""
     """Why this revision exists; empty for the first."""
     error: str | None = None

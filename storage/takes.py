@@ -138,6 +138,12 @@ class Takes:
         """One take; NotFound when there is none with this id."""
         return self._take(take_id)[0]
 
+    def take_with(self, sha256: str) -> Take | None:
+        """A finished take whose file has this content; None when there is none."""
+        mine = select(Take).where(Take.sha256 == sha256, Take.status == TakeStatus.DONE)
+        with self._db.read() as session:
+            return session.exec(mine.order_by(col(Take.id))).first()
+
     def save_verdict(
         self,
         take_id: int,
@@ -201,11 +207,6 @@ class Takes:
             if revision is not None:
                 add_revision(session, take.shot_id, revision, reason)
         return remedy
-
-    def remedy(self, after_take_id: int) -> Remedy | None:
-        """What was changed after the take, when something was."""
-        with self._db.read() as session:
-            return session.exec(select(Remedy).where(Remedy.after_take_id == after_take_id)).first()
 
     def _take(self, take_id: int) -> tuple[Take, Shot]:
         with self._db.read() as session:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch: spinning threads slow small models down up to 70 times
@@ -27,6 +28,9 @@ for _name in (
     "FORCE_COLOR",
 ):
     os.environ.pop(_name, None)
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a loaded machine must not fail a property
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -208,6 +208,26 @@ def test_a_batch_goes_on_after_a_story_that_fails_and_costs_nothing_the_second_t
     assert len(cli("runs", "--json").data["runs"]) == 2
 
 
+def test_stored_batches_are_listed_with_when_they_are_due_and_can_be_forgotten(cli: Cli, desk: Path) -> None:
+    (desk / "night.yaml").write_text("- text: A red fox jumps.\n- text: A blue cat dances.\n")
+    assert "No stored batches" in cli("schedules").out
+    stored = cli("batch", "night.yaml", "--cron", "0 2 * * *", "--name", "nightly", "--json").data
+    (listed,) = cli("schedules", "--json").data["schedules"]
+    assert listed == {key: stored[key] for key in listed}
+    assert "'nightly': 2 stories, due" in cli("schedules").out
+    assert "No stored batches" in cli("schedules", "--forget", "nightly").out
+    unknown = cli("schedules", "--forget", "nightly")
+    assert unknown.code == 2
+    assert "No schedule named 'nightly'" in unknown.err
+
+
+def test_a_name_without_a_time_is_refused(cli: Cli, desk: Path) -> None:
+    (desk / "night.yaml").write_text("- text: A red fox jumps.\n")
+    refused = cli("batch", "night.yaml", "--name", "nightly")
+    assert refused.code == 2
+    assert "--name names a stored batch; give --cron too" in refused.err
+
+
 def test_a_stored_batch_is_filmed_once_when_it_is_due(cli: Cli, desk: Path) -> None:
     from datetime import UTC, datetime, timedelta
 

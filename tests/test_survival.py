@@ -74,8 +74,9 @@ def done_takes(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_resumed_the_film_equals_the_uninterrupted_one(desk: Path) -> None:
-    code, out, err = film(desk, "run", LONG_STORY, "--out", "whole", "--json", home="other")
+@pytest.mark.parametrize("staged", ["--alone", "--sets"])
+def test_killed_at_any_moment_and_resumed_the_film_equals_the_uninterrupted_one(desk: Path, staged: str) -> None:
+    code, out, err = film(desk, "run", LONG_STORY, staged, "--out", "whole", "--json", home="other")
     assert code == 0, err
     database = desk / "home" / "fabula.db"
     moments: list[Callable[[], bool]] = [
@@ -89,7 +90,7 @@ def test_killed_at_any_moment_and_resumed_the_film_equals_the_uninterrupted_one(
     before: dict[str, int] = {}
     (desk / "tale.txt").write_text(LONG_STORY)
     for ripe in moments:
-        process = begin(desk, "run", "tale.txt")
+        process = begin(desk, "run", "tale.txt", staged)
         kill_when(process, ripe)
         process.communicate(timeout=PATIENCE)
         after = done_takes(desk)

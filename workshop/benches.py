@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from agents.errors import UsageError
 
 if TYPE_CHECKING:
-    from evals.benchmarks.control_costs import ControlRow
+    from evals.benchmarks.cost_rows import ControlRow
     from evals.benchmarks.graph import GraphRow
     from evals.benchmarks.sampler import SamplerRow
     from evals.benchmarks.scene_costs import SceneRow
-    from evals.benchmarks.world import Row, WorldRow
+    from evals.benchmarks.world import WorldRow
+    from evals.rows import Row
 
 
 def bench_graph(shots: Sequence[int], repeats: int, on_row: Callable[[GraphRow], None] | None = None) -> list[GraphRow]:

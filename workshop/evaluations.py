@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from evals.report import ReportFiles
     from evals.suite import Progress, Result, Settings
 
-BenchmarkName = Literal["storyeval", "one-object", "two-objects", "movement", "shot-sets", "quality"]
+BenchmarkName = Literal[
+    "storyeval", "one-object", "two-objects", "movement", "shot-sets", "quality", "distance", "entities"
+]
 RESULTS = Path("results")
-WITH_ENCODERS = ("shot-sets", "quality")
+WITH_ENCODERS = ("shot-sets", "quality", "distance", "entities")
 
 
 def evaluate(
@@ -34,15 +36,19 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     weights: Path | None = None,
+    real: Path | None = None,
     out: Path | None = None,
     environment: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Run a benchmark, or go on with it: over the videos in `clips`, or filmed now by the profile's backend.
 
-    `prompts` is the benchmark's own file; `weights` a folder of encoders; the verifier is the profile's critic, with
-    its key from `environment`. What cannot be measured says why. Raises UsageError for files that cannot be read.
+    `prompts` is the benchmark's own file; `weights` a folder of encoders; `real` a folder of real videos, which only
+    `distance` needs; the verifier is the profile's critic, with its key from `environment`. What cannot be measured
+    says why. Raises UsageError for files that cannot be read.
     """
+    if (real is not None) != (benchmark == "distance"):
+        raise UsageError(f"--real: distance needs a folder of real videos, and nothing else takes one: {benchmark}")
     if weights is not None and benchmark not in WITH_ENCODERS:
         raise UsageError(f"--weights: {benchmark} reads no encoders; only {' and '.join(WITH_ENCODERS)} do")
     from agents.casting import profile_for
@@ -54,7 +60,7 @@ def evaluate(
     with _verifier(chosen, environment or {}) as verifier, _footage(chosen, clips, name, seconds) as footage:
         try:
             opened = open_benchmark(
-                _settings(benchmark, prompts, limit), Models(weights=Weights(folder=weights), verifier=verifier)
+                _settings(benchmark, prompts, limit, real), Models(weights=Weights(folder=weights), verifier=verifier)
             )
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"eval {benchmark}: {prompts} cannot be used: {error}") from error
@@ -72,7 +78,9 @@ def evaluation_report(results: Path | None = None, out: Path | None = None, titl
         raise UsageError(f"eval report: {folder}: {error}") from error
 
 
-def _settings(benchmark: BenchmarkName, prompts: Path, limit: int | None) -> Settings:
+def _settings(benchmark: BenchmarkName, prompts: Path, limit: int | None, real: Path | None) -> Settings:
+    from evals.benchmarks.distance import DistanceSettings
+    from evals.benchmarks.entities import EntitySettings
     from evals.benchmarks.quality import QualitySettings
     from evals.benchmarks.shot_sets import ShotSetsSettings
     from evals.benchmarks.storyeval import StoryEvalSettings
@@ -91,6 +99,10 @@ def _settings(benchmark: BenchmarkName, prompts: Path, limit: int | None) -> Set
             return ShotSetsSettings(sets=prompts, limit=limit)
         case "quality":
             return QualitySettings(prompts=prompts, limit=limit)
+        case "distance":
+            return DistanceSettings(prompts=prompts, real=real or Path(), limit=limit)
+        case "entities":
+            return EntitySettings(episodes=prompts, limit=limit)
 
 
 @contextmanager

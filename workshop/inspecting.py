@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -17,6 +18,7 @@ from generators.errors import ControlRejected, RequestRejected
 if TYPE_CHECKING:
     from agents.profile import Profile
     from evals.attention import Inspection, Watched
+    from generators.backends.lazy import LazyBackend
     from generators.backends.local import LocalBackend
 
 ControlName = Literal["ts-attn", "tempo", "vstar", "none"]
@@ -65,11 +67,40 @@ def inspect_attention(
         return _request(prompt, asked, limits, seed, seconds, size)
 
     with closing(_opened(profile_for(Order(story="", steps=steps), profile, model), ask)) as backend:
-        watched = _films(backend, ask(backend.limits), steering, looking)
+        try:
+            watched = _films(backend, ask(backend.limits), steering, looking)
+        except ControlRejected as error:
+            raise UsageError(str(error)) from error
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(attention_figure(prompt, watched))
     return inspection(prompt, watched, out)
+
+
+def check_looks(profile: Profile) -> None:
+    """Raise UsageError unless the profile films with a model on this machine: others cannot be looked into."""
+    if profile.backend.kind not in ("local", "bundled"):
+        raise UsageError(
+            f"Profile {profile.name}: expected a backend with a model to look into (bundled or local), got "
+            f"{profile.backend.kind!r}"
+        )
+
+
+class TakeFigures:
+    """Draws where a take's model looked, for a run's report: films it anew, without and with its controls."""
+
+    def __init__(self, camera: LazyBackend) -> None:
+        self.camera = camera
+
+    def draw(self, request: ShotRequest, cancelled: threading.Event) -> bytes:
+        """A PNG. Raises GenerationError where there is nothing to look at."""
+        from evals.attention import attention_figure
+        from generators.backends.local import LocalBackend
+
+        backend = self.camera.open()
+        assert isinstance(backend, LocalBackend)  # `check_looks` refused others
+        watched = _films(backend, replace(request, controls=()), request.controls, Looking(), cancelled)
+        return attention_figure(request.prompt, watched)
 
 
 def read_event(text: str) -> Event:
@@ -125,12 +156,8 @@ def _opened(profile: Profile, ask: Callable[[Limits], ShotRequest]) -> LocalBack
     from agents.casting import backend_config
     from generators.backends import limits_of, open_backend
 
+    check_looks(profile)
     config = backend_config(profile)
-    if config.kind not in ("local", "bundled"):
-        raise UsageError(
-            f"Profile {profile.name}: expected a backend with a model to look into (bundled or local), got "
-            f"{config.kind!r}"
-        )
     known = limits_of(config)
     if known is not None:
         ask(known)
@@ -179,7 +206,11 @@ def _request(
 
 
 def _films(
-    backend: LocalBackend, request: ShotRequest, steering: tuple[ControlConfig, ...], looking: Looking
+    backend: LocalBackend,
+    request: ShotRequest,
+    steering: tuple[ControlConfig, ...],
+    looking: Looking,
+    cancelled: threading.Event | None = None,
 ) -> list[Watched]:
     from evals.attention import Watched
     from generators.controls.looking import attention_of
@@ -188,10 +219,7 @@ def _films(
     if steering:
         arms["with " + " + ".join(type(one).__name__ for one in steering)] = steering
     watched = []
-    try:
-        for name, controls in reversed(arms.items()):  # whatever is refused is refused before a clip is made
-            clip, stood = backend.watched(replace(request, controls=(*controls, looking)))
-            watched.append(Watched(name=name, clip=clip, attention=attention_of(stood)))
-    except ControlRejected as error:
-        raise UsageError(str(error)) from error
+    for name, controls in reversed(arms.items()):  # whatever is refused is refused before a clip is made
+        clip, stood = backend.watched(replace(request, controls=(*controls, looking)), cancelled)
+        watched.append(Watched(name=name, clip=clip, attention=attention_of(stood)))
     return watched[::-1]

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
 
-from evals.benchmarks.band_costs import band_costs
-from evals.benchmarks.tempo_costs import WAN_1_3B, Size
-from evals.benchmarks.tempo_costs import measure as tempo_costs
+from evals.benchmarks.cost_rows import ControlRow, band_rows, tempo_rows, timed_row, trajectory_rows, unet_rows
 from generators.clip import Event, ShotRequest
 from generators.controls import build_control
 from generators.controls.base import Run, Shot, Step
@@ -74,54 +70,18 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class ControlRow:
-    """One ratio, controlled over plain; 1 is the same. `low` and `high` bound a timed one with 95 % confidence.
-
-    `extra_maps` is in heads x video tokens x text columns maps of the model's own type.
-    """
-
-    method: str
-    model: str
-    measure: str
-    ratio: float
-    low: float | None = None
-    high: float | None = None
-    pairs: int | None = None
-    tokens: int | None = None
+TIME_BAR, MAPS_BAR, CLIP_BAR = 1.5, 0.1, 1.01
+"""Of one controlled cross-attention over the plain one; of its extra memory; of a whole clip's operations."""
 
 
 def measure_all(*, pairs: int = 7, on_row: Callable[[ControlRow], None] | None = None) -> list[ControlRow]:
-    """The whole table: what steers while denoising, VSTAR's band on full attention, and TempoControl's passes."""
+    """The whole table: what steers while denoising, VSTAR's band, and TempoControl's passes."""
     rows = measure(pairs=pairs, on_row=on_row)
-    for row in (*band_rows(), *tempo_rows()):
+    for row in (*unet_rows(), *band_rows(pairs=pairs), *tempo_rows(), *trajectory_rows()):
         rows.append(row)
         if on_row is not None:
             on_row(row)
     return rows
-
-
-def band_rows(frames: int = 21, per_frame: int = 40, heads: int = 2, width: int = 128) -> Iterator[ControlRow]:
-    """VSTAR's regularisation on one attention over space and time: FLOPs over the plain attention's."""
-    costs = band_costs(frames=frames, per_frame=per_frame, heads=heads, width=width)
-    for way in costs.banded:
-        yield ControlRow(
-            method=f"VSTAR {way}",
-            model=f"{heads} heads of {width}",
-            measure="flops",
-            ratio=costs.flops(way),
-            tokens=frames * per_frame,
-        )
-
-
-def tempo_rows(size: Size = WAN_1_3B, prefixes: Sequence[int] = (10, 16, 20)) -> Iterator[ControlRow]:
-    """TempoControl's moves and probes over the released loop's, counted at full size without computing."""
-    _, height, width = size.grid
-    tokens = size.grid[0] * height * width
-    for cost in tempo_costs(size, prefixes):
-        told: dict[str, Any] = {"method": f"TempoControl {cost.loop}", "model": size.model, "tokens": tokens}
-        yield ControlRow(measure="flops_of_released", ratio=cost.flops_ratio, **told)
-        yield ControlRow(measure="readout_of_maps", ratio=cost.readout_ratio, **told)
 
 
 def measure(
@@ -150,16 +110,16 @@ def attention_rows(
     bed = _Bed(method, width, dtype)
     costs = {which: bed.cost(which) for which in ("plain", "controlled", "idle")}
     ratios = [bed.seconds("controlled") / bed.seconds("plain") for _ in range(pairs)]
-    low, high = interval_of_median(ratios)
     a_map = width.heads * bed.layout.tokens * TEXT_COLUMNS * dtype.itemsize
     extra = costs["controlled"].peak_bytes - costs["plain"].peak_bytes
     told: dict[str, Any] = {"method": name, "model": width.model, "tokens": bed.layout.tokens}
+    idle, plain = costs["idle"], costs["plain"]
     return [
-        ControlRow(measure="time", ratio=median(ratios), low=low, high=high, pairs=pairs, **told),
-        ControlRow(measure="flops", ratio=costs["controlled"].flops / costs["plain"].flops, **told),
-        ControlRow(measure="extra_maps", ratio=extra / a_map, **told),
-        ControlRow(measure="idle_flops", ratio=costs["idle"].flops / costs["plain"].flops, **told),
-        ControlRow(measure="idle_bytes", ratio=costs["idle"].peak_bytes / costs["plain"].peak_bytes, **told),
+        timed_row(ratios, bar=TIME_BAR, **told),
+        ControlRow(measure="flops", ratio=costs["controlled"].flops / plain.flops, **told),
+        ControlRow(measure="extra_maps", ratio=extra / a_map, bar=MAPS_BAR, **told),
+        ControlRow(measure="idle_flops", ratio=idle.flops / plain.flops, bar=1.0, **told),
+        ControlRow(measure="idle_bytes", ratio=idle.peak_bytes / plain.peak_bytes, bar=1.0, **told),
     ]
 
 
@@ -173,15 +133,8 @@ def clip_rows(name: str, method: Method, steps: int = 10) -> list[ControlRow]:
             sample(model, [_request(Layout(channels=16, frames=5, height=8, width=8), controls)], settings)
         return meter.laps[0].flops
 
-    return [ControlRow(method=name, model="tiny", measure="clip_flops", ratio=flops((method.config,)) / flops(()))]
-
-
-def interval_of_median(ratios: Sequence[float], resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap of a median."""
-    rng = np.random.default_rng(seed)
-    medians = np.median(rng.choice(np.asarray(ratios), (resamples, len(ratios))), axis=1)
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return float(low), float(high)
+    ratio = flops((method.config,)) / flops(())
+    return [ControlRow(method=name, model="tiny", measure="clip_flops", ratio=ratio, bar=CLIP_BAR)]
 
 
 class _Bed:

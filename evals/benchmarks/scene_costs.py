@@ -1,8 +1,9 @@
 """What steering across shots costs: Motion by Queries and Video Storyboarding beside plain clips.
 
 FLOPs are counted on a tiny random Wan pipeline, whole generations with encoding and decoding, at two lengths of
-schedule; both are straight lines in the number of steps, so the published number follows exactly. A
-storyboard is counted at one length. Bytes are those of the queries that are held. Knows nothing of quality.
+schedule; both are straight lines in the number of steps, so the published number follows exactly. Of a set of shots
+the passes follow from the plan of its two sweeps, on published schedules; its FLOPs are counted at one short length,
+without the decodings in which the subject is looked for, which are counted beside. Knows nothing of quality.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generators.cast import CastSample, CastSettings, sample_cast
+from generators.cast_memory import STEERED
+from generators.cast_plan import Keeps, Plan
 from generators.clip import ShotRequest
-from generators.controls.config import ControlConfig, MotionQueries
-from generators.controls.motion_queries import MotionSteering
-from generators.controls.storyboarding import storyboard
+from generators.controls.config import ControlConfig, MotionQueries, ddpm_sigma
+from generators.controls.motion_queries import MotionSteering, noise_levels
+from generators.controls.storyboarding_config import Storyboarding
+from generators.controls.storyboarding_maths import key_frames
 from generators.costs import measured
+from generators.models.base import Branch
 from generators.models.tiny import tiny_pipeline
 from generators.models.wan import WanVideoModel
 from generators.sampler import Sample, Settings, sample
@@ -30,9 +36,10 @@ STEPS = 50
 COUNTED = (5, 10)
 """Lengths that are counted; shares of a fifth steer whole steps of both."""
 MOTION_LIMIT = 1.25
-SET_LIMIT = 3.4
-"""Of a set filmed with nothing cached, with a second sweep for refinement, which is not in what is counted here."""
-SHOTS, SET_STEPS = 5, 10
+CAST_LIMITS: dict[Keeps, float] = {"nothing": 3.4, "flow maps": 2.7}
+"""Of a set in two sweeps, by what is kept from one to the other."""
+SHOTS, SET_SETTINGS = 5, Settings(steps=8, guidance=1.0)
+"""Without guidance: both branches take the same, in a set as in plain shots."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,12 @@ MOTION = (
 def measure(cases: Sequence[MotionCase] = MOTION, on_row: Callable[[SceneRow], None] | None = None) -> list[SceneRow]:
     """All rows, told as they come. Loads torch and diffusers."""
     rows = []
-    makers: list[Callable[[], list[SceneRow]]] = [*(partial(motion_rows, case) for case in cases), set_rows]
+    makers: list[Callable[[], list[SceneRow]]] = [
+        *(partial(motion_rows, case) for case in cases),
+        plan_rows,
+        set_rows,
+        batch_rows,
+    ]
     for make in makers:
         for row in make():
             rows.append(row)
@@ -94,32 +106,136 @@ def motion_rows(case: MotionCase) -> list[SceneRow]:
     ]
 
 
-class Everywhere:
-    """A segmenter for which everything is the subject: the dearest case."""
+class Band:
+    """A segmenter for which the upper part of every frame is the subject, as far as it is told. Counts its looks."""
 
-    name = "everywhere"
+    def __init__(self, share: float) -> None:
+        self.share, self.looks = share, 0
+        self.name = f"upper {share:.0%}"
 
     def __call__(self, frames: NDArray[np.uint8], subject: str) -> NDArray[np.bool_]:
-        """All true, (frames, height, width)."""
-        return np.ones(frames.shape[:3], dtype=bool)
+        """(frames, height, width)."""
+        self.looks += 1
+        found = np.zeros(frames.shape[:3], dtype=bool)
+        found[:, : round(self.share * frames.shape[1])] = True
+        return found
+
+
+def plan_rows() -> list[SceneRow]:
+    """Passes of a set over those of its plain shots, sub-batching apart: the same for any number of shots.
+
+    On Wan's schedule, and on the one that the published windows are written for; and bytes of correspondences.
+    """
+    wan = noise_levels(_model().stepper(STEPS, _model().layout(9, 32, 32)))  # the tiny pipeline shifts by 3, as Wan
+    ddpm = [ddpm_sigma(t) for t in range(1000 - 1000 // STEPS, -1, -1000 // STEPS)]
+    rows = []
+    for keeps, limit in CAST_LIMITS.items():
+        for name, levels in (("Wan, shift 3", wan), ("DDPM", ddpm)):
+            plan = Plan(_steering(), levels, keeps)
+            measure = f"passes over plain, {STEPS} steps, {name}"
+            rows.append(SceneRow(method=_named(keeps), measure=measure, value=plan.over_plain, limit=limit))
+    plan = Plan(_steering(), wan, "flow maps")
+    rows.append(
+        SceneRow(
+            method=_named("flow maps"),
+            measure=f"bytes of maps, {SHOTS} shots of Wan 1.3B at 832x480x81",
+            value=SHOTS * map_bytes(plan, frames=21, tokens=30 * 52, layers=10),
+        )
+    )
+    return rows
+
+
+def map_bytes(plan: Plan, *, frames: int, tokens: int, layers: int, spacing: int = 5) -> int:
+    """Bytes of one shot's int16 maps: both branches, `tokens` of a latent frame, `layers` that lead queries."""
+    between = frames - len(key_frames(frames, spacing))
+    steps = len(plan.led & set(plan.first) & set(plan.second))
+    return steps * layers * len(Branch) * between * 2 * tokens * 2
 
 
 def set_rows() -> list[SceneRow]:
-    """FLOPs of a lock-step batch of five shots and their steered copies, over those of the five shots.
+    """FLOPs of whole five-shot sets over those of the five shots, looks for the subject counted apart."""
+    plain = _flops_of(lambda: sample(_model(), _shots(), SET_SETTINGS))
+    rows = []
+    cases: tuple[tuple[Keeps, float], ...] = (("nothing", 1.0), ("nothing", 1 / 3), ("flow maps", 1 / 3))
+    for keeps, share in cases:
+        band, method, limit = Band(share), _named(keeps), CAST_LIMITS[keeps] if share < 1 else None
+        made, flops = _set(band, keeps)
+        told = f"flops over plain, {SET_SETTINGS.steps} steps, subject in {share:.0%} of a frame"
+        ratio = (flops - band.looks * _look_flops()) / plain
+        rows.append(SceneRow(method=method, measure=told, value=ratio, limit=limit))
+        if share < 1:
+            passes = made.row_steps / (SHOTS * SET_SETTINGS.steps)
+            rows += [
+                SceneRow(method=method, measure="passes over plain, as filmed", value=passes, limit=limit),
+                SceneRow(method=method, measure="looks for the subject, each one decoding", value=band.looks),
+                SceneRow(method=method, measure="bytes of maps, as filmed", value=made.map_bytes),
+            ]
+    return rows
 
-    The subject fills every frame, and the decoding that finds it is counted.
-    """
-    plain = [_request(seed=shot, frames=9) for shot in range(SHOTS)]
-    batch = storyboard(plain, ["red fox"] * SHOTS, keyframes=2, segmenter=Everywhere())
-    settings = Settings(steps=SET_STEPS, guidance=5.0)
 
-    def flops(requests: Sequence[ShotRequest]) -> int:
-        with measured() as meter:
-            sample(_model(), requests, settings)
-        return meter.laps[0].flops
+def batch_rows() -> list[SceneRow]:
+    """The same set in batches of three shots, and the peak memory of one more shot over that of one more clip."""
+    made = sample_cast(_model(), _shots(), _subjects(), SET_SETTINGS, _cast(Band(1 / 3), at_once=3))
 
-    ratio = flops(batch) / flops(plain)
-    return [SceneRow(method="Video Storyboarding, one sweep", measure="flops over plain", value=ratio, limit=SET_LIMIT)]
+    def cast_peak(count: int) -> int:
+        cast = _cast(Band(1.0))
+        return _peak_of(lambda: sample_cast(_model(), _shots()[:count], _subjects()[:count], SET_SETTINGS, cast))
+
+    def plain_peak(count: int) -> int:
+        return _peak_of(lambda: sample(_model(), _shots()[:count], SET_SETTINGS))
+
+    each = (cast_peak(3) - cast_peak(2)) / (plain_peak(3) - plain_peak(2))
+    passes = made.row_steps / (SHOTS * SET_SETTINGS.steps)
+    method = "Video Storyboarding, in batches"
+    return [
+        SceneRow(method=method, measure="passes over plain, five shots, three at once", value=passes),
+        SceneRow(method=method, measure="peak bytes of a further shot over those of a clip", value=each, limit=STEERED),
+    ]
+
+
+def _named(keeps: Keeps) -> str:
+    return f"Video Storyboarding, {'nothing kept' if keeps == 'nothing' else 'int16 flow maps'}"
+
+
+def _cast(band: Band, keeps: Keeps = "nothing", at_once: int | None = None) -> CastSettings:
+    return CastSettings(keeps=keeps, at_once=at_once, steering={"segmenter": band, "keyframes": 2})
+
+
+def _steering() -> Storyboarding:
+    return Storyboarding(place=1, vanilla=0, anchors=(1,), subject="red fox", **CastSettings().of_control)
+
+
+def _set(band: Band, keeps: Keeps) -> tuple[CastSample, int]:
+    with measured() as meter:
+        made = sample_cast(_model(), _shots(), _subjects(), SET_SETTINGS, _cast(band, keeps))
+    return made, meter.laps[0].flops
+
+
+@cache
+def _look_flops() -> int:
+    """Of decoding one clip."""
+    latents = torch.zeros(1, *_model().layout(9, 32, 32).shape)
+    return _flops_of(lambda: _model().decode(latents))
+
+
+def _flops_of(work: Callable[[], object]) -> int:
+    with measured() as meter, torch.no_grad():
+        work()
+    return meter.laps[0].flops
+
+
+def _peak_of(work: Callable[[], object]) -> int:
+    with measured() as meter:
+        work()
+    return meter.laps[0].peak_bytes
+
+
+def _shots() -> list[ShotRequest]:
+    return [_request(seed=shot, frames=9) for shot in range(SHOTS)]
+
+
+def _subjects() -> list[str]:
+    return ["red fox"] * SHOTS
 
 
 def flops_at(steps: int, *controls: ControlConfig) -> float:

@@ -6,18 +6,18 @@ flags and asking again is done here once for all of them. An answer without usab
 
 from __future__ import annotations
 
-import asyncio
 import io
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from agents.answers import extract_json
+from agents.blocking import Blocking, Closing
 from agents.brains import LanguageModel, Question
 from agents.errors import ModelRefused
 from agents.storyboard import Shape
@@ -134,16 +134,12 @@ class Said(Shape):
     answer: str
 
 
-class EndpointVerifier:
-    """A vision model behind an OpenAI-compatible endpoint, or any other LanguageModel. Blocking; close it.
+class EndpointVerifier(Blocking):
+    """A vision model behind an OpenAI-compatible endpoint, or any other LanguageModel."""
 
-    `closing` closes the model's connections, on the event loop that they were opened on.
-    """
-
-    def __init__(self, model: LanguageModel, closing: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+    def __init__(self, model: LanguageModel, closing: Closing | None = None) -> None:
+        super().__init__(closing)
         self.model = model
-        self._closing = closing
-        self._runner = asyncio.Runner()
 
     @property
     def name(self) -> str:
@@ -162,15 +158,9 @@ class EndpointVerifier:
         )
         return self._ask(prompt, pictures, run + 1000 * attempt)
 
-    def close(self) -> None:
-        """Close the connections and end the event loop that the questions ran on."""
-        if self._closing is not None:
-            self._runner.run(self._closing())
-        self._runner.close()
-
     def _ask(self, prompt: Rendered, pictures: Sequence[bytes], number: int) -> str:
         question = Question(role="verifier", prompt=prompt, shape=Said, images=tuple(pictures), vote=number)
-        return plain_text(self._runner.run(self.model.complete(question)).text)
+        return plain_text(self.wait(self.model.complete(question)).text)
 
 
 def plain_text(reply: str) -> str:

@@ -6,13 +6,12 @@ held against another case's script). Knows no model: `generate` films, `roundtri
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.rows import ROWS, Row, add_row, read_rows
 from evals.world import splits as world_splits
 from evals.world.detectors import Frames
 from evals.world.events import Promise, every_promise, judge_event, promised
@@ -28,8 +27,6 @@ Generate = Callable[[Sequence[Case], Sequence[int]], Sequence[Frames]]
 """Cases of one length and a seed each to clips (T, 64, 96, 3), in order."""
 Roundtrip = Callable[[Frames], Frames]
 """A clip through the model's autoencoder and back."""
-Row = Mapping[str, Any]
-FILE = "rows.jsonl"
 READ = {"completion": "ECR", "colour": "Colour", "kind": "Kind", "place": "Place", "time": "Time", "order": "Order"}
 """What the tables call a score, and its name in `scores.SCORES`."""
 
@@ -69,7 +66,7 @@ def bench_world(
 
     `model` names the weights and how they are used: rows of another name are left alone and not read.
     """
-    path = out / FILE
+    path = out / ROWS
     known = {row["case"]: row for row in read_rows(path) if row["model"] == model and row["seed"] == seed}
     asked: list[str] = []
     for split in splits:
@@ -84,7 +81,7 @@ def bench_world(
                 for (case, other), film in zip(some, films, strict=True):
                     row = {"model": model, "seed": seed} | judge_case(case, other, film, roundtrip)
                     known[case.name] = row
-                    _append(path, row)
+                    add_row(path, row)
                     if on_row is not None:
                         on_row(row)
     return tables([known[name] for name in asked])
@@ -163,22 +160,3 @@ def _group(split: str, events: int, rows: Sequence[Row]) -> list[WorldRow]:
         ]
         lines += [line(f"completion of {verb}", *done)] if done[0] else []
     return lines
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows written so far; a line that a kill cut short is taken off the file."""
-    if not path.exists():
-        return []
-    written = path.read_bytes()
-    whole = written[: written.rfind(b"\n") + 1]
-    if len(whole) < len(written):
-        os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _append(path: Path, row: Row) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Intervals of a mean by resampling, plain and paired. Knows numbers only."""
+"""Intervals: of a mean by resampling, plain and paired; of a share by Wilson. Knows numbers only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 RESAMPLES = 10_000
 
@@ -40,6 +41,20 @@ def paired(ours: Sequence[float], theirs: Sequence[float], confidence: float = 0
     if len(ours) != len(theirs):
         raise ValueError(f"paired: expected equally many values, got {len(ours)} and {len(theirs)}")
     return interval(np.subtract(ours, theirs).tolist(), confidence, seed)
+
+
+def wilson(flags: Sequence[bool], confidence: float = 0.95) -> Interval:
+    """Wilson's interval of a share: `(p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)`.
+
+    Unlike a bootstrap it stays open where all flags are alike. Raises ValueError for no flags.
+    """
+    if not len(flags):
+        raise ValueError("wilson: expected at least one flag, got none")
+    n, p = len(flags), sum(flags) / len(flags)
+    z = float(ndtri(0.5 + confidence / 2))
+    middle, reach = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    low, high = ((middle + sign * reach) / (1 + z * z / n) for sign in (-1, 1))
+    return Interval(mean=p, low=min(max(low, 0.0), p), high=max(min(high, 1.0), p), count=n)
 
 
 def _resampled(rng: np.random.Generator, sample: np.ndarray, times: int) -> np.ndarray:

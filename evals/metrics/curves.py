@@ -63,12 +63,19 @@ def interval_curve(matrices: Sequence[Matrix]) -> IntervalCurve:
 
 def overlap(real: Sequence[Matrix], made: Sequence[Matrix], interval: int) -> float:
     """Shared area of both histograms of similarity at an interval, 50 bins on 0..1; 1 when they are the same."""
-    shares = []
-    for group in (real, made):
-        pooled = np.concatenate([at_interval(m, interval) for m in group])
-        counts, _ = np.histogram(np.clip(pooled, 0, 1), bins=BINS, range=(0, 1))
-        shares.append(counts / counts.sum())
-    return float(np.minimum(*shares).sum())
+    return shared_area(interval_counts(real, interval), interval_counts(made, interval))
+
+
+def interval_counts(matrices: Sequence[Matrix], interval: int) -> NDArray[np.int64]:
+    """How many pairs of frames an interval apart fall into each of 50 bins of similarity on 0..1 (50,)."""
+    pooled = np.concatenate([at_interval(m, interval) for m in matrices])
+    counts: NDArray[np.int64] = np.histogram(np.clip(pooled, 0, 1), bins=BINS, range=(0, 1))[0].astype(np.int64)
+    return counts
+
+
+def shared_area(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+    """Area that two histograms share, each scaled to 1."""
+    return float(np.minimum(first / first.sum(), second / second.sum()).sum())
 
 
 def mean_matrix(matrices: Sequence[Matrix]) -> Matrix:

@@ -56,14 +56,19 @@ class Weights:
     def open(self, known: str) -> Embedder | NotMeasured:
         """The encoder of this id. Raises KeyError for an id that is not in LOADERS."""
         load = LOADERS[known]
+        found = self.place(known)
+        return found if isinstance(found, NotMeasured) else load(known, found)
+
+    def place(self, known: str) -> str | NotMeasured:
+        """The path or hub id that this id is loaded from."""
         if known in self.places:
-            return load(known, self.places[known])
+            return self.places[known]
         if self.folder is None:
             return NotMeasured(reason=f"missing weights {known}: no folder of weights was named")
         path = self.folder / known
         if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
             return NotMeasured(reason=f"missing weights {known}: expected config.json and *.safetensors in its folder")
-        return load(known, str(path))
+        return str(path)
 
     def open_text(self, known: str) -> TextEmbedder | NotMeasured:
         """The same for an encoder that reads text too."""
@@ -77,7 +82,7 @@ class VisionTransformer:
     """The class token of a ViT or DINOv2 model: shorter side 224, bilinear without antialias, no crop (VBench)."""
 
     def __init__(self, known: str, place: str, side: int = 224, batch: int = 16) -> None:
-        self.model = _model(place)
+        self.model = load_model(place)
         self.name = f"{known} {digest(place)}"
         self.side, self.batch = side, batch
 
@@ -92,10 +97,10 @@ class VisionTransformer:
             size = _shorter(frames.shape[1], frames.shape[2], self.side, patch)
             small = interpolate(pixels, size=size, mode="bilinear", antialias=False)
             options = {} if self.model.config.model_type == "dinov2" else {"interpolate_pos_encoding": True}
-            hidden: torch.Tensor = self.model(_normal(small, IMAGENET), **options).last_hidden_state[:, 0]
+            hidden: torch.Tensor = self.model(normal(small, IMAGENET), **options).last_hidden_state[:, 0]
             return hidden
 
-        return _batches(frames, self.batch, encode)
+        return batches(frames, self.batch, encode)
 
 
 class Clip:
@@ -104,7 +109,7 @@ class Clip:
     def __init__(self, known: str, place: str, batch: int = 16) -> None:
         from transformers import AutoTokenizer
 
-        self.model = _model(place)
+        self.model = load_model(place)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(place)
         self.name = f"{known} {digest(place)}"
         self.batch = batch
@@ -121,12 +126,12 @@ class Clip:
             small = interpolate(pixels, size=size, mode="bicubic", antialias=False).clamp(0, 1)
             top, left = (size[0] - side) // 2, (size[1] - side) // 2
             found = self.model.get_image_features(
-                _normal(small[:, :, top : top + side, left : left + side], OPENAI), return_dict=True
+                normal(small[:, :, top : top + side, left : left + side], OPENAI), return_dict=True
             )
-            features: torch.Tensor = _pooled(found)
+            features: torch.Tensor = pooled(found)
             return features
 
-        return _batches(frames, self.batch, encode)
+        return batches(frames, self.batch, encode)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """(n, d); longer texts are cut at the model's length."""
@@ -134,7 +139,7 @@ class Clip:
 
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         with torch.no_grad():
-            return np.asarray(_pooled(self.model.get_text_features(**tokens, return_dict=True)).float().numpy())
+            return np.asarray(pooled(self.model.get_text_features(**tokens, return_dict=True)).float().numpy())
 
 
 LOADERS: dict[str, Callable[[str, str], Embedder]] = {
@@ -156,7 +161,8 @@ def digest(place: str) -> str:
     return found.hexdigest()[:16]
 
 
-def _model(place: str) -> Any:
+def load_model(place: str) -> Any:
+    """A model in transformers' format, frozen; safetensors only."""
     from transformers import AutoModel
 
     return AutoModel.from_pretrained(place, use_safetensors=True).eval().requires_grad_(False)
@@ -170,19 +176,21 @@ def _shorter(height: int, width: int, side: int, multiple: int) -> tuple[int, in
     return max(exact[0] // multiple, 1) * multiple, max(exact[1] // multiple, 1) * multiple
 
 
-def _normal(pixels: Any, statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
+def normal(pixels: Any, statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
+    """Pixels (n, 3, h, w) in 0..1 by mean and deviation a channel."""
     import torch
 
     mean, deviation = (torch.tensor(one).view(1, 3, 1, 1) for one in statistics)
     return (pixels - mean) / deviation
 
 
-def _pooled(found: Any) -> Any:
+def pooled(found: Any) -> Any:
     """Features of a CLIP, which newer versions of its library wrap."""
     return getattr(found, "pooler_output", found)
 
 
-def _batches(frames: Frames, batch: int, encode: Callable[[Any], Any]) -> NDArray[np.float32]:
+def batches(frames: Frames, batch: int, encode: Callable[[Any], Any]) -> NDArray[np.float32]:
+    """`encode` over frames as (n, 3, H, W) in 0..1, so many at once."""
     import torch
 
     parts = []

@@ -90,12 +90,21 @@ class Summary:
     total: int
     count: int
     unmeasured: Mapping[str, int]
+    note: str = ""
+    """What must be read beside the number, such as that there were too few items."""
 
     def __str__(self) -> str:
         if self.mean is None:
             return f"not measured ({', '.join(self.unmeasured) or 'no items'})"
         spread = "" if self.error is None else f" ± {self.error:.3f}"
-        return f"{self.mean:.3f}{spread} (n={self.count} of {self.total})"
+        said = f"; {self.note}" if self.note else ""
+        return f"{self.mean:.3f}{spread} (n={self.count} of {self.total}{said})"
+
+    @property
+    def beside(self) -> str:
+        """Its small print: what was not measured, how often and why, and the note."""
+        why = [f"{count} not measured: {reason}" for reason, count in self.unmeasured.items()]
+        return "; ".join([*why, *([self.note] if self.note else [])])
 
 
 def summarise(metric: str, outcomes: Sequence[Outcome], seed: int = 0) -> Summary:
@@ -112,6 +121,22 @@ def summarise(metric: str, outcomes: Sequence[Outcome], seed: int = 0) -> Summar
         total=len(outcomes),
         count=len(values),
         unmeasured=dict(sorted(reasons.items())),
+    )
+
+
+def together(metric: str, found: Outcome, count: int, note: str = "") -> Summary:
+    """A number that belongs to `count` items at once, such as a distance of two crowds: no error and no bounds."""
+    missing = isinstance(found, NotMeasured)
+    return Summary(
+        metric=metric,
+        mean=None if isinstance(found, NotMeasured) else found.value,
+        error=None,
+        low=None,
+        high=None,
+        total=count,
+        count=0 if missing else count,
+        unmeasured={found.reason: count} if isinstance(found, NotMeasured) else {},
+        note=note,
     )
 
 

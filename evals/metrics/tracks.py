@@ -127,6 +127,12 @@ def fidelity(source: Tracks, output: Tracks) -> Outcome:
     return Score(value=float(value), details={name: form for name, form in forms.items() if np.isfinite(form)})
 
 
+def moving(tracks: Tracks) -> Tracks:
+    """Those that do not stand still."""
+    kept = _moves(tracks.points) > 0
+    return Tracks(points=tracks.points[kept], visible=tracks.visible[kept])
+
+
 def _moves(points: Points) -> NDArray[np.float64]:
     speed = np.linalg.norm(np.diff(points, axis=1), axis=-1).mean(axis=1)
     return np.asarray(speed >= SLOWEST, np.float64)

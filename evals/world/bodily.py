@@ -9,7 +9,7 @@ import numpy as np
 
 from evals.world.curves import Run, crossing, eased, stretches
 from evals.world.detectors import Curve
-from evals.world.sightings import Seen, View, kept, missed
+from evals.world.sightings import OPAQUE, UPRIGHT, Seen, View, kept, missed
 from evals.world.tracks import EDGE
 from generators.world.motion import TALL
 from generators.world.words import WIDTH
@@ -81,7 +81,7 @@ def vanish(view: View) -> list[Seen]:
     moved = abs(float(view.me.x[last] - view.me.x[before])) / TALL
     if gone or moved > 0.5 or _slips_out(view):
         return [missed(f"goes off the stage, moving {moved:.2f} heights", 0.3)]
-    whole = np.flatnonzero(view.me.glow > 0.92)
+    whole = np.flatnonzero(view.me.glow > OPAQUE)
     first = int(whole[-1]) if len(whole) else view.first
     start, end = eased(view.times, view.me.glow, first, len(view.times) - 1, 1.0, 0.0)
     return [kept("fades away on the spot", start, end, view.scene, 1.5)]
@@ -128,7 +128,7 @@ def _against_neighbours(wide: Curve, usable: np.ndarray) -> Curve:
 
 def _standing(view: View) -> np.ndarray:
     """Samples before the puppet lies down for good, with a sample of distance."""
-    lying = stretches(np.abs(view.me.tilt) > 0.45)
+    lying = stretches(np.abs(view.me.tilt) > UPRIGHT)
     until = (
         lying[-1][0] - 1
         if lying and lying[-1][1] >= view.last and lying[-1][1] - lying[-1][0] >= 2
@@ -157,7 +157,7 @@ def shrink(view: View) -> list[Seen]:
 
 def _resized(view: View, bigger: bool) -> Seen:
     me = view.me
-    whole = me.seen & ~me.at_edge & (np.abs(me.tilt) < 0.45) & (me.glow > 0.92) & (me.area > 0)
+    whole = me.seen & ~me.at_edge & (np.abs(me.tilt) < UPRIGHT) & (me.glow > OPAQUE) & (me.area > 0)
     aspect = me.wide / np.maximum(me.tall, 1)
     if whole.any():
         whole &= aspect > 0.78 * np.percentile(aspect[whole], 60)  # not while it spins
@@ -192,7 +192,7 @@ def _resize_verdict(view: View, whole: np.ndarray, size: Curve, tall: Curve, cut
 
 
 def _levels(size: Curve, cut: int, bigger: bool) -> Run:
-    """Where the change around `cut` began and ended: as far as the curve keeps rising (or falling) by 1 %."""
+    """Where the change around `cut` began and ended: as far as the curve keeps rising (or falling) by 1.2 % a frame."""
     steps = np.diff(size) if bigger else -np.diff(size)
     moving = steps > 0.012 * size[:-1]
     first = last = cut
@@ -244,7 +244,7 @@ def lie_down(view: View) -> list[Seen]:
     """Stands first and lies at the end."""
     lean = np.abs(view.me.tilt)
     end_lean = float(np.median(lean[max(view.last - 2, 0) : view.last + 1]))
-    stands = np.flatnonzero(view.me.seen & (lean < 0.45))
+    stands = np.flatnonzero(view.me.seen & (lean < UPRIGHT))
     still_down = len(stands) >= 2 and stands[-1] < view.last - 1
     if end_lean < view.setting.lean or not view.stays or not still_down:
         return [missed(f"leans {np.rad2deg(end_lean):.0f} degrees at the end", end_lean / view.setting.lean)]

@@ -1,17 +1,21 @@
 """The critic of the puppet world: reads from a take's pixels which promised events happened, and when.
 
 Looks with the CRITIC setting only; the scores that report results look at other frames. What it cannot read (a
-phrase or a look from outside the puppet world) counts as not seen and says so: it is never taken for done.
+phrase or a look from outside the puppet world) counts as not seen and says so: it is never taken for done. The
+threshold of its calibration holds for it as for any critic.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
 from agents.brains import EventVerdict, VerdictResult, Viewing
+from agents.calibration import Belief, belief_in, believed
+from agents.critic import digest_of
 from evals.world.detectors import Frames, sharpness
 from evals.world.events import judge_event
 from evals.world.phrases import Look, Unreadable, read_look, read_promise
@@ -28,15 +32,27 @@ CLEAN = 24.0
 
 
 class WorldCritic:
-    """Judges takes by detectors. Needs no model, no network and no key."""
+    """Judges takes by detectors. Needs no model, no network and no key.
 
-    def __init__(self, setting: Setting = CRITIC) -> None:
+    `belief` is what is known of it; by default what its calibration file says.
+    """
+
+    def __init__(self, setting: Setting = CRITIC, belief: Belief | None = None) -> None:
         self._setting = setting
+        self.belief = belief or belief_in(self.name, self.digest())
 
     @property
     def name(self) -> str:
         """What the verdict's row will say."""
         return f"world-{self._setting.name}"
+
+    def how(self) -> dict[str, str | int]:
+        """All that decides a verdict: the setting's lines, as text."""
+        return {name: str(value) for name, value in asdict(self._setting).items()}
+
+    def digest(self) -> str:
+        """What its calibration knows this way of looking by."""
+        return digest_of(self.how())
 
     async def judge(self, viewing: Viewing) -> VerdictResult:
         """One verdict for all promised events. Raises ValueError for frames that are not the puppet world's."""
@@ -45,13 +61,14 @@ class WorldCritic:
     def _judge(self, viewing: Viewing) -> VerdictResult:
         scene = watch(viewing.frames, self._setting, viewing.fps)
         cast, notes = _cast(viewing)
-        return VerdictResult(
+        verdict = VerdictResult(
             critic=self.name,
             events=tuple(_verdict(scene, event, cast) for event in viewing.events),
             identity=_identity(scene, cast, notes),
             quality=_quality(scene, viewing.frames),
             notes=(*notes, *_place_note(scene, viewing)),
         )
+        return believed(verdict, self.belief)
 
 
 def _cast(viewing: Viewing) -> tuple[dict[str, Look], list[str]]:

@@ -270,7 +270,7 @@ def _prop_picture(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def sharpness(frames: Frames) -> float:
-    """How crisp edges are: the 99th percentile of brightness steps over the 99.9th of spread, about 1 when rendered."""
+    """How crisp edges are: the 99th percentile of brightness steps over that of spread, about 1 when rendered."""
     grey = frames.astype(np.float32).mean(-1)
     steps = np.abs(np.diff(grey, axis=2))
     spread = np.abs(grey[:, :, 3:] - grey[:, :, :-3])

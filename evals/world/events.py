@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from evals.world.bodily import dance, float_up, grow, jump, lie_down, shrink, spin, vanish
 from evals.world.detectors import Curve
-from evals.world.sightings import Seen, View, missed
+from evals.world.sightings import OPAQUE, Seen, View, missed
 from evals.world.tracks import Scene, Track
 from evals.world.travels import approach, chase, enter, hop_over, leave, lift, push, walk
 from generators.world.script import Script, ScriptEvent
@@ -113,7 +113,7 @@ def _of_clean_puppets(view: View, seen: Seen, share: float) -> Seen:
 
 def _shown(times: Curve, track: Track, span: Window) -> tuple[int, int]:
     """Frames around an event that show the puppet whole and not fading, and those of them that show it clean."""
-    drawn = (track.area > 0) & ~track.at_edge & (track.glow > 0.92)
+    drawn = (track.area > 0) & ~track.at_edge & (track.glow > OPAQUE)
     near = drawn & (times >= span[0] - MARGIN) & (times <= span[1] + MARGIN)
     whole = near if near.any() else drawn  # who stands at the edge all the while was seen before
     return int(whole.sum()), int((whole & track.clean).sum())

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from evals.metrics.bootstrap import Interval, interval
+from evals.metrics.temporal import one_object
 from evals.world.detectors import Frames, sharpness
 from evals.world.events import Promise, judge_event, overlap, promised
 from evals.world.settings import SCORE, Setting
@@ -254,6 +255,18 @@ def mean_iou(clip: ClipJudgement) -> float | None:
     return float(np.mean(done)) if done else None
 
 
+def frame_accuracy(clip: ClipJudgement) -> float:
+    """TempoControl's accuracy with detectors: mean over events of the share of moments that show it as promised."""
+    moments = np.arange(0, max(event.window[1] for event in clip.events) + 1, 1 / FPS)
+    shares = []
+    for event in clip.events:
+        start, end = (event.start, event.end) if event.done else (None, None)
+        mask = (moments >= event.window[0]) & (moments < event.window[1])
+        seen = (moments >= start) & (moments < end) if start is not None and end is not None else np.zeros_like(mask)
+        shares.append(one_object([int(one) for one in mask], [bool(one) for one in seen]).accuracy)
+    return float(np.mean(shares))
+
+
 def onset_error(clip: ClipJudgement) -> float | None:
     """Mean seconds between promised and seen onsets of completed events."""
     apart = [abs(event.start - event.window[0]) for event in clip.events if event.start is not None]
@@ -280,6 +293,10 @@ MEASURES: dict[str, Callable[[ClipJudgement], float | None]] = {
     "tIoU": mean_iou,
     "Onset error (s)": onset_error,
     "Leak": leak,
+    "Frame accuracy": frame_accuracy,
+    "Omissions": lambda clip: float(sum(not actor.seen for actor in clip.actors)),
+    "Clones": lambda clip: float(sum(actor.clone for actor in clip.actors)),
+    "Intruders": lambda clip: float(len(clip.intruders)),
     "Sharpness": lambda clip: clip.sharpness,
 }
 """Printed beside the scores; no bar hangs on them."""

@@ -11,6 +11,11 @@ from evals.world.settings import Setting
 from evals.world.tracks import PropTrack, Scene, Track
 from generators.world.motion import TALL
 
+UPRIGHT = 0.45
+"""Radians of lean up to which a puppet stands: a dance leans by half of it, who lies by over three times as much."""
+OPAQUE = 0.92
+"""Glow above which a puppet is not fading."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
@@ -79,7 +84,7 @@ class View:
 
 def rise(track: Track) -> Curve:
     """Height of a foot above the ground, in heights; the ground is its third lowest place while it stands."""
-    standing = track.seen & (np.abs(track.tilt) < 0.45)
+    standing = track.seen & (np.abs(track.tilt) < UPRIGHT)
     feet = np.sort(track.foot[standing if standing.sum() > 2 else track.seen])
     ground = float(feet[-3])
     return np.where(track.seen, (ground - track.foot) / TALL, 0.0)

@@ -264,7 +264,7 @@ def _settled(track: Track, at: int) -> int:
 
 
 def _least(area: Curve) -> float:
-    """A faint remainder of a puppet is noise: below an eighth of its usual area."""
+    """A faint remainder of a puppet is noise: below a tenth of its usual area."""
     return max(10.0, float(np.median(area[area > 0])) / 10) if (area > 0).any() else 10.0
 
 

@@ -1,14 +1,14 @@
 """Backends turn requests into clips. `BACKENDS` is the whole list; torch is read only when one is opened.
 
 instant   deterministic drawn frames, no model: tests and dry work
-local     any Wan pipeline in diffusers' format, on this machine
+local     a pipeline of any family in `models.loading`, in diffusers' format, on this machine
 bundled   the small model that comes with fabula, on the same code as `local`
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,21 @@ from generators.backends.checkpoint import check_checkpoint, is_hub_id, starts_f
 from generators.clip import Backend, Canvas, Limits
 from generators.digests import weights_digest
 from generators.errors import BackendUnavailable
+from generators.segmenters import Segmenter
 from generators.world.words import FPS, HEIGHT, LONG, SHORT, WIDTH
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
-BUNDLED_LIMITS = Limits(width=WIDTH, height=HEIGHT, fps=FPS, frame_counts=(SHORT, LONG), extends=True, guides=True)
+BUNDLED_LIMITS = Limits(
+    width=WIDTH,
+    height=HEIGHT,
+    fps=FPS,
+    frame_counts=(SHORT, LONG),
+    extends=True,
+    guides=True,
+    moves=True,
+    continues="tokens at zero",
+    films_sets=True,
+)
 BUNDLED_STEPS, BUNDLED_GUIDANCE = 20, 3.0
 
 
@@ -46,6 +57,10 @@ class BackendConfig:
     """Sizes and lengths in the place of those of the limits."""
     gives_tokens_at_zero: bool | None = None
     """Whether the model was trained with finished tokens at timestep 0; None asks the pipeline."""
+    at_once: int | None = None
+    """Shots of a set in one batch; None: all. Never what happens to fit: equal runs must give equal frames."""
+    segmenter: Segmenter | None = field(default=None, repr=False, compare=False)
+    """Finds what the shots of a set share, in frames of the limits' size; None reads it off attention to its words."""
 
 
 def _instant(config: BackendConfig) -> Backend:
@@ -88,6 +103,8 @@ def _open(config: BackendConfig, model: str, name: str | None = None) -> Backend
         guidance=config.guidance,
         guidance_2=config.guidance_2,
         gives_tokens_at_zero=config.gives_tokens_at_zero,
+        at_once=config.at_once,
+        segmenter=config.segmenter,
     )
 
 

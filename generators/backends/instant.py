@@ -5,6 +5,7 @@ For tests and dry work. Same request, same frames; given frames are kept; it can
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +13,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from generators.backends.clips import check_limits, make_clip
-from generators.clip import Clip, Frames, Limits, OnProgress, Progress, ShotRequest
+from generators.clip import Clip, Frames, Limits, OnProgress, Progress, ShotRequest, ShotSet
 from generators.errors import ShootingCancelled
 from generators.seams import keep
 
 OnShoot = Callable[[ShotRequest], None]
-SMALL = Limits(width=16, height=16, fps=8, frame_counts=(9, 17, 33, 65), size_multiple=4, extends=True)
+SMALL = Limits(
+    width=16, height=16, fps=8, frame_counts=(9, 17, 33, 65), size_multiple=4, extends=True, films_sets=True, moves=True
+)
 
 
 class InstantBackend:
@@ -51,14 +54,7 @@ class InstantBackend:
     ) -> list[Clip]:
         """Draw the requests, one clip each, in order."""
         begun = time.perf_counter()
-        for request in requests:
-            check_limits(request, self.limits)
-            if self.on_shoot is not None:
-                self.on_shoot(request)
-        for step in range(self.steps):
-            self._wait(cancelled)
-            if on_progress is not None:
-                on_progress(Progress(step=step + 1, of=self.steps))
+        self._go_through(requests, on_progress, cancelled)
         composition = tuple(request.digest() for request in requests)
         drawn = [keep(_draw(r, digest), r.given) for r, digest in zip(requests, composition, strict=True)]
         spent = (time.perf_counter() - begun) / max(len(requests), 1)
@@ -67,8 +63,44 @@ class InstantBackend:
             for request, frames in zip(requests, drawn, strict=True)
         ]
 
+    def shoot_set(
+        self,
+        shots: ShotSet,
+        on_progress: OnProgress | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> list[Clip]:
+        """Draw the wanted shots, each from its own digest and the anchors': the same whichever batch it is in."""
+        begun = time.perf_counter()
+        self._go_through(shots.requests, on_progress, cancelled)
+        plain = [request.digest() for request in shots.requests]
+        anchors = "".join(plain[: shots.anchors])
+        steered = [hashlib.sha256((digest + anchors).encode()).hexdigest() for digest in plain]
+        spent = (time.perf_counter() - begun) / len(shots.wanted)
+        return [
+            make_clip(
+                request,
+                keep(_draw(request, steered[place]), request.given),
+                model=self.name,
+                composition=(*plain, *steered),
+                seconds_spent=spent,
+            )
+            for place, request in ((place, shots.requests[place]) for place in shots.wanted)
+        ]
+
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _go_through(
+        self, requests: Sequence[ShotRequest], on_progress: OnProgress | None, cancelled: threading.Event | None
+    ) -> None:
+        for request in requests:
+            check_limits(request, self.limits)
+            if self.on_shoot is not None:
+                self.on_shoot(request)
+        for step in range(self.steps):
+            self._wait(cancelled)
+            if on_progress is not None:
+                on_progress(Progress(step=step + 1, of=self.steps))
 
     def _wait(self, cancelled: threading.Event | None) -> None:
         if cancelled is None and self.seconds_per_step:

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from generators.backends import BackendConfig, limits_of, open_backend
-from generators.clip import Backend, Clip, Limits, OnProgress, ShotRequest
-from generators.errors import BackendUnavailable
+from generators.clip import Backend, Clip, FilmsTogether, Limits, OnProgress, ShotRequest, ShotSet
+from generators.errors import BackendUnavailable, RequestRejected
 
 
 class LazyBackend:
@@ -56,6 +56,18 @@ class LazyBackend:
     ) -> list[Clip]:
         """Film, opening the backend first where it is not."""
         return self.open().shoot(requests, on_progress, cancelled)
+
+    def shoot_set(
+        self,
+        shots: ShotSet,
+        on_progress: OnProgress | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> list[Clip]:
+        """Film a set, opening the backend first where it is not. Raises RequestRejected where it films no sets."""
+        backend = self.open()
+        if not isinstance(backend, FilmsTogether):
+            raise RequestRejected(f"{self.name} films shots one by one; it knows no sets")
+        return backend.shoot_set(shots, on_progress, cancelled)
 
     def close(self) -> None:
         """Let go of the model; calling it twice is harmless."""

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
 from generators.backends.checkpoint import fetch_checkpoint
 from generators.backends.clips import check_limits, make_clip
-from generators.clip import Canvas, Clip, Limits, OnProgress, Progress, ShotRequest
+from generators.cast import CastSample, CastSettings, sample_cast
+from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest, ShotSet
 from generators.controls.base import Control
 from generators.devices import devices
 from generators.digests import weights_digest
-from generators.errors import BackendUnavailable, OutOfMemory
+from generators.errors import BackendUnavailable, OutOfMemory, RequestRejected
 from generators.models.base import VideoModel, video_as_frames
 from generators.models.loading import MadeFor, made_for, open_model
 from generators.sampler import Sample, Settings, sample
 from generators.seams import keep
+from generators.segmenters import Segmenter
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 OWN_CANVAS = Canvas()
@@ -43,7 +46,9 @@ class LocalBackend:
     """Films with a pipeline in diffusers' format, of any family there is a VideoModel for: a folder or a hub id.
 
     `name` is what takes will say, the model itself by default; `limits`, `steps` and `guidance` are by default those
-    the checkpoint's kind was made for. The last two and `guidance_2` are used where a request leaves them open. Raises
+    the checkpoint's kind was made for. The last two and `guidance_2` are used where a request leaves them open.
+    `at_once` shots of a set go into one batch, all of them by default. `segmenter` finds what a set shares, in frames
+    of the limits' size; without, it is read off the attention to its words. Raises
     BackendUnavailable when the model or the device is not there, RequestRejected for a canvas it cannot film.
     """
 
@@ -61,6 +66,8 @@ class LocalBackend:
         guidance: float | None = None,
         guidance_2: float | None = None,
         gives_tokens_at_zero: bool | None = None,
+        at_once: int | None = None,
+        segmenter: Segmenter | None = None,
     ) -> None:
         device = device or _best_device()
         place = _checked(device, offload)
@@ -75,6 +82,8 @@ class LocalBackend:
         self.steps = made.steps if steps is None else steps
         self.guidance = made.guidance if guidance is None else guidance
         self.guidance_2 = guidance_2
+        self.at_once = at_once
+        self.segmenter = segmenter
 
     def shoot(
         self,
@@ -102,10 +111,43 @@ class LocalBackend:
             done += batch.settings.steps
         return [clips[i] for i in range(len(requests))]
 
-    def watched(self, request: ShotRequest, on_progress: OnProgress | None = None) -> tuple[Clip, tuple[Control, ...]]:
+    def shoot_set(
+        self,
+        shots: ShotSet,
+        on_progress: OnProgress | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> list[Clip]:
+        """Film a set by Video Storyboarding, `at_once` shots a batch; their anchors are in each."""
+        if not self.limits.films_sets:
+            raise RequestRejected(f"{self.name} cannot film shots as one set: its attention does not see a whole clip")
+        for request in shots.requests:
+            check_limits(request, self.limits)
+        settings = {self._batch(request).settings for request in shots.requests}
+        if len(settings) > 1:
+            raise RequestRejected(f"requests: expected one number of steps and one guidance in a set, got {settings}")
+        cast = CastSettings(anchors=shots.anchors, at_once=self.at_once, steering=self._steering(shots.requests[0]))
+        asked = (shots.requests, shots.subjects, settings.pop(), cast)
+        with self._told(shots.requests) as model:
+            begun = time.perf_counter()
+            taken = sample_cast(model, *asked, on_step=on_progress, cancelled=cancelled)
+            videos = _decoded(model, taken, shots.wanted)
+            spent = (time.perf_counter() - begun) / len(shots.wanted)
+        return [
+            self._clip(shots.requests[i], frames, taken, i, taken.compositions[i], spent)
+            for i, frames in zip(shots.wanted, videos, strict=True)
+        ]
+
+    def _steering(self, request: ShotRequest) -> dict[str, Any]:
+        """Settings of a set: who finds the subject."""
+        fits = (request.width, request.height) == (self.limits.width, self.limits.height)
+        return {"segmenter": self.segmenter} if self.segmenter is not None and fits else {}
+
+    def watched(
+        self, request: ShotRequest, cancelled: threading.Event | None = None
+    ) -> tuple[Clip, tuple[Control, ...]]:
         """One clip, and its controls as they stand after the last step: some keep what they saw. Raises as `shoot`."""
         check_limits(request, self.limits)
-        (clip,), taken = self._film([request], self._batch(request).settings, on_progress, None)
+        (clip,), taken = self._film([request], self._batch(request).settings, None, cancelled)
         return clip, taken.controls[0]
 
     def close(self) -> None:
@@ -130,34 +172,61 @@ class LocalBackend:
         on_step: OnProgress | None,
         cancelled: threading.Event | None,
     ) -> tuple[list[Clip], Sample]:
+        with self._told(requests) as model:
+            begun = time.perf_counter()
+            taken = sample(model, requests, settings, on_step=on_step, cancelled=cancelled)
+            videos = _decoded(model, taken)
+            spent = (time.perf_counter() - begun) / len(requests)
+        composition = tuple(request.digest() for request in requests)
+        clips = [
+            self._clip(request, frames, taken, i, composition, spent)
+            for i, (request, frames) in enumerate(zip(requests, videos, strict=True))
+        ]
+        return clips, taken
+
+    def _clip(
+        self,
+        request: ShotRequest,
+        frames: Frames,
+        taken: Sample | CastSample,
+        place: int,
+        composition: tuple[str, ...],
+        seconds: float,
+    ) -> Clip:
+        """One clip of what was sampled; `place` is its row."""
+        told = taken.start.notes if isinstance(taken, Sample) else taken.notes
+        return make_clip(
+            request,
+            keep(frames, request.given),
+            model=self.name,
+            composition=composition,
+            seconds_spent=seconds,
+            weights=self.weights,
+            notes=told + _cut_notes(taken.text.maps[place].cut),
+        )
+
+    @contextmanager
+    def _told(self, requests: Sequence[ShotRequest]) -> Iterator[VideoModel]:
+        """The model; running out of memory meanwhile is told as OutOfMemory. Raises BackendUnavailable when closed."""
         if self.model is None:
             raise BackendUnavailable(f"{self.name}: this backend was closed; open it again")
-        begun = time.perf_counter()
         try:
-            taken = sample(self.model, requests, settings, on_step=on_step, cancelled=cancelled)
-            with torch.no_grad():
-                videos = video_as_frames(self.model.decode(taken.latents))
+            yield self.model
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"{self.name} ran out of memory on {self.model.device} with {len(requests)} clips of "
                 f"{requests[0].width}x{requests[0].height}, {requests[0].frames} frames: film a smaller size, fewer at "
                 "once, or offload"
             ) from error
-        spent = (time.perf_counter() - begun) / len(requests)
-        composition = tuple(request.digest() for request in requests)
-        clips = [
-            make_clip(
-                request,
-                keep(frames, request.given),
-                model=self.name,
-                composition=composition,
-                seconds_spent=spent,
-                weights=self.weights,
-                notes=taken.start.notes + _cut_notes(taken.text.maps[i].cut),
-            )
-            for i, (request, frames) in enumerate(zip(requests, videos, strict=True))
-        ]
-        return clips, taken
+
+
+def _decoded(model: VideoModel, taken: Sample | CastSample, wanted: Sequence[int] | None = None) -> list[Frames]:
+    """Frames of all clips, or of the wanted ones."""
+    with torch.no_grad():
+        if wanted is None:
+            return list(video_as_frames(model.decode(taken.latents, taken.start.generators)))
+        own = tuple(taken.start.generators[i] for i in wanted if taken.start.generators)
+        return list(video_as_frames(model.decode(taken.latents[list(wanted)], own)))
 
 
 def _cut_notes(cut: bool) -> tuple[str, ...]:
@@ -215,6 +284,9 @@ def _within(limits: Limits | None, made: MadeFor) -> Limits:
         frame_step=own.frame_step,
         needs_picture=own.needs_picture,
         guides=own.guides,
+        moves=own.moves,
+        continues=own.continues,
+        films_sets=own.films_sets,
     )
 
 

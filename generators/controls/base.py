@@ -10,6 +10,7 @@ A control belongs to one request of a batch. The phases of one controlled attent
                              `parts`: attended apart by the control itself, merged likewise
     6. edit the output       `output`
     7. observe               `observe`: whoever only looks leaves the output of stock attention as it is, bit for bit
+    8. beside the others     `among`: an output in the light of all rows' outputs, once every row has its own
 
 and around a step `before_step` and `after_step`, which may read the request's own pass first, with gradients (`Probe`).
 Methods that need timesteps per token will add their phase between 2 and 3. What adds: biases, extra keys. What
@@ -100,6 +101,8 @@ class AttentionCall:
     """Raw queries of all rows of the pass, (B, H, N, D), where `place` can place them."""
     place: Callable[[Tensor], Tensor] | None = None
     """Raw queries (1, H, N, D) as the logits want them here: the attention's own norm, and each row's position."""
+    branch: Branch = Branch.COND
+    """The row's branch of guidance."""
 
     @property
     def reads(self) -> Literal["text", "video"]:
@@ -161,6 +164,12 @@ class Control:
     looks_only = False
     """Whether it changes nothing: where nobody else acts, rows then keep the output of stock attention."""
 
+    in_turn = False
+    """Whether `among` reads rows as earlier ones have left them; by default all are read before any is written."""
+
+    notes: tuple[str, ...] = ()
+    """What a person should know of a clip that was filmed so."""
+
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
 
@@ -213,6 +222,10 @@ class Control:
     def observe(self, call: AttentionCall, out_BHND: Tensor, lse_BHN: Tensor) -> None:
         """Look at what happened: the call as it was edited, with its biases, and what came of it."""
 
+    def among(self, site: Site, step: Step, row: int, outs_BHND: Tensor) -> Tensor | None:
+        """The output (H, N, D) of this row to use instead, beside those of all rows of the pass; None keeps it."""
+        return None
+
     def before_step(self, step: Step, latents: Tensor) -> Tensor:
         """Latents (1, C, F, h, w) to predict from instead."""
         return latents
@@ -228,6 +241,11 @@ class Control:
     def after_step_with(self, step: Step, latents: Tensor, probe: Probe) -> Tensor:
         """`after_step` for a control that reads: the probe still stands at the step's own timestep."""
         return self.after_step(step, latents)
+
+
+def share_of_steps(share: float, steps: int) -> int:
+    """How many steps a share of them is, rounded down; at least one, so that distilled schedules are steered too."""
+    return max(1, int(share * steps + 1e-9))
 
 
 def steers(controls: Sequence[Control]) -> bool:
@@ -247,6 +265,22 @@ def steer(call: AttentionCall, controls: Sequence[Control], project: Project | N
         if text is not None and project is not None:
             return _by_frame(call, controls, text, project)
     return _steered(call, controls)
+
+
+def join(run: Run, acting: Mapping[int, Sequence[Control]], site: Site, outs_BHND: Tensor) -> None:
+    """The last phase, in place: outputs of all rows of the pass that a control edits beside each other."""
+    made: dict[int, Tensor] = {}
+    for row, controls in acting.items():
+        for control in controls:
+            new = control.among(site, run.step, row, outs_BHND)
+            if new is None:
+                continue
+            if control.in_turn:
+                outs_BHND[row] = new
+            else:
+                made[row] = new
+    for row, new in made.items():
+        outs_BHND[row] = new
 
 
 def _by_frame(call: AttentionCall, controls: Sequence[Control], text: FrameText, project: Project) -> Tensor:
@@ -369,6 +403,10 @@ class Run:
     def request(self, row: int) -> int:
         """The request behind a row of the pass."""
         return row % len(self.controls) if self._alone is None else self._alone
+
+    def branch(self, row: int) -> Branch:
+        """The branch of guidance of a row of the pass."""
+        return self.branches[row // len(self.controls)] if self._alone is None else Branch.COND
 
     @property
     def rows(self) -> int:

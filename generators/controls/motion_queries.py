@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from generators.controls.base import Alone, AttentionCall, Control, Probe, Shot, Step
+from generators.controls.base import Alone, AttentionCall, Control, Probe, Shot, Step, share_of_steps
 from generators.controls.config import MotionQueries, Window, ddpm_window
 from generators.controls.motion_source import SourceClip, fitted
 from generators.errors import ControlRejected
@@ -206,7 +206,7 @@ def noise_levels(stepper: Stepper) -> list[float]:
 def steered_steps(settings: MotionQueries, levels: Sequence[float]) -> tuple[int, ...]:
     """Numbers of the steered steps. Raises ControlRejected when no step lies in the window."""
     if settings.window is None:
-        return tuple(range(max(1, int((settings.steps or 0) * len(levels) + 1e-9))))
+        return tuple(range(share_of_steps(settings.steps or 0, len(levels))))
     low, high = settings.window
     found = tuple(i for i, level in enumerate(levels) if low <= level <= high)
     if not found:

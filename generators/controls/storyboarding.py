@@ -1,23 +1,21 @@
 """Video Storyboarding (arXiv 2412.07750 v1): shots of one batch share their subject, each keeps its own motion.
 
 Every shot rides twice in one lock-step batch: as it is, and steered. In the same pass a steered row reads its plain
-copy's queries (early), or the copy's correspondences between keyframes (later), so that nothing is cached; and the keys
-and values of the anchors' subject, frame by frame. Both branches of guidance, each within its own. What the subject
-covers comes from the clean frames that a step was heading for, or, without a segmenter, from attention to its words.
-Refinement injection is arithmetic in `storyboarding_maths` and no part of this: docs/methods/storyboarding.md.
+copy's queries (early), or the copy's correspondences between keyframes (later), so that nothing is cached; the keys
+and values of the anchors' subject, frame by frame; and, in a second sweep, the anchors' outputs where the first found
+the same part of the subject. Both branches of guidance, each within its own. `generators.cast` makes the sweeps.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from generators.attention import column_mass
 from generators.clip import ShotRequest
 from generators.controls.base import AttentionCall, Control, Shot, Step
 from generators.controls.config import Window
@@ -25,15 +23,17 @@ from generators.controls.motion_queries import noise_levels
 from generators.controls.storyboarding_config import Storyboarding
 from generators.controls.storyboarding_maths import (
     Anchor,
-    clean_estimate,
+    FlowMap,
+    FlowMaps,
+    Refinement,
+    blended,
     dropped,
     flow_maps,
     flow_queries,
     key_frames,
-    mask_tokens,
     subject_attention,
-    subject_tokens,
 )
+from generators.controls.storyboarding_subject import COARSE, Sight
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Site, VideoModel
 
@@ -70,6 +70,15 @@ def storyboard(
     return [*requests, *steered]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seats:
+    """Where in the batch those are that a steered shot reads; `vanilla` of None: its plain copy does not ride along."""
+
+    place: int
+    vanilla: int | None
+    anchors: tuple[int, ...]
+
+
 class StoryboardSteering(Control):
     """Video Storyboarding on one steered shot. Raises ControlRejected where it could not act."""
 
@@ -78,58 +87,74 @@ class StoryboardSteering(Control):
     def __init__(self, config: Storyboarding, shot: Shot) -> None:
         super().__init__(shot)
         self.config = config
+        self.seats = Seats(place=config.place, vanilla=config.vanilla, anchors=config.anchors)
         self.frames = shot.layout.grid[0]
         self.keys = key_frames(self.frames, config.keyframes)
         self.mask: Tensor | None = None
-        """Where the subject is, (N,) bool; None before the first step."""
+        """Where the subject is in the step at hand, (N,) bool; None before the first look."""
         self.dilution = self.frames**0.5 if config.dilution is None else config.dilution
         kinds = {site.kind for site in shot.sites}
         if "temporal" in kinds or not kinds & {"self", "joint"}:
             raise ControlRejected("Storyboarding: expected a model whose self-attention sees the whole clip")
         self._query_layers = self._layers(config.query_layers, 2 / 3)
         self._share_layers = self._layers(config.share_layers, 1 / 3)
-        needs_words = config.segmenter is None and config.share is not None
-        self.reads_words = needs_words
-        self._columns = torch.tensor(shot.text.columns(config.subject), device=shot.device) if needs_words else None
-        self._maps: list[Tensor] = []
+        self._refine_layers = self._layers(config.refine_layers, 1 / 3)
+        self.sight = Sight(config, shot)
+        self.reads_words = self.sight.by_words
+        self.notes = (COARSE,) if self.sight.by_words else ()
+        self.in_turn = config.order == "sequential"
+        self.maps: FlowMaps | None = None
+        """Where the plain copy's correspondences are kept, and read while it does not ride along."""
+        self.keeps_from: int | None = None
+        """The first step whose correspondences are kept."""
+        self.refinement: Refinement | None = None
+        """What the first sweep found; None while it is made."""
+        self.in_sweeps = False
+        """Whether somebody makes both sweeps."""
         self._before: Tensor | None = None
         self._others: list[StoryboardSteering] = []
 
+    def follow(self, first: StoryboardSteering, found: Refinement | None) -> None:
+        """Go on where the first sweep stopped: its last mask, its correspondences, and what it found."""
+        self.sight.known({} if first.sight.last is None else {0: first.sight.last})
+        self.maps, self.refinement, self.in_sweeps = first.maps, found, True
+
     def meet(self, everyone: Sequence[Sequence[Control]]) -> None:
         """Find the anchors among the batch."""
-        config = self.config
-        if max(config.place, config.vanilla, *config.anchors) >= len(everyone) or self not in everyone[config.place]:
+        seats = self.seats
+        places = {seats.place, *seats.anchors} | (set() if seats.vanilla is None else {seats.vanilla})
+        if max(places) >= len(everyone) or self not in everyone[seats.place]:
             raise ControlRejected(
-                f"Storyboarding: expected to stand at place {config.place} of a batch with places "
-                f"{sorted({config.vanilla, *config.anchors})}; this one has {len(everyone)}: `storyboard` makes it"
+                f"Storyboarding: expected to stand at place {seats.place} of a batch with places "
+                f"{sorted(places - {seats.place})}; this one has {len(everyone)}: `storyboard` makes it"
             )
-        found = {place: [c for c in everyone[place] if isinstance(c, StoryboardSteering)] for place in config.anchors}
+        found = {place: [c for c in everyone[place] if isinstance(c, StoryboardSteering)] for place in seats.anchors}
         missing = [place for place, controls in found.items() if not controls]
         if missing:
             raise ControlRejected(f"Storyboarding.anchors: expected steered shots, request {missing[0]} is not one")
-        self._others = [controls[0] for place, controls in found.items() if place != config.place]
+        self._others = [controls[0] for place, controls in found.items() if place != seats.place]
 
     def begin(self, model: VideoModel) -> None:
         """Which steps are steered, and how the model decodes."""
-        self._model = model
-        stepper = model.stepper(self.shot.steps, self.shot.layout)
-        self._is_flow = stepper.is_flow
-        self._sigmas = [stepper.sigma(i) for i in range(len(stepper.timesteps))] + [0.0]
-        levels = noise_levels(stepper)
-        self.preserved, self.led, self.shared = (
-            _within(window, levels, name)
-            for name, window in (
-                ("preserve", self.config.preserve),
-                ("flow", self.config.flow),
-                ("share", self.config.share),
+        if self.config.refine is not None and not self.in_sweeps:
+            raise ControlRejected(
+                "Storyboarding.refine: expected two sweeps, which generators.cast.sample_cast makes, got one batch; "
+                "film with it, or use refine=None"
             )
+        stepper = model.stepper(self.shot.steps, self.shot.layout)
+        levels = noise_levels(stepper)
+        self.preserved, self.led, self.shared, self.refined = (
+            _within(getattr(self.config, name), levels, name) for name in ("preserve", "flow", "share", "refine")
         )
+        self.sight.begin(model, stepper, self.shared, feature_step(self.config, levels) if self.refined else None)
 
     def at(self, site: Site) -> bool:
         """Self-attention of the chosen layers; text attention, to see the subject."""
-        if self._columns is not None and site.kind in ("cross", "joint"):
+        if self.sight.by_words and site.kind in ("cross", "joint"):
             return True
-        return site.kind in ("self", "joint") and site.layer in self._query_layers | self._share_layers
+        return site.kind in ("self", "joint") and site.layer in (
+            self._query_layers | self._share_layers | self._refine_layers
+        )
 
     def acts(self, step: Step, branch: Branch) -> bool:
         """Both branches."""
@@ -138,17 +163,17 @@ class StoryboardSteering(Control):
     def acts_at(self, site: Site, step: Step, branch: Branch) -> bool:
         """Each part in its own layers and steps."""
         if site.kind not in ("self", "joint") or not self.at(site):
-            return self._watches(site, step, branch)
+            return self.sight.watches(site, step, branch)
         queries = site.layer in self._query_layers and step.index in self.preserved | self.led
         shares = site.layer in self._share_layers and step.index in self.shared
-        return queries or shares or self._watches(site, step, branch)
+        return queries or shares or self._refines(site, step) or self.sight.watches(site, step, branch)
 
     def edit(self, call: AttentionCall) -> AttentionCall:
         """The plain copy's queries, or the own ones led along its correspondences."""
         if call.site.kind == "cross" or call.site.layer not in self._query_layers:
             return call
         if call.step.index in self.preserved:
-            q = self._row(call, self.config.vanilla, 0)
+            q = self._row(call, self.seats.vanilla, 0)
         elif call.step.index in self.led:
             q = self._led(call)
         else:
@@ -164,61 +189,59 @@ class StoryboardSteering(Control):
         video = slice(0 if call.text is None else call.text.stop, None)
         read = []
         for anchor in anchors:
-            k, v = (self._row(call, anchor.config.place, which)[0][:, video] for which in (1, 2))
+            k, v = (self._row(call, anchor.seats.place, which)[0][:, video] for which in (1, 2))
             assert anchor.mask is not None
             read.append(Anchor(k, v, anchor.mask))
-        return (subject_attention(call.q, read, self.frames, dilution=self.dilution),)
+        also = self.frames // 2 if self.config.middle else None
+        return (subject_attention(call.q, read, self.frames, dilution=self.dilution, also=also),)
 
     def observe(self, call: AttentionCall, out_BHND: Tensor, lse_BHN: Tensor) -> None:
         """Add up the attention to the subject's words."""
-        if self._columns is not None and self._watches(call.site, call.step, Branch.COND):
-            text = call.over("text")
-            if text.reads == "text":
-                self._maps.append(column_mass(text.q, text.k, self._columns, counts_M=text.counts)[0])
+        if self.sight.watches(call.site, call.step, call.branch):
+            self.sight.observe(call)
+
+    def among(self, site: Site, step: Step, row: int, outs_BHND: Tensor) -> Tensor | None:
+        """The output blended with the anchors', where the first sweep found the same part of the subject."""
+        if self.refinement is None or not self._refines(site, step):
+            return None
+        first = row - self.seats.place
+        anchors = [outs_BHND[first + other.seats.place] for other in self._others]
+        return blended(outs_BHND[row], anchors, self.refinement, self.config.alpha)
 
     def before_step(self, step: Step, latents: Tensor) -> Tensor:
         """Remember where the step starts."""
-        self._before = latents
+        self._before, self.mask = latents, self.sight.at(step.index)
         return latents
 
     def after_step(self, step: Step, latents: Tensor) -> Tensor:
         """See where the subject is, for the next step."""
-        if step.index + 1 in self.shared:
-            if self._maps:
-                self.mask = subject_tokens(torch.stack(self._maps).mean(0).unflatten(0, self.shot.layout.grid))
-            elif self.config.segmenter is not None and (self.mask is None or step.index % self.config.every == 0):
-                self.mask = self._segmented(step, latents)
-        self._maps.clear()
+        assert self._before is not None
+        self.sight.look(step, self._before, latents)
         self._before = None
         return latents
 
-    def _segmented(self, step: Step, latents: Tensor) -> Tensor:
-        assert self.config.segmenter is not None
-        assert self._before is not None
-        sigmas = self._sigmas[step.index], self._sigmas[step.index + 1]
-        with torch.no_grad():
-            video = self._model.decode(clean_estimate(self._before, latents, sigmas, flow=self._is_flow))[0]
-        frames = (video.permute(0, 2, 3, 1).float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-        mask = torch.from_numpy(self.config.segmenter(frames, self.config.subject)).to(self.shot.device)
-        layout, timeline = self.shot.layout, self.shot.timeline
-        groups = [timeline.pixels(layout.latent(step)) for step in range(self.frames)]
-        return mask_tokens(mask, groups, layout.grid)
-
-    def _watches(self, site: Site, step: Step, branch: Branch) -> bool:
-        """Whether the attention to the subject's words is wanted here: in the steps before those that share."""
-        wanted = self._columns is not None and step.index + 1 in self.shared
-        return wanted and branch is Branch.COND and site.kind in ("cross", "joint")
+    def _refines(self, site: Site, step: Step) -> bool:
+        within = self.refinement is not None and step.index in self.refined
+        return within and site.kind in ("self", "joint") and site.layer in self._refine_layers
 
     def _led(self, call: AttentionCall) -> Tensor:
         if call.raw_batch is None or call.place is None:
-            raise ControlRejected("Storyboarding.flow: this family cannot move queries yet; use flow=None, or Wan")
-        row = call.row - self.config.place + self.config.vanilla
-        maps = flow_maps(call.raw_batch[row].transpose(0, 1).flatten(1), self.frames, self.keys)
+            raise ControlRejected("Storyboarding.flow: this family's attention cannot place queries; use flow=None")
+        maps = self._correspondences(call, call.raw_batch)
         led = call.place(flow_queries(call.raw_q, maps, self.frames, self.config.weight))
-        rows = [f for f in range(self.frames) if f not in self.keys]
-        moved = torch.zeros(self.frames, dtype=torch.bool, device=call.q.device)
-        moved[rows] = True
+        moved = torch.tensor([f not in self.keys for f in range(self.frames)], device=call.q.device)
         return torch.where(moved.repeat_interleave(call.q.shape[2] // self.frames).view(1, 1, -1, 1), led, call.q)
+
+    def _correspondences(self, call: AttentionCall, raw_BHND: Tensor) -> list[FlowMap]:
+        """Of the plain copy, which rides along; or as they were kept."""
+        if self.seats.vanilla is None:
+            assert self.maps is not None
+            return self.maps.read((call.site.expert, call.site.layer, call.branch), call.step.index)
+        row = call.row - self.seats.place + self.seats.vanilla
+        maps = flow_maps(raw_BHND[row].transpose(0, 1).flatten(1), self.frames, self.keys)
+        if self.maps is not None and self.keeps_from is not None and call.step.index >= self.keeps_from:
+            self.maps.keep((call.site.expert, call.site.layer, call.branch), call.step.index, maps)
+        return maps
 
     def _with_dropout(self, call: AttentionCall, q: Tensor) -> Tensor:
         if not self.config.dropout:
@@ -228,11 +251,11 @@ class StoryboardSteering(Control):
         )
         return torch.where(own.to(q.device).view(1, 1, -1, 1), call.q, q)
 
-    def _row(self, call: AttentionCall, place: int, which: int) -> Tensor:
+    def _row(self, call: AttentionCall, place: int | None, which: int) -> Tensor:
         """Queries, keys or values (1, H, ., D) of another request in this branch of the pass."""
-        if call.batch is None:
+        if call.batch is None or place is None:
             raise ControlRejected("Storyboarding: this family's attention does not show a row its neighbours")
-        row = call.row - self.config.place + place
+        row = call.row - self.seats.place + place
         return call.batch[which][row : row + 1]
 
     def _layers(self, layers: str | tuple[int, ...], depth: float) -> frozenset[int]:
@@ -244,6 +267,11 @@ class StoryboardSteering(Control):
             return frozenset(layers)
         first = 0 if layers == "all" else min(math.ceil((max(there) + 1) * depth - 1e-9), max(there))
         return frozenset(layer for layer in there if layer >= first)
+
+
+def feature_step(config: Storyboarding, levels: Sequence[float]) -> int:
+    """The step nearest to the noise level at which correspondences are read: the last of the first sweep."""
+    return min(range(len(levels)), key=lambda step: abs(levels[step] - config.features))
 
 
 def _within(window: Window | None, levels: Sequence[float], name: str) -> frozenset[int]:

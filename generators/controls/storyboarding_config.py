@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from generators.controls.config import ControlConfig, Window, _check_window, _one_of, ddpm_sigma, ddpm_window
+from generators.segmenters import Segmenter
 
-
-class Segmenter(Protocol):
-    """Finds a subject in frames."""
-
-    @property
-    def name(self) -> str:
-        """What tells it apart from others."""
-        ...
-
-    def __call__(self, frames: NDArray[np.uint8], subject: str) -> NDArray[np.bool_]:
-        """Where the subject is, (frames, height, width), in frames (frames, height, width, 3)."""
-        ...
+REFINED = ddpm_window(590, 950)
+"""The published window of refinement."""
+FEATURES = ddpm_sigma(261)
+"""The noise level at which correspondences are read (DIFT)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +43,19 @@ class Storyboarding(ControlConfig):
     """Frames read the anchors' subject in the same frame."""
     keyframes: int = 5
     """Latent frames from a keyframe to the next."""
+    middle: bool = False
+    """Whether frames read the subject in the anchors' middle frame too (published for a distilled model)."""
+    refine: Window | None = None
+    """Outputs are blended with those of the anchors' corresponding tokens, which a first sweep must find:
+    `generators.cast.sample_cast` makes both sweeps, and refines in `REFINED` by default."""
+    alpha: float = 0.8
+    """Share of the anchor's output in such a blend."""
+    order: Literal["simultaneous", "sequential"] = "simultaneous"
+    """Whether blends read outputs as attention made them, or, as released, as earlier shots have left them."""
+    features: float = FEATURES
+    """Noise level at which correspondences are read, where the first sweep ends."""
+    feature_layer: int | None = None
+    """The block whose output they are read from; None is at 65 % of the depth."""
     weight: Literal["sigmoid", "linear"] = "sigmoid"
     """Between two keyframes: as published (0.73 at the first, 0.5 at the second), or from one to the other."""
     dropout: float = 0.0
@@ -62,6 +65,7 @@ class Storyboarding(ControlConfig):
     root of the latent frames, 1 is none."""
     query_layers: Literal["all", "last third"] | tuple[int, ...] = "last third"
     share_layers: Literal["all", "last two thirds"] | tuple[int, ...] = "last two thirds"
+    refine_layers: Literal["all", "last two thirds"] | tuple[int, ...] = "last two thirds"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "segmented_by", "attention" if self.segmenter is None else self.segmenter.name)
@@ -71,15 +75,25 @@ class Storyboarding(ControlConfig):
             )
         if min(self.place, self.vanilla, *self.anchors) < 0:
             raise ValueError("Storyboarding: expected places in the batch from 0 on")
-        for name in ("preserve", "flow", "share"):
+        for name in ("preserve", "flow", "share", "refine"):
             if getattr(self, name) is not None:
                 _check_window(f"Storyboarding.{name}", getattr(self, name))
-        if self.share is not None and not self.subject.strip():
-            raise ValueError("Storyboarding.subject: expected words of the prompt that name it, or share=None")
+        if not (self.share is None and self.refine is None) and not self.subject.strip():
+            raise ValueError(
+                "Storyboarding.subject: expected words of the prompt that name it, or share=None and refine=None"
+            )
+        if self.refine is not None and not 0 <= self.features <= self.refine[0]:
+            raise ValueError(
+                f"Storyboarding.features: expected a noise level in 0..{self.refine[0]:.3f}, below the window that "
+                f"needs them, got {self.features}"
+            )
+        if not 0 < self.alpha <= 1:
+            raise ValueError(f"Storyboarding.alpha: expected a share in (0, 1], got {self.alpha}")
         for name in ("every", "keyframes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Storyboarding.{name}: expected at least 1, got {getattr(self, name)}")
         _one_of("Storyboarding", "weight", self.weight, ("sigmoid", "linear"))
+        _one_of("Storyboarding", "order", self.order, ("simultaneous", "sequential"))
         if not 0 <= self.dropout < 1:
             raise ValueError(f"Storyboarding.dropout: expected a share in [0, 1), got {self.dropout}")
         if self.dilution is not None and not self.dilution > 0:

@@ -6,7 +6,7 @@ F latent frames, n tokens of one, N = F n, C features, H heads, D head width, A 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -30,19 +30,23 @@ class Anchor(NamedTuple):
 
 
 def subject_attention(
-    q_BHND: Tensor, anchors: Sequence[Anchor], frames: int, *, dilution: float = 1.0
+    q_BHND: Tensor, anchors: Sequence[Anchor], frames: int, *, dilution: float = 1.0, also: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention of every frame to the anchors' subject in the same frame: out (1, H, N, D) and lse (1, H, N).
 
-    `dilution` counts every such key that often. Frames in which no anchor shows its subject read nothing: lse -inf.
+    `dilution` counts every such key that often; `also` is a frame that every frame reads beside its own. Frames in
+    which no anchor shows its subject read nothing: lse -inf.
     """
     out, lse = torch.zeros_like(q_BHND), q_BHND.new_full(q_BHND.shape[:3], -math.inf, dtype=_statistics(q_BHND))
     tokens = q_BHND.shape[2] // frames
-    for rows in (slice(f * tokens, (f + 1) * tokens) for f in range(frames)):
-        shown = [(anchor, where) for anchor in anchors if len(where := anchor.mask[rows].nonzero().flatten())]
-        if shown:
-            k = torch.cat([anchor.k[:, rows][:, where] for anchor, where in shown], dim=1)
-            v = torch.cat([anchor.v[:, rows][:, where] for anchor, where in shown], dim=1)
+    shown = [anchor.mask.view(frames, tokens) for anchor in anchors]
+    for frame in range(frames):
+        read = {frame, frame if also is None else also}
+        where = [torch.cat([mask[f].nonzero().flatten() + f * tokens for f in sorted(read)]) for mask in shown]
+        if sum(map(len, where)):
+            rows = slice(frame * tokens, (frame + 1) * tokens)
+            k = torch.cat([anchor.k[:, places] for anchor, places in zip(anchors, where, strict=True)], dim=1)
+            v = torch.cat([anchor.v[:, places] for anchor, places in zip(anchors, where, strict=True)], dim=1)
             out[:, :, rows], part = attend_plain(q_BHND[:, :, rows], k.unsqueeze(0), v.unsqueeze(0))
             lse[:, :, rows] = part + math.log(dilution)
     return out, lse
@@ -75,6 +79,29 @@ def flow_maps(features_NC: Tensor, frames: int, keys: Sequence[int]) -> list[Flo
             found = [(unit_FnC[frame] @ unit_FnC[key].T).argmax(-1) for key in (before, after)]
             maps.append(FlowMap(frame, before, after, torch.stack(found).to(torch.int16)))
     return maps
+
+
+class FlowMaps:
+    """Correspondences of one clip, kept from one sweep to the next by place (a layer, a branch) and step."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, dict[int, list[FlowMap]]] = {}
+
+    def keep(self, place: Hashable, step: int, maps: list[FlowMap]) -> None:
+        """Those of a step."""
+        self._kept.setdefault(place, {})[step] = maps
+
+    def read(self, place: Hashable, step: int) -> list[FlowMap]:
+        """Those of a step, else the newest before it, else the first there are. Raises KeyError for a new place."""
+        kept = self._kept[place]
+        before = [there for there in kept if there <= step]
+        return kept[max(before) if before else min(kept)]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that they take."""
+        each = (one.nearest for kept in self._kept.values() for maps in kept.values() for one in maps)
+        return sum(nearest.numel() * nearest.element_size() for nearest in each)
 
 
 def flow_weight(frame: int, before: int, after: int, kind: Literal["sigmoid", "linear"]) -> float:
@@ -148,17 +175,53 @@ class Matches(NamedTuple):
     """(N,) 1 - cosine."""
 
 
-def matches(features_NC: Tensor, anchors: Sequence[tuple[Tensor, Tensor]]) -> Matches:
-    """The nearest token by cosine of features; anchors are (features (N, C), subject mask (N,))."""
+def matches(features_NC: Tensor, anchors: Sequence[tuple[Tensor, Tensor]], *, chunk: int = 1024) -> Matches:
+    """The nearest token by cosine of features; anchors are (features (N, C), subject mask (N,)).
+
+    No more than `chunk` tokens are compared at once.
+    """
     own = F.normalize(features_NC, dim=-1)
-    found = []
-    for features, mask in anchors:
-        distance = 1 - own @ F.normalize(features, dim=-1).T
-        found.append(distance.masked_fill(~mask, EXCLUDED).min(-1))
-    distance_AN = torch.stack([one.values for one in found])
+    found = [_nearest(own, features, mask, chunk) for features, mask in anchors]
+    distance_AN = torch.stack([distance for distance, _ in found])
     anchor = distance_AN.argmin(0)
-    place = torch.stack([one.indices for one in found]).gather(0, anchor.unsqueeze(0))[0]
+    place = torch.stack([places for _, places in found]).gather(0, anchor.unsqueeze(0))[0]
     return Matches(anchor, place, distance_AN.amin(0))
+
+
+def _nearest(own_NC: Tensor, features_NC: Tensor, mask_N: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """Distances and places of the nearest tokens that the mask shows."""
+    shown = mask_N.nonzero().flatten()
+    if not len(shown):
+        return own_NC.new_full((len(own_NC),), EXCLUDED), shown.new_zeros(len(own_NC))
+    unit = F.normalize(features_NC[shown], dim=-1).T
+    found = [(1 - part @ unit).min(-1) for part in own_NC.split(chunk)]
+    return torch.cat([one.values for one in found]), shown[torch.cat([one.indices for one in found])]
+
+
+class Refinement(NamedTuple):
+    """Which tokens of a shot take from an anchor's token, and from which."""
+
+    near: Tensor
+    """(N,) bool."""
+    anchor: Tensor
+    """(N,)."""
+    place: Tensor
+    """(N,)."""
+
+
+def refinement(match: Matches, mask_N: Tensor) -> Refinement:
+    """Subject tokens that are near enough: under Otsu's threshold of the subject's distances."""
+    near = mask_N & (match.distance < otsu(match.distance[mask_N])) if mask_N.any() else mask_N
+    return Refinement(near, match.anchor, match.place)
+
+
+def blended(own_HND: Tensor, anchors: Sequence[Tensor], found: Refinement, alpha: float = 0.8) -> Tensor:
+    """`h_p <- alpha h_anchor[nn(p)] + (1 - alpha) h_p` where that is near, of outputs (H, N, D)."""
+    made = own_HND.clone()
+    for number, anchor in enumerate(anchors):
+        here = (found.near & (found.anchor == number)).nonzero().flatten()
+        made[:, here] = alpha * anchor[:, found.place[here]] + (1 - alpha) * own_HND[:, here]
+    return made
 
 
 def injected(
@@ -170,19 +233,16 @@ def injected(
     alpha: float = 0.8,
     order: Literal["simultaneous", "sequential"] = "simultaneous",
 ) -> Tensor:
-    """`h_p <- alpha h_anchor[nn(p)] + (1 - alpha) h_p` for subject tokens that are near enough (Otsu of the distances).
+    """Outputs of S shots, each blended with its anchors'.
 
-    S shots; `anchors` names, for each shot, the rows that its matches count. `sequential` is the released order: a
+    `anchors` names, for each shot, the rows that its matches count. `sequential` is the released order: a
     shot reads rows that earlier ones have already changed.
     """
     made = out_SNC.clone()
     for shot, (match, names) in enumerate(zip(found, anchors, strict=True)):
-        source, mask = made if order == "sequential" else out_SNC, masks_SN[shot]
-        if not mask.any():
-            continue
-        near = mask & (match.distance < otsu(match.distance[mask]))
-        rows = torch.tensor(names, device=match.anchor.device)[match.anchor[near]]
-        made[shot, near] = alpha * source[rows, match.place[near]] + (1 - alpha) * made[shot, near]
+        source = made if order == "sequential" else out_SNC
+        read = [source[name].unsqueeze(0) for name in names]
+        made[shot] = blended(made[shot].unsqueeze(0), read, refinement(match, masks_SN[shot]), alpha)[0]
     return made
 
 

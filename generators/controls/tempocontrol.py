@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from generators.controls.base import Control, Probe, Shot, Step
+from generators.controls.base import Control, Probe, Shot, Step, share_of_steps
 from generators.controls.config import TempoControl, Word
 from generators.controls.tempo_losses import PUBLISHED_TOKENS, Weights, correlation, objective
 from generators.controls.tempo_readout import WordColumns, padding_counts, telling_prefix, word_attention
@@ -53,7 +53,7 @@ class TempoSteering(Control):
         super().__init__(shot)
         self.config = config
         self.edits_survive = config.survive
-        self.last_step = max(1, int(config.steps * shot.steps + 1e-9))
+        self.last_step = share_of_steps(config.steps, shot.steps)
         self.words = config.words or words_of_events(shot.request.events, shot.text)
         self.targets_WF = plan_targets(self.words, shot)
         self.columns = WordColumns.of([word_columns(word, config, shot.text) for word in self.words], shot.device)

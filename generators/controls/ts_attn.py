@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from generators.attention import Bias
-from generators.controls.base import AttentionCall, Control, Shot, Step
+from generators.controls.base import AttentionCall, Control, Shot, Step, share_of_steps
 from generators.controls.config import TSAttn
 from generators.controls.ts_attn_bias import SeparableBias, subject_map, subject_region
 from generators.controls.ts_attn_plan import SubjectPlan, plan_subjects
@@ -33,7 +33,7 @@ class TSAttnControl(Control):
         self.flags = config.flags
         self._check_sites()
         from_picture = any(given.first == 0 for given in shot.request.given)
-        self.last_step = max(1, int(config.share(from_picture=from_picture) * shot.steps + 1e-9))
+        self.last_step = share_of_steps(config.share(from_picture=from_picture), shot.steps)
         self.plans = plan_subjects(config, shot)
 
     def acts(self, step: Step, branch: Branch) -> bool:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from generators.attention import Bias
 from generators.attention_bands import RowBand, gaussian_table, known_band, off_frame_mass
-from generators.controls.base import AttentionCall, Control, Shot, Step
+from generators.controls.base import AttentionCall, Control, Shot, Step, share_of_steps
 from generators.controls.config import VSTAR
 from generators.controls.frame_text import FrameText, frame_shares, key_frames
 from generators.errors import ControlRejected
@@ -48,7 +48,7 @@ class VSTARControl(Control):
         self.frames = shot.layout.grid[0]
         self.replaces_text = bool(config.synopsis)
         self.is_factorised = any(site.kind == "temporal" for site in shot.sites)
-        self.last_step = max(1, int(config.steps * shot.steps + 1e-9))
+        self.last_step = share_of_steps(config.steps, shot.steps)
         self.tables = self._tables() if config.regularise else {}
         self.scale = config.scale if config.scale is not None else (1.0 if self.is_factorised else 0.25)
         self._shares = self._frame_shares() if config.synopsis else None

@@ -165,6 +165,14 @@ class SeesClips(Protocol):
         ...
 
 
+class OneNetwork:
+    """Base of families whose whole denoising one network does."""
+
+    def expert_at(self, t: Tensor) -> int:
+        """Which of the networks that `sites` counts handles this timestep: there is one."""
+        return 0
+
+
 class VideoModel(Protocol):
     """A diffusers pipeline taken apart. One holder at a time."""
 
@@ -235,8 +243,8 @@ class VideoModel(Protocol):
         """What the network predicts at one timestep: (len(branches) * B, C, F, h, w), branch by branch."""
         ...
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Videos (B, frames, 3, H, W) in [0, 1]."""
+    def decode(self, latents: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
+        """Videos (B, frames, 3, H, W) in [0, 1]. `generators`, one a clip, feed decoders that add noise."""
         ...
 
     def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:

@@ -19,10 +19,10 @@ from diffusers.schedulers.scheduling_dpm_cogvideox import CogVideoXDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from generators.clip import ShotRequest
+from generators.clip import Frames, ShotRequest
 from generators.controls.base import Run
 from generators.errors import BackendUnavailable, RequestRejected
-from generators.models.base import Branch, Layout, Reader, Site, Start, Text
+from generators.models.base import Branch, Family, Layout, OneNetwork, Reader, Site, Start, Text
 from generators.models.cogvideox_attention import ControlledJointAttention, WalkedJoint
 from generators.models.cogvideox_given import CogVideoXGiven
 from generators.models.holding import OneHolder, check_steerable, replace_processors
@@ -59,13 +59,14 @@ class CogVideoXStepper(Stepper):
         return turned(after.to(latents.dtype))
 
 
-class CogVideoXVideoModel:
+class CogVideoXVideoModel(OneNetwork):
     """A CogVideoX pipeline as the sampler sees it.
 
     `dynamic_guidance` is the pipelines' `use_dynamic_cfg`, as they compute it: from the scheduler's time, not from the
     number of the step.
     """
 
+    family: Family = "cogvideox"
     joins_branches = True
     gives_tokens_at_zero = False
 
@@ -248,7 +249,12 @@ class CogVideoXVideoModel:
             height * spatial, width * spatial, frames, latents.device
         )
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def encode_clip(self, frames: Frames) -> Tensor:
+        """Latents (1, C, F, h, w) of a clip; those of padding stand still at its first."""
+        latents = self._given.encoded(frames)
+        return torch.cat([latents[:, :, :1]] * (self.patch[0] - 1) + [latents], dim=2)
+
+    def decode(self, latents: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
         """Videos (B, frames, 3, H, W) in [0, 1]; latent frames of padding are left out."""
         video = self.pipe.decode_latents(turned(latents)[:, self.patch[0] - 1 :])
         frames: Tensor = self.pipe.video_processor.postprocess_video(video=video, output_type="pt")
@@ -276,7 +282,7 @@ class CogVideoXVideoModel:
             module = self.network.transformer_blocks[site.layer].attn1
             return module, lambda plain: ControlledJointAttention(plain, site, run)
 
-        return replace_processors(controlled(site) for site in sites)
+        return replace_processors((controlled(site) for site in sites), [self.network])
 
 
 def turned(x: Tensor) -> Tensor:

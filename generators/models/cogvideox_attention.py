@@ -6,7 +6,8 @@ Where nobody acts the stock processor runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, steer, steers
+from generators.controls.base import AttentionCall, Control, Run, join, steer, steers
 from generators.models.base import Site
 from generators.models.walking import Asked, Walked, heard
 
@@ -47,7 +48,8 @@ class ControlledJointAttention:
         raw = projected(attn, torch.cat([encoder_hidden_states, hidden_states], dim=1))
         q = placed(attn.norm_q, raw[0], columns, image_rotary_emb)
         k = placed(attn.norm_k, raw[1], columns, image_rotary_emb)
-        out = self._attend(acting, columns, (q, k, raw[2]), (raw[0], raw[1]))
+        place = partial(placed, attn.norm_q, columns=0, rotary=image_rotary_emb)
+        out = self._attend(acting, columns, (q, k, raw[2]), (raw[0], raw[1]), place)
         out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
         return out[:, columns:], out[:, :columns]
 
@@ -57,6 +59,7 @@ class ControlledJointAttention:
         columns: int,
         qkv_BHSD: Triple,
         raw_BHSD: tuple[Tensor, Tensor],
+        place: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """(B, H, S, D): stock attention for the rows at rest and for text, the phases of `steer` for acting video."""
         q, k, v = qkv_BHSD
@@ -78,11 +81,15 @@ class ControlledJointAttention:
                 raw_k=raw_BHSD[1][own],
                 text=slice(columns),
                 batch=(q[:, :, columns:], k, v),
+                raw_batch=raw_BHSD[0][:, :, columns:],
+                place=place,
+                branch=self.run.branch(row),
             )
             steered = steer(call, controls)
             if steers(controls):
                 out[own, :, :columns] = F.scaled_dot_product_attention(q[own, :, :columns], k[own], v[own])
                 out[own, :, columns:] = steered
+        join(self.run, acting, self.site, out[:, :, columns:])
         return out
 
 

@@ -82,10 +82,11 @@ class CogVideoXGiven:
             return mask, clean
         own = slice(layout.lead, layout.lead + known.latents)
         mask[0, 0, layout.lead :, 0, 0] = torch.tensor(known.held, device=device)
-        clean[:, :, own] = self._encoded(known.pixels)
+        clean[:, :, own] = self.encoded(known.pixels)
         return mask, torch.where(mask, clean, 0.0)
 
-    def _encoded(self, pixels: Frames) -> Tensor:
+    def encoded(self, pixels: Frames) -> Tensor:
+        """Latents (1, C, F, h, w) of frames: the mode of what the VAE makes of them."""
         video = frames_as_video(pixels, self.model.device, self.model.dtype)
         latents = self.model.pipe.vae.encode(video).latent_dist.mode()
         scaled: Tensor = latents * self.model.pipe.vae_scaling_factor_image

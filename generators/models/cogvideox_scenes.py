@@ -104,6 +104,10 @@ class CogVideoXScenes(CogVideoXVideoModel):
         )
         return noised
 
+    def encode_shot(self, request: ShotRequest, layout: Layout) -> Tensor:
+        """Latents (1, C, F, h, w) without noise of a shot all of whose frames are given, drawn from its own seed."""
+        return self._encoded(request, layout, torch.Generator().manual_seed(request.seed))
+
     def _encoded(self, request: ShotRequest, layout: Layout, generator: torch.Generator) -> Tensor:
         """Latents of a finished shot; padding repeats the first of them, as the picture pipeline of 1.5 does."""
         pixels = known_frames(request, self.stride).pixels
@@ -120,7 +124,7 @@ class CogVideoXScenes(CogVideoXVideoModel):
             inputs["timestep"] = times.repeat(len(states) // len(latents), 1).flatten()
         return inputs
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
         """Videos (B, frames of all shots, 3, H, W) in [0, 1]; the VAE begins anew with every shot."""
         return torch.cat([super(CogVideoXScenes, self).decode(x) for x in split_shots(latents, self.layouts)], dim=1)
 
@@ -154,7 +158,8 @@ class CogVideoXScenes(CogVideoXVideoModel):
     def _group_attention(self) -> Callable[[], None]:
         parts = groups(self.scenes, self.settings.mask)
         blocks = self.network.transformer_blocks
-        return replace_processors((block.attn1, lambda plain: GroupedJointAttention(parts)) for block in blocks)
+        grouped = ((block.attn1, lambda plain: GroupedJointAttention(parts)) for block in blocks)
+        return replace_processors(grouped, [self.network])
 
     def _time_shots(self) -> Callable[[], None]:
         blocks = self.network.transformer_blocks

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generators.clip import Limits
+from generators.clip import Extension, Limits
 from generators.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def open_model(
     """Load a folder or hub id of any family: safetensors only, never remote code; float32 by default.
 
     `offload` moves one network at a time to the device. `options` are the family's own: `gives_tokens_at_zero` (Wan),
-    `dynamic_guidance` (CogVideoX), `decode_timestep` and `decode_noise` (LTX), `eta` (UNets). Raises
+    `dynamic_guidance` (CogVideoX), `decode_timestep`, `decode_noise` and `given_noise` (LTX), `eta` (UNets). Raises
     BackendUnavailable for what cannot be loaded, a class there is no VideoModel for, and another family's option.
     """
     family = _family(class_of(model), model)
@@ -85,8 +85,20 @@ def made_for(model: VideoModel) -> MadeFor:
         extends=True,
         needs_picture=getattr(opened, "joins_channels", False),
         guides=callable(getattr(opened, "read", None)),  # `base.Readable`, without torch
+        moves=callable(getattr(opened, "encode_clip", None)),  # `base.SeesClips`
+        continues=_extension(opened),
+        films_sets={site.kind for site in model.sites}.isdisjoint({"temporal"}),
     )
     return replace(found, limits=limits)
+
+
+def _extension(model: Any) -> Extension:
+    """The best way this model has of going on from finished frames: what it was trained with, where it was."""
+    if getattr(model, "joins_channels", False):
+        return "last frame"
+    if getattr(model, "family", None) == "ltx":
+        return "conditions"
+    return "tokens at zero" if model.gives_tokens_at_zero else "noised latents"
 
 
 def class_of(model: str) -> str:
@@ -203,7 +215,7 @@ _WAN = Family(
     take=_take_wan, made_for=_made_for_wan, options=("gives_tokens_at_zero",), float32=("vae", "image_encoder")
 )
 _COGVIDEOX = Family(take=_take_cogvideox, made_for=_made_for_cogvideox, options=("dynamic_guidance",))
-_LTX = Family(take=_take_ltx, made_for=_made_for_ltx, options=("decode_timestep", "decode_noise"))
+_LTX = Family(take=_take_ltx, made_for=_made_for_ltx, options=("decode_timestep", "decode_noise", "given_noise"))
 _UNET = Family(take=_take_unet, made_for=_made_for_unet, options=("eta",))
 
 FAMILIES: dict[str, Family] = {

@@ -20,73 +20,71 @@ from diffusers.pipelines.ltx.pipeline_ltx_image2video import LTXImageToVideoPipe
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from generators.clip import ShotRequest
+from generators.clip import Frames, ShotRequest
 from generators.controls.base import Run
 from generators.errors import BackendUnavailable, RequestRejected
-from generators.models.base import Branch, Layout, Reader, Site, Start, Text, frames_as_video, spread_over_tokens
-from generators.models.given import Known, known_frames
+from generators.models.base import Branch, Family, Layout, OneNetwork, Reader, Site, Start, Text, spread_over_tokens
 from generators.models.holding import OneHolder, check_steerable, replace_processors
 from generators.models.ltx_attention import ControlledLTXAttention, WalkedLTX
+from generators.models.ltx_given import LTXGiven
+from generators.models.ltx_stepping import LTXConditionStepper
 from generators.models.stepping import Stepper
 from generators.models.walking import walk_blocks
 from generators.tokens import TextMap, map_text
 
 SHIFT = {"base_image_seq_len": 256, "max_image_seq_len": 4096, "base_shift": 0.5, "max_shift": 1.15}
 """What the pipelines assume where a scheduler does not say."""
+GIVEN_NOISE = 0.15
+"""The condition pipeline's own `image_cond_noise_scale`."""
 
 
-class LTXConditionStepper(Stepper):
-    """The condition pipeline steps each token from its own time, and predicts the other sign."""
-
-    def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
-        """Latents of step i + 1; held tokens are stepped like the others and replaced by whoever holds them."""
-        batch = len(latents)
-        after: Tensor = self.scheduler.step(
-            -prediction.reshape(batch, 1, -1),
-            self.timesteps[i],
-            latents.reshape(batch, 1, -1),
-            per_token_timesteps=self.timesteps[i].expand(batch).unsqueeze(-1).float(),
-            return_dict=False,
-        )[0]
-        return after.reshape(latents.shape)
-
-
-class LTXVideoModel:
+class LTXVideoModel(OneNetwork):
     """An LTX-Video pipeline as the sampler sees it.
 
     `decode_timestep` and `decode_noise` are for decoders that are told a timestep (0.9.1 and later): the pipelines'
-    `decode_timestep` and `decode_noise_scale`.
+    `decode_timestep` and `decode_noise_scale`, which None makes the timestep. `given_noise` is the condition
+    pipeline's `image_cond_noise_scale`: how much given frames are stirred at every step. Defaults are the pipelines'.
     """
 
+    family: Family = "ltx"
     joins_branches = True
     joins_channels = False
     gives_tokens_at_zero = True
 
     def __init__(
-        self, pipe: Any, *, name: str = "ltx", decode_timestep: float = 0.0, decode_noise: float = 0.0
+        self,
+        pipe: Any,
+        *,
+        name: str = "ltx",
+        decode_timestep: float = 0.0,
+        decode_noise: float | None = None,
+        given_noise: float = GIVEN_NOISE,
     ) -> None:
         self.pipe = pipe
         self.name = name
         self.decode_timestep = decode_timestep
-        self.decode_noise = decode_noise
+        self.decode_noise = decode_timestep if decode_noise is None else decode_noise
+        self.given_noise = given_noise
         self.network = pipe.transformer
         self.conditions = isinstance(pipe, LTXConditionPipeline)
         self.columns = 256 if self.conditions else 128
         self.stride: int = pipe.vae_temporal_compression_ratio
         self._holder = OneHolder(name)
         self.held = self._holder.held
+        self._given = LTXGiven(self)
 
     @classmethod
-    def from_pipeline(
-        cls, pipe: Any, *, name: str = "ltx", decode_timestep: float = 0.0, decode_noise: float = 0.0
-    ) -> Self:
-        """Take a loaded pipeline apart; it stays usable. Raises BackendUnavailable for another family."""
+    def from_pipeline(cls, pipe: Any, *, name: str = "ltx", **options: Any) -> Self:
+        """Take a loaded pipeline apart; it stays usable. `options` are the class's own.
+
+        Raises BackendUnavailable for another family.
+        """
         if not isinstance(pipe, LTXPipeline | LTXImageToVideoPipeline | LTXConditionPipeline):
             raise BackendUnavailable(
                 f"{name}: expected an LTXPipeline, LTXImageToVideoPipeline or LTXConditionPipeline, "
                 f"got {type(pipe).__name__}"
             )
-        return cls(pipe, name=name, decode_timestep=decode_timestep, decode_noise=decode_noise)
+        return cls(pipe, name=name, **options)
 
     @property
     def device(self) -> torch.device:
@@ -161,7 +159,7 @@ class LTXVideoModel:
         generators = [torch.Generator().manual_seed(request.seed) for request in requests]
         given = any(request.given for request in requests)
         noise = self._noise(layout, generators) if self.conditions else None  # that pipeline draws it first
-        held, clean = self._given(requests, layout, generators) if given else (None, None)
+        held, clean = self._given.held(requests, layout, generators) if given else (None, None)
         noise = self._noise(layout, generators) if noise is None else noise
         return Start(noise=noise, held=held, clean=clean, generators=tuple(generators), fps=rates.pop())
 
@@ -170,32 +168,12 @@ class LTXVideoModel:
         noise: Tensor = randn_tensor(shape, generator=generators, device=self.device, dtype=torch.float32)
         return noise
 
-    def _given(
-        self, requests: Sequence[ShotRequest], layout: Layout, generators: Sequence[torch.Generator]
-    ) -> tuple[Tensor, Tensor]:
-        held = torch.zeros(len(requests), 1, layout.frames, 1, 1, dtype=torch.bool, device=self.device)
-        clean = torch.zeros(len(requests), *layout.shape, device=self.device)
-        for row, (request, generator) in enumerate(zip(requests, generators, strict=True)):
-            known = known_frames(request, self.stride)
-            if known.pixels is not None:
-                held[row, 0, :, 0, 0] = torch.tensor(known.held, device=self.device)
-                clean[row, :, : known.latents] = self._encoded(known, generator)
-        return held, torch.where(held, clean, 0.0)
-
-    def _encoded(self, known: Known, generator: torch.Generator) -> Tensor:
-        """(C, F', h, w) normalised latents, sampled as the pipelines sample them."""
-        vae = self.pipe.vae
-        video = frames_as_video(known.pixels, self.device, vae.dtype)
-        latents = vae.encode(video).latent_dist.sample(generator).to(torch.float32)
-        normal: Tensor = self.pipe._normalize_latents(latents, vae.latents_mean, vae.latents_std)
-        return normal[0]
-
     def stepper(self, steps: int, layout: Layout) -> Stepper:
         """A fresh schedule of so many steps, shifted for the number of tokens where the pipeline does."""
         scheduler = type(self.pipe.scheduler).from_config(copy.deepcopy(dict(self.pipe.scheduler.config)))
         if self.conditions:
             scheduler.set_timesteps(timesteps=linear_quadratic_schedule(steps) * 1000, device=self.device)
-            return LTXConditionStepper(scheduler)
+            return LTXConditionStepper(scheduler, self.given_noise, lambda tokens: self._unpacked(tokens, layout.shape))
         shift = calculate_shift(
             layout.frames * layout.height * layout.width,
             *(scheduler.config.get(key, usual) for key, usual in SHIFT.items()),
@@ -209,20 +187,11 @@ class LTXVideoModel:
 
     def predict(self, latents: Tensor, t: Tensor, text: Text, branches: Sequence[Branch], start: Start) -> Tensor:
         """Velocity, float32 (len(branches) * B, C, F, h, w), all branches in one pass."""
-        _, _, frames, height, width = latents.shape
         states, masks = _text_of(text, branches)
         self.pipe._current_timestep = t  # some of diffusers' caches ask the pipeline
         with self.network.cache_context("cond_uncond"):
             velocity = self.network(**self._inputs(latents, t, states, masks, start), return_dict=False)[0]
-        unpacked: Tensor = self.pipe._unpack_latents(
-            velocity if self.conditions else velocity.float(),
-            frames // self.patch[0],
-            height // self.patch[1],
-            width // self.patch[2],
-            self.patch[1],
-            self.patch[0],
-        )
-        return unpacked
+        return self._unpacked(velocity if self.conditions else velocity.float(), latents.shape)
 
     def read(
         self,
@@ -255,6 +224,12 @@ class LTXVideoModel:
         packed: Tensor = self.pipe._pack_latents(latents, self.patch[1], self.patch[0])
         return packed if count == 1 else torch.cat([packed] * count)
 
+    def _unpacked(self, tokens: Tensor, shape: Sequence[int]) -> Tensor:
+        """(B, N, D) as latents whose frames, height and width are the last of a shape."""
+        frames, height, width = (side // patch for side, patch in zip(shape[-3:], self.patch, strict=True))
+        latents: Tensor = self.pipe._unpack_latents(tokens, frames, height, width, self.patch[1], self.patch[0])
+        return latents
+
     def _timesteps(self, t: Tensor, latents: Tensor, start: Start, count: int) -> Tensor:
         """(count * B,), or (count * B, N) with 0 at finished tokens."""
         batch, _, frames, height, width = latents.shape
@@ -280,6 +255,10 @@ class LTXVideoModel:
         ).float()
         places[:, 0] = places[:, 0] * (1.0 / start.fps)
         return {"video_coords": torch.cat([places] * count)}
+
+    def encode_clip(self, frames: Frames) -> Tensor:
+        """Normalised latents (1, C, F, h, w) of a clip: the mode of what the VAE makes of it."""
+        return self._given.encoded(frames)
 
     def decode(self, latents: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
         """Videos (B, frames, 3, H, W) in [0, 1]. `generators` feed `decode_noise`; raises ValueError without them."""
@@ -319,7 +298,7 @@ class LTXVideoModel:
             module = block.attn1 if site.kind == "self" else block.attn2
             return module, lambda plain: ControlledLTXAttention(plain, site, run, self.network.caption_projection)
 
-        return replace_processors(controlled(site) for site in sites)
+        return replace_processors((controlled(site) for site in sites), [self.network])
 
 
 def _text_of(text: Text, branches: Sequence[Branch]) -> tuple[Tensor, Tensor]:

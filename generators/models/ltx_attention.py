@@ -15,7 +15,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, steer, steers
+from generators.controls.base import AttentionCall, Control, Run, join, steer, steers
 from generators.models.base import Site
 from generators.models.walking import Asked, Walked, heard
 
@@ -56,7 +56,8 @@ class ControlledLTXAttention:
             mask = attn.prepare_attention_mask(attention_mask, states.shape[1], len(states))
             mask = mask.view(len(states), attn.heads, -1, mask.shape[-1])
         q, k, v, raw_q, raw_k = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, raw_v, raw_q, raw_k))
-        out = self._attend(attn, acting, mask, (q, k, v), (raw_q, raw_k)).flatten(2, 3).to(q.dtype)
+        place = partial(_placed, attn, image_rotary_emb)
+        out = self._attend(attn, acting, mask, (q, k, v), (raw_q, raw_k), place).flatten(2, 3).to(q.dtype)
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected
 
@@ -67,6 +68,7 @@ class ControlledLTXAttention:
         mask_BH1M: Tensor | None,
         qkv_BNHD: Triple,
         raw_BNHD: tuple[Tensor, Tensor],
+        place: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """(B, N, H, D): stock attention for the rows at rest, the phases of `steer` for those that act."""
         out = torch.empty_like(qkv_BNHD[0])
@@ -91,10 +93,14 @@ class ControlledLTXAttention:
                 raw_q=raw_q[own],
                 raw_k=raw_k[own, :, read],
                 batch=batch,
+                raw_batch=raw_q,
+                place=place,
+                branch=self.run.branch(row),
             )
             steered = steer(call, controls, partial(self._project, attn)).transpose(1, 2)
             if steers(controls):
                 out[own] = steered
+        join(self.run, acting, self.site, out.transpose(1, 2))
         return out
 
     def _project(self, attn: Any, states: Tensor) -> Triple:
@@ -140,6 +146,15 @@ class WalkedLTX(Walked):
         with heard(self.block.attn2) as found:
             out = self.block.forward(*inputs)  # not __call__: a compiled block would not hear the hooks
         return out, _asked(self.block.attn2, found["q"], found["k"], inputs[4])
+
+
+def _placed(attn: Any, rotary: Any, raw_BHND: Tensor) -> Tensor:
+    """Raw queries of one row after their norm, turned by their places."""
+    q = attn.norm_q(raw_BHND.transpose(1, 2).flatten(2))
+    if rotary is not None:
+        q = apply_rotary_emb(q, tuple(part[:1] for part in rotary))
+    placed: Tensor = q.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+    return placed
 
 
 def _asked(attn: Any, q_BNC: Tensor, k_BMC: Tensor, mask_B1M: Tensor | None) -> Asked:

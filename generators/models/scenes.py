@@ -55,6 +55,10 @@ class SceneModel(VideoModel, Protocol):
         """
         ...
 
+    def encode_shot(self, request: ShotRequest, layout: Layout) -> Tensor:
+        """Latents (1, C, F, h, w) without noise of a shot all of whose frames are given; any draw is from its seed."""
+        ...
+
 
 @runtime_checkable
 class FilmsSets(Protocol):

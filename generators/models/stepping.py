@@ -6,6 +6,7 @@ whose scheduler wants more (a history, a cast after every step) subclasses `Step
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,6 +90,10 @@ class Stepper:
         time = self.timesteps[i].to(torch.long).expand(clean.shape[0])
         noised: Tensor = self.scheduler.add_noise(clean, noise, time)
         return noised
+
+    def stirred(self, clean: Tensor, held: Tensor, i: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Finished latents as a model that knows such tokens reads them at step i: as they are, in most families."""
+        return clean
 
     def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
         """Latents of step i + 1 from the network's (guided) prediction at step i. Generators feed stochastic steps."""

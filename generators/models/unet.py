@@ -8,7 +8,6 @@ pass. Levels count how often the picture is halved: VSTAR's 64, 32, 16 and 8 are
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
@@ -20,24 +19,26 @@ from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_vid
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from generators.clip import ShotRequest
+from generators.clip import Frames, ShotRequest
 from generators.controls.base import Run
 from generators.errors import BackendUnavailable, RequestRejected
-from generators.models.base import Branch, Layout, Site, Start, Text, frames_as_video
+from generators.models.base import Branch, Family, Layout, OneNetwork, Site, Start, Text, frames_as_video
 from generators.models.given import known_frames
 from generators.models.holding import OneHolder, check_steerable, replace_processors
 from generators.models.loading import load_pipeline
 from generators.models.stepping import Stepper
 from generators.models.unet_attention import ControlledUnetAttention
+from generators.models.unet_stepping import UnetStepper
 from generators.tokens import TextMap, map_text
 
 Place = tuple[Site, Any]
 """A site and its attention module."""
 
 
-class UnetVideoModel:
+class UnetVideoModel(OneNetwork):
     """A UNet pipeline as the sampler sees it. `eta` is DDIM's noise of every step, which VSTAR sets to 1."""
 
+    family: Family = "unet"
     stride = 1
     joins_branches = True
     gives_tokens_at_zero = False
@@ -165,12 +166,10 @@ class UnetVideoModel:
         return Start(noise=noise, held=torch.cat(held), clean=torch.cat(clean).to(dtype), generators=generators)
 
     def _known(self, request: ShotRequest, layout: Layout) -> tuple[Tensor, Tensor]:
-        known, vae = known_frames(request, self.stride), self.pipe.vae
+        known = known_frames(request, self.stride)
         clean = torch.zeros(1, *layout.shape, device=self.device)
         if known.pixels is not None:
-            frames = frames_as_video(known.pixels, self.device, vae.dtype)[0].transpose(0, 1)
-            latents = vae.encode(frames).latent_dist.mode() * vae.config.scaling_factor
-            clean[0, :, : known.latents] = latents.transpose(0, 1)
+            clean[:, :, : known.latents] = self.encode_clip(known.pixels)
         mask = torch.tensor(known.held, device=self.device).view(1, 1, -1, 1, 1)
         return mask, torch.where(mask, clean, 0.0)
 
@@ -193,7 +192,14 @@ class UnetVideoModel:
         prediction: Tensor = self.pipe.unet(joined, t, encoder_hidden_states=states, return_dict=False)[0]
         return prediction
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def encode_clip(self, frames: Frames) -> Tensor:
+        """Latents (1, C, F, h, w) of a clip, a picture at a time: the mode of what the VAE makes of each."""
+        vae = self.pipe.vae
+        pictures = frames_as_video(frames, self.device, vae.dtype)[0].transpose(0, 1)
+        latents: Tensor = vae.encode(pictures).latent_dist.mode() * vae.config.scaling_factor
+        return latents.transpose(0, 1).unsqueeze(0)
+
+    def decode(self, latents: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
         """Videos (B, frames, 3, H, W) in [0, 1]."""
         frames: Tensor = self.pipe.video_processor.postprocess_video(
             self.pipe.decode_latents(latents), output_type="pt"
@@ -209,45 +215,7 @@ class UnetVideoModel:
             module = self._modules[site]
             return module, lambda plain: ControlledUnetAttention(plain, module, site, run)
 
-        return replace_processors(controlled(site) for site in sites)
-
-
-class UnetStepper(Stepper):
-    """Steps with DDIM's eta, and each request's own generator where a scheduler adds noise.
-
-    ModelScope's pipeline folds frames into the batch before a step; keeping the same order of values in memory here
-    gives a stochastic scheduler the same draws.
-    """
-
-    def __init__(self, scheduler: Any, *, eta: float, folds_frames: bool) -> None:
-        super().__init__(scheduler)
-        self.folds_frames = folds_frames
-        self._accepts = inspect.signature(scheduler.step).parameters
-        self._options: dict[str, Any] = {"eta": eta} if "eta" in self._accepts else {}
-
-    @property
-    def is_multistep(self) -> bool:
-        """Whether a step reads earlier predictions."""
-        return any(
-            hasattr(self.scheduler, memory) for memory in ("model_outputs", "ets", "derivatives", "prev_derivative")
-        )
-
-    def noised(self, clean: Tensor, noise: Tensor, i: int) -> Tensor:
-        """Clean latents at the noise level that step i reads."""
-        if self.is_flow:
-            return super().noised(clean, noise, i)
-        noised: Tensor = self.scheduler.add_noise(clean, noise, self.timesteps[i : i + 1].expand(clean.shape[0]))
-        return noised
-
-    def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
-        """Latents of step i + 1 from the network's (guided) prediction at step i."""
-        options = dict(self._options)
-        if "generator" in self._accepts and generators:
-            options["generator"] = list(generators)
-        if self.folds_frames:
-            prediction, latents = (x.transpose(1, 2).contiguous() for x in (prediction, latents))
-        after: Tensor = self.scheduler.step(prediction, self.timesteps[i], latents, **options, return_dict=False)[0]
-        return after.transpose(1, 2) if self.folds_frames else after
+        return replace_processors((controlled(site) for site in sites), [self.pipe.unet])
 
 
 def _with_adapter(model: str, motion_adapter: str, dtype: torch.dtype) -> Any:

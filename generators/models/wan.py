@@ -51,6 +51,8 @@ class WanVideoModel:
     family: Family = "wan"
     stride = 4
     joins_branches = False
+    _stepper: Stepper | None = None
+    """The newest."""
 
     def __init__(self, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> None:
         self.pipe = pipe
@@ -162,7 +164,8 @@ class WanVideoModel:
         scheduler.set_timesteps(steps, device=self.device)
         if isinstance(self.pipe, WanPipeline):  # the picture pipeline leaves it to the first step
             scheduler.set_begin_index(0)
-        return Stepper(scheduler)
+        self._stepper = Stepper(scheduler)
+        return self._stepper
 
     def guidance(self, t: Tensor, guidance: float, guidance_2: float | None, steps: int) -> float:
         """Guidance of the expert that handles this timestep."""
@@ -186,9 +189,17 @@ class WanVideoModel:
         self.pipe._current_timestep = t  # some of diffusers' caches ask the pipeline
         network = self.expert(t)
         inputs = self._inputs(network, latents, t, text.cond if branch is Branch.COND else text.uncond, start)
-        with network.cache_context(str(branch)):
+        with network.cache_context(str(branch), **self._told_to_caches(network, t)):
             velocity: Tensor = network(**inputs, return_dict=False)[0]
         return velocity
+
+    def _told_to_caches(self, network: Any, t: Tensor) -> dict[str, Any]:
+        """Where the loop stands, which the text pipeline tells caches and the picture pipeline does not."""
+        if not network.is_cache_enabled or self._stepper is None or not isinstance(self.pipe, WanPipeline):
+            return {}
+        times, sigmas = self._stepper.timesteps, self._stepper.scheduler.sigmas
+        step = int((times == t).nonzero()[0])
+        return {"step_index": step, "sigma": float(sigmas[step]), "num_inference_steps": len(times)}
 
     def read(
         self,
@@ -230,7 +241,7 @@ class WanVideoModel:
         """Normalised latents (1, C, F, h, w) of a clip: the mode of what the VAE makes of it."""
         return self._given.encoded(frames_as_video(frames, self.device, torch.float32))
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
         """Videos (B, frames, 3, H, W) in [0, 1]."""
         vae = self.pipe.vae
         mean, scale = self.statistics(latents.device, vae.dtype)
@@ -257,7 +268,8 @@ class WanVideoModel:
         """Put controlled attention at the sites; the call returned puts the former processors back."""
         for expert in {site.expert for site in sites}:
             check_steerable(self.experts[expert], "a control")
-        return replace_processors((self._attention(site), partial(self._controlled, site, run)) for site in sites)
+        controlled = ((self._attention(site), partial(self._controlled, site, run)) for site in sites)
+        return replace_processors(controlled, self.experts)
 
     def _attention(self, site: Site) -> Any:
         block = self.experts[site.expert].blocks[site.layer]

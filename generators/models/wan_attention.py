@@ -15,7 +15,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import _get_added_kv_projections, _get_qkv_projections
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, compact_padding, steer, steers
+from generators.controls.base import AttentionCall, Control, Run, compact_padding, join, steer, steers
 from generators.models.base import Site
 
 TEXT_COLUMNS = 512
@@ -96,6 +96,7 @@ class ControlledWanAttention:
                 batch=batch,
                 raw_batch=raw_BNHD[0].transpose(1, 2),
                 place=place,
+                branch=self.run.branch(row),
             )
             if text is not None and self._is_padding_equal(row, text):
                 call = compact_padding(call, self.run.tokens(row))
@@ -104,6 +105,7 @@ class ControlledWanAttention:
                 return steered
             if steers(controls):
                 out[own] = steered
+        join(self.run, acting, self.site, out.transpose(1, 2))
         return out
 
     def _project(self, attn: Any, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:

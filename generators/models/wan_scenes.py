@@ -73,11 +73,15 @@ class WanScenes(WanVideoModel):
         """A finished shot's latents; a flow has no noise at t = 0, so noised and clean context are one here."""
         if latents is not None:
             return latents.to(self.device, torch.float32)
+        return self.encode_shot(request, layout)
+
+    def encode_shot(self, request: ShotRequest, layout: Layout) -> Tensor:
+        """Latents (1, C, F, h, w) of a shot all of whose frames are given: the mode of what the VAE makes of it."""
         pixels = known_frames(request, self.stride).pixels
         assert pixels is not None  # all frames are given
         return self._given.encoded(frames_as_video(pixels, self.device, torch.float32))
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
         """Videos (B, frames of all shots, 3, H, W) in [0, 1]; the VAE begins anew with every shot."""
         return torch.cat([super(WanScenes, self).decode(x) for x in split_shots(latents, self.layouts)], dim=1)
 
@@ -95,7 +99,8 @@ class WanScenes(WanVideoModel):
         blocks = [block for network in self.experts for block in network.blocks]
         own_video, own_words = self.settings.mask == "v1", self.settings.mask in ("v1", "v2", "v3")
         modules = [block.attn1 for block in blocks if own_video] + [block.attn2 for block in blocks if own_words]
-        return replace_processors((module, lambda plain: ShotByShot(plain, self.scenes)) for module in modules)
+        by_shot = ((module, lambda plain: ShotByShot(plain, self.scenes)) for module in modules)
+        return replace_processors(by_shot, self.experts)
 
 
 class ShotByShot:

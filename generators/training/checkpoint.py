@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,8 @@ import torch
 
 from generators.errors import TrainingError
 
+WEIGHTS = ("model_index.json", "pytorch_lora_weights*.safetensors")
+"""Files that tell an exported model from any other folder."""
 State = dict[str, Any]
 """Nested dicts and lists of tensors, numbers and strings."""
 
@@ -31,6 +34,24 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_replaceable(to: Path) -> None:
+    """Raise TrainingError unless `to` is new, empty, or weights: nothing else a person has is ever replaced."""
+    is_model = any(file for name in WEIGHTS for file in to.glob(name))
+    if to.exists() and not is_model and not (to.is_dir() and not any(to.iterdir())):
+        raise TrainingError(f"{to} holds something that is no exported model; name a new folder, or an earlier export")
+
+
+def replace_folder(to: Path, fresh: Path) -> None:
+    """Move `fresh` to `to`. A kill between the two moves leaves the earlier weights beside it, as `.NAME.old`."""
+    require_replaceable(to)
+    old = to.with_name(f".{to.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if to.exists():
+        to.replace(old)
+    fresh.replace(to)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 class RunFolder:

@@ -12,7 +12,7 @@ import torch
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 
 from generators.errors import TrainingError
-from generators.training.checkpoint import RunFolder, read_checkpoint
+from generators.training.checkpoint import RunFolder, read_checkpoint, replace_folder, require_replaceable
 from generators.training.config import DenoiserSize
 from generators.training.denoiser import build_denoiser, stock_pipeline
 from generators.training.text import build_tokenizer
@@ -32,9 +32,11 @@ def export(run: Path, to: Path) -> Path:
     """Write the run's averaged nets to the folder `to` as stock WanPipeline weights with a model card.
 
     Transformer and autoencoder are stored as float16 (stock diffusers loads them as float32), the text encoder as
-    float32 (transformers loads what is stored). An older export is replaced. Raises TrainingError when something is
-    missing, when autoencoder and denoiser do not speak one latent code, or when the folder would exceed 30 MB.
+    float32 (transformers loads what is stored). An older export is replaced, any other folder is not. Raises
+    TrainingError when something is missing or in the way, when autoencoder and denoiser do not speak one latent code,
+    or when the folder would exceed 30 MB.
     """
+    require_replaceable(to)
     state = read_checkpoint(RunFolder(run / "denoiser").checkpoint)
     fresh = to.with_name(f".{to.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -46,8 +48,7 @@ def export(run: Path, to: Path) -> Path:
     size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
     if size > MOST_BYTES:
         raise TrainingError(f"The exported model takes {size} bytes, more than {MOST_BYTES}; train smaller nets")
-    shutil.rmtree(to, ignore_errors=True)
-    fresh.replace(to)
+    replace_folder(to, fresh)
     return to
 
 

@@ -77,10 +77,13 @@ def run(
     folder: RunFolder,
     settings: Mapping[str, object],
     on_progress: OnTrainingProgress | None = None,
+    *,
+    agree: Callable[[bool], bool] = bool,
 ) -> TrainingOutcome:
     """Train from the folder's checkpoint, if any, until the steps are done, the minutes are over, or Ctrl-C.
 
-    `settings` are what the checkpoint must have been trained with. Raises TrainingError when they differ.
+    `settings` are what the checkpoint must have been trained with. Raises TrainingError when they differ. `agree` is
+    for a run of several processes: whether any of them wants what this one is asked, so that all stop at one step.
     """
     step, began = _resume(trainee, folder, settings), time.monotonic()
     saved, report = began, _Report(schedule, folder, trainee.clips_per_step, on_progress)
@@ -100,10 +103,11 @@ def run(
                 trainee.draw(folder.folder / f"samples-{step:07d}.png")
                 draw_losses(folder.rows(), folder.folder / "loss.png")
             now = time.monotonic()
-            if stop.is_set():
+            if agree(stop.is_set()):
                 reason = "stopped"
                 break
-            if schedule.minutes is not None and now - began > 60 * schedule.minutes and step < schedule.steps:
+            late = schedule.minutes is not None and now - began > 60 * schedule.minutes
+            if agree(late) and step < schedule.steps:
                 reason = "minutes"
                 break
             if now - saved > 60 * schedule.checkpoint_minutes:

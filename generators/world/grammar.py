@@ -14,6 +14,8 @@ import numpy as np
 
 from generators.world.motion import (
     LEFT_MOST,
+    OFF_LEFT,
+    OFF_RIGHT,
     REACH,
     RIGHT_MOST,
     STRIDE,
@@ -226,7 +228,7 @@ def _here(stage: Stage, actor: int, event: ScriptEvent, frames: int) -> bool:
 
 
 def _alone_at(script: Script, stage: Stage, event: ScriptEvent, x: float) -> bool:
-    start = -14.0 if event.side == "left" else 110.0
+    start = OFF_LEFT if event.side == "left" else OFF_RIGHT
     return _clear(script, stage, event, start, x)
 
 

@@ -18,9 +18,8 @@ Track = NDArray[np.float64]
 
 GROUND = 56.0
 """Where feet stand."""
-TALL, WIDE = 24.0, 18.0
-"""A puppet's nominal height and width at scale 1."""
-PROP_SIZE = 10.0
+TALL = 24.0
+"""A puppet's nominal height at scale 1."""
 STRIDE = (24.0, 36.0)
 """How far a walk goes, by how much room there is."""
 JUMP, FLOAT, HOP = 17.0, 20.0, 26.0

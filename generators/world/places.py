@@ -13,7 +13,6 @@ from generators.world.puppets import Shape, box, ellipse, polygon
 from generators.world.words import HEIGHT, PLACES, TIMES, WIDTH
 
 _OVER = 4
-_HORIZON = HEIGHT - 40.0
 Colour = tuple[int, int, int]
 Painter = Callable[[Shape, Colour], None]
 

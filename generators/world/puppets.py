@@ -169,16 +169,18 @@ def _child(step: int) -> Sheet:
     return _eyes(sheet, 16.4, 2.0, 1.0)
 
 
+def _paint(prop: str, share: float = 1.0) -> tuple[float, float, float]:
+    """A share of a prop's colour, in 0..1."""
+    red, green, blue = PROP_COLOURS[prop]
+    return red / 255 * share, green / 255 * share, blue / 255 * share
+
+
 def _ball() -> Sheet:
-    white = tuple(c / 255 for c in PROP_COLOURS["ball"])
-    return Sheet().glue(ellipse(0, 4.6, 4.6, 4.6), grey=0.12).glue(ellipse(0, 4.6, 3.9, 3.9), grey=white)  # type: ignore[arg-type]
+    return Sheet().glue(ellipse(0, 4.6, 4.6, 4.6), grey=0.12).glue(ellipse(0, 4.6, 3.9, 3.9), grey=_paint("ball"))
 
 
 def _box() -> Sheet:
-    brown = tuple(c / 255 for c in PROP_COLOURS["box"])
-    dark = tuple(c / 255 * 0.55 for c in PROP_COLOURS["box"])
-    sheet = Sheet().glue(box(0, 4.6, 9.6, 9.2), grey=dark)  # type: ignore[arg-type]
-    return sheet.glue(box(0, 4.6, 8.2, 7.8), grey=brown)  # type: ignore[arg-type]
+    return Sheet().glue(box(0, 4.6, 9.6, 9.2), grey=_paint("box", 0.55)).glue(box(0, 4.6, 8.2, 7.8), grey=_paint("box"))
 
 
 _CUT: dict[str, Callable[[int], Sheet]] = {

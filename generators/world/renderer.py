@@ -61,7 +61,7 @@ def _puppet(script: Script, stage: Stage, index: int) -> np.ndarray:
     hue = np.array(HUES[actor.hue]) / 255
     texture = 2 * KINDS.index(actor.kind) + puppet.step
     # it tips over its feet: the centre swings down to half the width above the ground
-    drop = _FOOT * puppet.scale * (1 - np.abs(np.cos(puppet.tilt)) * 1.0) * 0.45
+    drop = _FOOT * puppet.scale * (1 - np.abs(np.cos(puppet.tilt))) * 0.45
     y = GROUND - puppet.y - _FOOT * puppet.scale + drop
     columns = (
         texture,

@@ -102,11 +102,14 @@ class Script:
     @classmethod
     def from_json(cls, text: str) -> Script:
         """Read a sidecar back. Raises ValueError when it is not one."""
-        raw: dict[str, Any] = json.loads(text)
-        raw["actors"] = tuple(Actor(**a) for a in raw["actors"])
-        raw["props"] = tuple(Prop(**p) for p in raw["props"])
-        raw["events"] = tuple(ScriptEvent(**e) for e in raw["events"])
-        return cls(**raw)
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            raw["actors"] = tuple(Actor(**a) for a in raw["actors"])
+            raw["props"] = tuple(Prop(**p) for p in raw["props"])
+            raw["events"] = tuple(ScriptEvent(**e) for e in raw["events"])
+            return cls(**raw)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"Script: expected a sidecar as `to_json` writes it, got {text[:80]!r}") from error
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -38,7 +38,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert read_board(tmp_path / "board.yaml") == board()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(title=WORDS, phrase=WORDS, style=WORDS)
 def test_any_words_survive_the_file(title: str, phrase: str, style: str) -> None:
     whole = board(title, phrase, style)

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from agents.controls import controls_json, read_controls
 from agents.director import (
     LADDER,
+    Repairs,
     best_take,
     choose,
     guided_in_time,
@@ -25,10 +27,8 @@ from agents.takespec import (
     TakeSpec,
     around,
     clip_frames,
-    controls_json,
     first_spec,
     next_spec,
-    read_controls,
     split_spec,
     subject_words,
     take_seed,
@@ -125,6 +125,20 @@ def test_a_single_event_has_nothing_to_be_kept_apart_from_and_the_reason_says_so
     assert "'jumps up' not seen" in reason
     for rung in LADDER[1:]:
         assert f"{rung} passed over" in reason
+
+
+def test_fewer_remedies_leave_new_noise_and_one_may_come_again() -> None:
+    history = [
+        take(TWO, 1, [True, False], {"kind": "refilm", "changes": {"controls": []}}),
+        take(TWO, 2, [True, False]),
+    ]
+    assert choose(TWO, history, LOOK, None, repairs=Repairs(ladder=())).kind == "reseed"
+    assert choose(TWO, history, LOOK, None, repairs=Repairs(ladder=("refilm", "split"))).kind == "split"
+    assert choose(TWO, history, LOOK, None, repairs=Repairs(ladder=("refilm",), again=True)).kind == "refilm"
+    assert rewording_is_next(TWO, history, LOOK, [1], Repairs(ladder=("reword",)))
+    assert not rewording_is_next(TWO, history, LOOK, [1], Repairs(ladder=("split", "reword")))
+    with pytest.raises(ValueError, match="expected some of reseed"):
+        Repairs(ladder=("pray",))  # type: ignore[arg-type]
 
 
 def test_a_named_event_is_filmed_again_in_its_window_first() -> None:

@@ -212,3 +212,21 @@ async def test_a_question_goes_out_unanswered_only_as_often_as_it_may() -> None:
             await llm.complete(question(sends=2))
         assert caught.value.unanswered == 2
         assert len(server.asked) == 3, "the refusal in between may have cost nothing and does not count"
+
+
+async def test_an_address_is_told_without_the_password_and_the_query_in_it() -> None:
+    async with model([fails(401)]) as (llm, server):
+        address = llm.server.endpoint.base_url.replace("http://", "http://me:hush@") + "?key=hush"
+        connection = Server(replace(llm.server.endpoint, base_url=address))
+        with pytest.raises(ModelMisconfigured, match="http://127.0.0.1") as raised:
+            await EndpointModel(connection, "small").complete(question())
+        await connection.close()
+    assert server.asked
+    assert "hush" not in str(raised.value)
+
+
+def test_an_estimate_counts_every_sign_of_three_bytes_as_a_token() -> None:
+    llm = EndpointModel(Server(Endpoint(base_url="http://127.0.0.1:1/v1")), "small")
+    said = "狐狸" * 100
+    told = llm.at_most(question(turns=(Turn(answer=said, objection=said),)))
+    assert told.tokens_in - llm.at_most(question()).tokens_in == 400

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agents import lexicon
 from agents.brains import Brief
 from agents.errors import PlanError
-from agents.offline import OfflinePlanner, title_of, world_plan
+from agents.offline import OfflinePlanner, split_title, world_plan
 from agents.segmenter import RuleSegmenter
 from agents.sentences import cut_prompt, split_sentences
 from agents.storyboard import Storyboard
@@ -207,22 +207,22 @@ async def _sound(story: str) -> None:
             assert read_phrase(event.phrase) is not None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(WORDS, max_size=40).map(" ".join))
 async def test_no_heap_of_known_words_breaks_the_rules(story: str) -> None:
     await _sound(story)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=300))
 async def test_no_text_breaks_the_rules(story: str) -> None:
     await _sound(story)
 
 
 def test_titles_come_from_a_heading_or_the_first_words() -> None:
-    assert title_of("# The Fox\n\nIt jumps.") == ("The Fox", "\nIt jumps.")
-    assert title_of("The fox jumps. It spins.")[0] == "The fox jumps"
-    assert len(title_of("word " * 100)[0]) <= 60
+    assert split_title("# The Fox\n\nIt jumps.") == ("The Fox", "\nIt jumps.")
+    assert split_title("The fox jumps. It spins.")[0] == "The fox jumps"
+    assert len(split_title("word " * 100)[0]) <= 60
 
 
 def test_sentences_are_split_at_stops_paragraphs_and_without_quotation_marks() -> None:

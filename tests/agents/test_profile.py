@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_endpoints_plan_in_the_worlds_words_or_freely() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"budget": {"second": 3}}, "budget.second: Extra inputs"),
+        ({"budget": {"second": 3}}, "budget.second: there is no such key"),
         ({"budget": {"takes_per_shot": 0}}, "budget.takes_per_shot"),
         ({"budget": {"seconds": "long"}}, r"budget.seconds.*'long'"),
         ({"brains": {"kind": "magic"}}, "brains.kind.*'offline' or 'endpoint'.*'magic'"),
@@ -173,3 +174,19 @@ def test_a_model_in_a_folder_here_is_named_by_its_whole_path(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     assert profile_for(Order(story=""), "wan", "mine").backend.model == str(tmp_path / "mine")
     assert profile_for(Order(story=""), "wan", "some/model").backend.model == "some/model"
+
+
+@pytest.mark.parametrize(
+    ("brains", "says"),
+    [
+        ({"api_key": "sk-hidden"}, "brains.api_key: there is no such key .*key_env"),
+        ({"base_url": "https://me:sk-hidden@host/v1"}, "no user, password or query in the address"),
+        ({"base_url": "https://host/v1?key=sk-hidden"}, "no user, password or query"),
+        ({"base_url": "me:sk-hidden@host"}, "no user, password or query"),
+        ({"key_env": "sk-hidden"}, "name of an environment variable"),
+    ],
+)
+def test_a_key_in_a_profile_is_refused_and_not_repeated(brains: dict[str, str], says: str) -> None:
+    with pytest.raises(ProfileError, match=says) as caught:
+        parse_profile(GOOD | {"brains": brains}, "mine.toml")
+    assert "sk-hidden" not in "".join(traceback.format_exception(caught.value))

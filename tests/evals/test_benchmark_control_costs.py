@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from evals.benchmarks import control_costs
-from evals.benchmarks.control_costs import METHODS, ControlRow, Width, interval_of_median
+from evals.benchmarks.control_costs import METHODS, Width
+from evals.benchmarks.cost_rows import ControlRow, band_rows, interval_of_median, tempo_rows, trajectory_rows, unet_rows
+from evals.benchmarks.tempo_costs import WAN_1_3B
 
 SMALL = Width(model="small", heads=2, head_width=64, grid=(5, 64, 64))
 
@@ -50,3 +54,35 @@ def test_an_interval_of_a_median_holds_it() -> None:
     assert interval_of_median([1.0, 1.0, 1.0]) == (1.0, 1.0)
     low, high = interval_of_median([0.8, 0.9, 1.0, 1.1, 9.0])
     assert 0.8 <= low <= 1.0 <= high <= 9.0
+
+
+def test_every_bar_stands_beside_its_ratio_and_is_kept() -> None:
+    """At a small size of the same code; `bench controls` counts at the full one."""
+    small = replace(WAN_1_3B, model="four blocks", blocks=4, latents=(21, 16, 20))
+    rows = [*band_rows(small, pairs=1), *tempo_rows(small, prefixes=(2,))]
+    counted = {(row.method, row.measure): row for row in rows if row.measure != "time" and row.bar is not None}
+    assert {method for method, _ in counted} == {
+        "VSTAR constant", "VSTAR sampled", "VSTAR rowmax", "VSTAR rowmax, chunked",
+        "TempoControl ours", "TempoControl ours, activations kept", "TempoControl ours, first 2 blocks",
+    }  # fmt: skip
+    bars = {key: row.bar for key, row in counted.items()}
+    assert bars["VSTAR sampled", "flops"] == bars["VSTAR sampled", "layer_flops"] == 1.3
+    assert bars["TempoControl ours", "flops_of_released"] == 0.75
+    assert bars["TempoControl ours, first 2 blocks", "flops_of_released"] == 0.45
+    operations = [row for row in counted.values() if "flops" in row.measure]  # small maps are no measure of memory
+    assert len(operations) == 7
+    assert all(row.ratio <= row.bar for row in operations if row.bar is not None)
+
+
+def test_the_way_over_a_prefix_stands_beside_the_way_over_all_blocks() -> None:
+    rows = list(trajectory_rows())
+    assert [row.measure for row in rows] == [f"objective_{n}_of_all_blocks" for n in range(1, len(rows) + 1)]
+    assert rows[0].ratio == pytest.approx(1.0, rel=1e-6)
+    assert all(0.5 < row.ratio < 2 for row in rows)
+
+
+@pytest.mark.slow
+def test_regularising_whole_unets_keeps_its_bar_at_full_size() -> None:
+    rows = list(unet_rows())
+    assert [row.model for row in rows] == ["ModelScope", "AnimateDiff"]
+    assert all(1 <= row.ratio <= row.bar for row in rows if row.bar is not None)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.benchmarks.world import FILE, WorldRow, bench_world, read_rows
+from evals.benchmarks.world import WorldRow, bench_world
+from evals.rows import ROWS, read_rows
 from evals.world.detectors import Frames
 from evals.world.splits import Case
 from evals.world.splits import cases as split_cases
@@ -61,14 +62,14 @@ def test_a_bench_that_was_stopped_halfway_films_only_the_rest(tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         bench_world(watched, same, tmp_path, model="a", cases=2, events=(1,), batch=1)
-    with (tmp_path / FILE).open("a") as file:
+    with (tmp_path / ROWS).open("a") as file:
         file.write('{"model": "a", "case": "both-1-0')  # what a kill in the middle of a line leaves
     first = list(filmed)
     filmed.clear()
     rows = bench_world(watched, same, tmp_path, model="a", cases=2, events=(1,), batch=1)
     assert (first, filmed) == (["both-1-0000"], ["both-1-0001"])
     assert rows == bench_world(truth, same, tmp_path / "whole", model="a", cases=2, events=(1,))
-    assert len(read_rows(tmp_path / FILE)) == 2
+    assert len(read_rows(tmp_path / ROWS)) == 2
 
 
 def test_rows_of_another_model_are_not_taken(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_an_empty_picture_is_refused() -> None:
         unit(np.zeros((2, 3)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(2, 9))
 def test_within_a_shot_agrees_with_the_printed_formula(seed: int, count: int) -> None:
     f = vectors(seed, count)
@@ -78,7 +78,7 @@ def test_long_clips_weigh_more_only_where_frames_do() -> None:
     assert frame_weighted([np.ones((1, 3))]) is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 5), min_size=2, max_size=4))
 def test_the_closed_form_across_shots_agrees_with_all_pairs(seed: int, sizes: list[int]) -> None:
     shots = [vectors(seed + i, size) for i, size in enumerate(sizes)]

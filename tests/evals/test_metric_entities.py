@@ -22,7 +22,7 @@ def test_character_counts_match_the_published_values() -> None:
         occm([1], [])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4))
 def test_matching_finds_the_best_assignment(seed: int, boxes: int, characters: int) -> None:
     rng = np.random.default_rng(seed)

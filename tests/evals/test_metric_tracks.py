@@ -39,7 +39,7 @@ def ours(source: np.ndarray, output: np.ndarray) -> float:
     return found.value
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_correlation_agrees_with_the_formula(seed: int) -> None:
     a, b = walks(seed, 3), walks(seed + 1, 4)
@@ -52,7 +52,7 @@ def test_correlation_agrees_with_the_formula(seed: int) -> None:
     np.testing.assert_allclose(correlations(a, b), slow, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.5, 4), st.floats(-50, 50))
 def test_a_motion_is_itself_wherever_it_is_and_however_large(seed: int, scale: float, shift: float) -> None:
     tracks = walks(seed) + np.sign(walks(seed)) * 0.5

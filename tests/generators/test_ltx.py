@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXConditionPipeline
 from diffusers.pipelines.ltx.pipeline_ltx_image2video import LTXImageToVideoPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.utils import logging
@@ -30,6 +31,7 @@ SIDE, FRAMES = 32, 17
 PROMPT = "A red fox jumps over the box, then the fox walks home."
 SETTINGS = Settings(steps=3, guidance=3.0)
 PIXELS = np.random.default_rng(0).integers(0, 256, (FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
+PREFIX = [[Image.fromarray(frame) for frame in PIXELS[:9]]]
 PICTURE = (Given(first=0, frames=PIXELS[:1]),)
 EVENTS = (
     Event(subject="fox", phrase="jumps over the box", start=0, end=1.0),
@@ -82,12 +84,13 @@ def stock(pipe: Any, asked: Sequence[ShotRequest], output: str, guidance: float,
 def assert_stock_bits(
     ours: LTXVideoModel, pipe: Any, asked: Sequence[ShotRequest], guidance: float, **options: Any
 ) -> None:
-    latents = sample(ours, asked, replace(SETTINGS, guidance=guidance)).latents
+    taken = sample(ours, asked, replace(SETTINGS, guidance=guidance))
+    latents = taken.latents
     expected = stock(pipe, asked, "latent", guidance, **options)
     assert torch.equal(latents if expected.ndim == 5 else pipe._pack_latents(latents), expected)
     if guidance > 1:
         with torch.no_grad():
-            video = ours.decode(latents)
+            video = ours.decode(latents, taken.start.generators)
         assert torch.equal(video, stock(pipe, asked, "pt", guidance, **options))
         assert video.std() > 0.01
 
@@ -113,9 +116,39 @@ def test_picture_to_video_is_the_stock_pipeline_bit_for_bit(kind: TinyLTXKind, c
 @pytest.mark.parametrize("guidance", [3.0, 1.0])
 def test_a_video_prefix_is_the_stock_condition_pipeline_bit_for_bit(guidance: float) -> None:
     ours, given = model("condition"), (Given(first=0, frames=PIXELS[:9]),)
-    video = [[Image.fromarray(frame) for frame in PIXELS[:9]]]
-    options: dict[str, Any] = {"video": video, "image_cond_noise_scale": 0.0}
-    assert_stock_bits(ours, ours.pipe, requests(1, given), guidance, **options)
+    assert_stock_bits(ours, ours.pipe, requests(1, given), guidance, video=PREFIX)
+
+
+def test_given_frames_are_stirred_as_much_as_one_likes() -> None:
+    pipe, asked = pipeline("condition"), requests(1, (Given(first=0, frames=PIXELS[:9]),))
+    for scale in (0.0, 0.4):
+        ours = LTXVideoModel.from_pipeline(pipe, given_noise=scale)
+        assert_stock_bits(ours, pipe, asked, 3.0, video=PREFIX, image_cond_noise_scale=scale)
+
+
+def test_a_decoder_that_is_told_a_timestep_draws_on_after_the_given_frames_were_stirred() -> None:
+    parts = pipeline("condition").components | {"vae": pipeline("t2v-0.9.1").vae}
+    pipe = LTXConditionPipeline(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    ours = LTXVideoModel.from_pipeline(pipe, decode_timestep=0.05)
+    asked = requests(1, (Given(first=0, frames=PIXELS[:9]),))
+    assert_stock_bits(ours, pipe, asked, 3.0, video=PREFIX, decode_timestep=0.05)
+
+
+def test_a_step_stirs_with_one_draw_however_often_it_is_read() -> None:
+    ours = model("condition")
+    layout = ours.layout(FRAMES, SIDE, SIDE)
+    stepper, generators = ours.stepper(3, layout), [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    clean, held = torch.ones(2, *layout.shape), torch.zeros(2, 1, layout.frames, 1, 1, dtype=torch.bool)
+    held[0, :, 0] = True
+    first, again = (stepper.stirred(clean, held, 0, generators) for _ in range(2))
+    alone = stepper.stirred(clean[:1], held[:1], 0, generators[:1])
+    assert torch.equal(first, again)
+    assert torch.equal(first[:1], alone)
+    assert not torch.equal(first[0], clean[0])
+    assert torch.equal(first[1], clean[1])  # nothing of it is given: nothing is drawn
+    later = stepper.stirred(clean, held, 2, generators)
+    assert 0 < (later[0] - 1).std() < 0.6 * (first[0] - 1).std()
 
 
 def test_bfloat16_is_the_stock_pipeline_bit_for_bit() -> None:

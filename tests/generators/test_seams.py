@@ -5,7 +5,7 @@ import pytest
 
 from generators.clip import Given
 from generators.errors import RequestRejected
-from generators.seams import SHOWS, check_given, keep, seam_jump, seam_notes
+from generators.seams import HOLDS, SHOWS, check_given, keep, seam_jump, seam_notes, seam_verdict
 
 
 def ramp(frames: int, step: int = 2) -> np.ndarray:
@@ -60,3 +60,8 @@ def test_only_a_seam_that_shows_is_noted() -> None:
 def test_given_frames_that_do_not_fit_are_refused(given: tuple[Given, ...], message: str) -> None:
     with pytest.raises(RequestRejected, match=message):
         check_given(given, frames=9, height=4, width=4)
+
+
+def test_a_seam_holds_up_to_one_and_a_half_times_the_median_difference() -> None:
+    assert seam_verdict(HOLDS) == "seam holds: 1.50 of at most 1.5 times the median frame difference"
+    assert seam_verdict(1.51).startswith("seam does not hold: 1.51")

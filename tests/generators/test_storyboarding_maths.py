@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -134,7 +134,6 @@ def test_dropout_is_the_same_for_one_shot_step_and_layer_and_of_the_asked_size()
 # Masks
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=12))
 def test_otsu_parts_as_every_threshold_tried_would(values: list[int]) -> None:
     x = torch.tensor(values, dtype=torch.float64)

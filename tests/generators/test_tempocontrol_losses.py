@@ -98,7 +98,7 @@ def slow_objective(all_maps: Tensor, targets: Tensor, weights: Weights, scale: f
 TARGETS = st.lists(st.floats(0, 1), min_size=7, max_size=7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), targets=st.lists(TARGETS, min_size=1, max_size=3), weigh=st.integers(0, 3))
 def test_the_objective_is_the_published_formula(seed: int, targets: list[list[float]], weigh: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -152,6 +152,21 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(run_folder: Path, tm
             assert torch.equal(tensor, two[name][key]), f"{name}.{key}"
 
 
+def test_an_export_replaces_an_earlier_one_and_nothing_else(run_folder: Path, tmp_path: Path) -> None:
+    out, mine = with_codec(run_folder, tmp_path / "run"), tmp_path / "documents"
+    train_denoiser(tiny_training(out, 1), source=FlatClips())
+    mine.mkdir()
+    (mine / "diary.txt").write_text("dear diary")
+    with pytest.raises(TrainingError, match="documents holds something that is no exported model"):
+        export(out, mine)
+    assert [file.name for file in mine.iterdir()] == ["diary.txt"]
+    weights = export(out, tmp_path / "weights")
+    (weights / "earlier.txt").write_text("old")
+    export(out, weights)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["documents", "run", "weights"]
+    assert not (weights / "earlier.txt").exists()
+
+
 def test_an_export_loads_with_stock_diffusers_and_films_the_same(run_folder: Path, tmp_path: Path) -> None:
     out = with_codec(run_folder, tmp_path / "run")
     train_denoiser(tiny_training(out, 3), source=FlatClips())

@@ -164,6 +164,12 @@ def test_a_script_reads_back_from_its_sidecar() -> None:
         assert Script.from_json(script.to_json()) == script
 
 
+@pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"actors": [{"hat": "top"}], "props": [], "events": []}'])
+def test_what_is_no_sidecar_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Script|Expecting value"):
+        Script.from_json(text)
+
+
 def test_a_script_with_two_puppets_of_one_hue_or_an_unknown_place_is_refused() -> None:
     with pytest.raises(ValueError, match="hue of its own"):
         Script(

@@ -23,6 +23,7 @@ Greet {{ who | untrusted("who") }}.
 
 def test_every_prompt_of_the_library_loads_under_its_own_name() -> None:
     assert names() == (
+        "caption",
         "describe",
         "plan",
         "plan_world",

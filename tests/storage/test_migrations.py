@@ -79,6 +79,15 @@ def test_a_wrong_url_says_what_was_expected(tmp_path: Path, url: str) -> None:
         Archive(tmp_path, url)
 
 
+@pytest.mark.parametrize(
+    "url", ["postgresql//reader:hush@host/db", "postgresql://reader:hu/sh@host:port/db", "://reader:hush@host"]
+)
+def test_a_wrong_url_is_told_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StorageError, match="host") as raised:
+        Archive(tmp_path, url)
+    assert "hu" not in str(raised.value)
+
+
 def test_a_database_in_memory_serves_dry_work() -> None:
     database = Database("sqlite://")
     with database.read() as session:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from agents import report
-from agents.editor import edit
+from agents.editor import Figure, edit
 
 
 class Page(HTMLParser):
@@ -114,3 +116,22 @@ def test_a_rejected_take_whose_file_is_gone_leaves_a_line_instead_of_pictures(fi
     told = Page(edit(filmed.plan()).report.read_text())
     assert "Its file is gone or was altered: no pictures." in told.text
     assert len(told.all("img")) == 3
+
+
+def test_figures_stand_with_their_shot_and_a_missing_one_says_why(filmed: Any, hostile: str) -> None:
+    png = b"a picture"
+    figures = (
+        Figure(shot="1", name="attention-1-take-1.png", png=png),
+        Figure(shot="2", name="attention-2-take-1.png", reason=f"out of memory {hostile}"),
+    )
+    files = edit(replace(filmed.plan(), figures=figures))
+    assert (filmed.folder / "film" / "attention-1-take-1.png").read_bytes() == png
+    assert files.files["attention-1-take-1.png"] == hashlib.sha256(png).hexdigest()
+    assert "attention-2-take-1.png" not in files.files
+    page = Page(files.report.read_text())
+    (figure,) = [image for image in page.all("img") if image.get("class") == "figure"]
+    assert figure["alt"] == "Attention to the words of each event of shot 1, over time and space"
+    assert base64.b64decode((figure["src"] or "").partition(",")[2]) == png
+    assert page.text.count("Where the model looked") == 2
+    assert f"No figure: out of memory {' '.join(hostile.split())}" in page.text
+    assert page.all("script") == []

@@ -1,0 +1,195 @@
+"""Whose motion a shot has: how a person names it, where that clip lies, and what a take keeps of it.
+
+A source is written as a video file, as another shot of the film (`shot 2`), or as a shot of another run
+(`run 7 shot 2`). Before anything is filmed, files are copied into the archive and both they and finished takes are
+named by their content (`sha256:…`), so that a run can be resumed, and filmed again, without them. A take names that
+content among its controls; its pixels are read when it is filmed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agents import director
+from agents.boardfile import read_board
+from agents.controls import MotionFrom
+from agents.errors import PlanError, UsageError
+from agents.order import Order, motion_wishes
+from agents.storyboard import Storyboard, parse_storyboard, shot_named
+from agents.takespec import clip_frames
+from generators.clip import Limits, ShotRequest
+from generators.controls.config import ControlConfig, MotionQueries
+from generators.errors import MediaError
+from generators.motion_clip import check_length, clip_seconds, motion_frames
+from storage.archive import Archive
+from storage.media import file_sha256
+from storage.tables import Take
+
+KEPT = "sha256:"
+_KEPT = re.compile(r"sha256:([0-9a-f]{64})")
+_RUN = re.compile(r"run (\d+) shot (\d+)")
+LARGEST = 2_000_000_000
+"""Bytes of a clip that is copied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Names sources by their content. `keeps` copies files into the archive; without it nothing is written."""
+
+    archive: Archive
+    folder: Path
+    """Where relative file names start."""
+    keeps: bool = True
+
+    def settled(self, text: str) -> str:
+        """A source as rows hold it: `shot N`, or `sha256:…`. Raises UsageError for one that cannot be used."""
+        if (number := shot_named(text)) is not None:
+            return f"shot {number}"
+        if named := _KEPT.fullmatch(text):
+            if clip_file(self.archive, named[1]) is None:
+                raise UsageError(f"motion from {text}: no such clip in this archive; name its file")
+            return text
+        if named := _RUN.fullmatch(text):
+            return self._of_run(int(named[1]), int(named[2]))
+        return self._of_file((self.folder / Path(text).expanduser()).resolve())
+
+    def of_board(self, board: Storyboard) -> Storyboard:
+        """The storyboard with all its sources settled."""
+        shots = tuple(
+            shot
+            if shot.motion_from is None
+            else shot.model_copy(update={"motion_from": self.settled(shot.motion_from)})
+            for shot in board.shots
+        )
+        return board.model_copy(update={"shots": shots})
+
+    def _of_run(self, run: int, shot: int) -> str:
+        self.archive.run(run)  # NotFound says which runs there are not
+        best = director.best_take(self.archive.takes(run, [shot]))
+        if best is None or self.archive.take_file(best.take) is None:
+            raise UsageError(f"motion from run {run} shot {shot}: expected a finished take, and there is none")
+        return f"{KEPT}{best.take.sha256}"
+
+    def _of_file(self, path: Path) -> str:
+        try:
+            if not path.is_file():
+                raise MediaError(f"No video file {path}")
+            if path.stat().st_size > LARGEST:
+                raise MediaError(
+                    f"{path} is larger than {LARGEST // 1_000_000_000} GB; cut out the part that is wanted"
+                )
+            clip_seconds(path, 0.0)
+        except (MediaError, OSError) as error:
+            raise UsageError(f"motion from: {error}; expected a video file, `shot N` or `run N shot M`") from error
+        return f"{KEPT}{self.archive.keep_clip(path) if self.keeps else file_sha256(path)}"
+
+
+def beside(named: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """Sources with files named from a folder on, as `Order.motion_from` takes them. Raises UsageError."""
+    found = []
+    for number, source in motion_wishes(named).items():
+        is_file = shot_named(source) is None and not _KEPT.fullmatch(source) and not _RUN.fullmatch(source)
+        text = str((folder / Path(source).expanduser()).resolve()) if is_file else source
+        found.append(f"{number}={text}" if number else text)
+    return tuple(found)
+
+
+def settled(order: Order, archive: Archive, *, keeps: bool = True) -> Order:
+    """The order with every source of motion named by its content. Raises UsageError, PlanError, DiskError."""
+    board = read_board(order.from_plan) if isinstance(order.from_plan, Path) else order.from_plan
+    moves = board is not None and any(shot.motion_from for shot in board.shots)
+    if order.motion_share is not None and not (moves or order.motion_from):
+        raise UsageError("motion share: there is no motion to share; name its clip with --motion-from")
+    if board is not None and moves:
+        folder = order.from_plan.parent if isinstance(order.from_plan, Path) else Path()
+        board = Sources(archive=archive, folder=folder, keeps=keeps).of_board(board)
+        order = replace(order, from_plan=board)
+    here = Sources(archive=archive, folder=Path(), keeps=keeps)
+    wishes = {number: here.settled(source) for number, source in motion_wishes(order.motion_from).items()}
+    named = tuple(f"{number}={source}" if number else source for number, source in sorted(wishes.items()))
+    return replace(order, motion_from=named)
+
+
+def with_motion(board: Storyboard, wishes: Mapping[int, str]) -> Storyboard:
+    """The storyboard with the sources that were asked for beside it; 0 stands for shots that name none themselves.
+
+    Raises PlanError for a shot that is not there, and for shots that would wait for one another.
+    """
+    if not wishes:
+        return board
+    if beyond := sorted(number for number in wishes if number > len(board.shots)):
+        raise PlanError(f"motion from: there is no shot {beyond[0]}; the storyboard has {len(board.shots)}")
+    everywhere = wishes.get(0)
+    shots = []
+    for number, shot in enumerate(board.shots, 1):
+        general = None if everywhere is None or shot_named(everywhere) == number else everywhere
+        source = wishes.get(number) or shot.motion_from or general
+        shots.append(shot.model_dump() | {"motion_from": source})
+    return parse_storyboard(board.model_dump() | {"shots": shots}, "The storyboard with the motion asked for")
+
+
+def check_board(board: Storyboard, archive: Archive, limits: Limits) -> None:
+    """Look before anything is filmed whether every shot can have the motion it names.
+
+    Raises PlanError where the backend cannot, MediaError for a clip that is gone or too short.
+    """
+    for number, shot in enumerate(board.shots, 1):
+        if shot.motion_from is None:
+            continue
+        if not limits.moves:
+            raise PlanError(f"shot {number}: this backend cannot give a shot the motion of a clip; see motion_from")
+        if named := _KEPT.fullmatch(shot.motion_from):
+            try:
+                check_length(kept_clip(archive, named[1]), clip_frames(shot.seconds, limits) / limits.fps)
+            except MediaError as error:
+                raise MediaError(f"shot {number}: {error}") from error
+
+
+def motion_of(source: str, taken: Take | None, archive: Archive, share: float | None) -> MotionFrom:
+    """The control of a take whose shot names this source; `taken` is the other shot's take where it names one."""
+    known = taken if shot_named(source) is not None else archive.take_with(source.removeprefix(KEPT))
+    clip = taken.sha256 if taken is not None else source.removeprefix(KEPT)
+    return MotionFrom(clip=clip or "", prompt=str(known.request["prompt"]) if known else "", steps=share)
+
+
+def shown(request: ShotRequest, archive: Archive) -> ShotRequest:
+    """The request with every clip that its controls name shown to them. Raises MediaError for one that is gone."""
+
+    def pixels(control: ControlConfig) -> ControlConfig:
+        if not isinstance(control, MotionFrom):
+            return control
+        frames = motion_frames(
+            kept_clip(archive, control.clip),
+            count=request.frames,
+            fps=request.fps,
+            width=request.width,
+            height=request.height,
+            first=control.first,
+            last=control.last,
+        )
+        return MotionQueries(frames=frames, prompt=control.prompt, steps=control.steps, timing="exact")
+
+    return replace(request, controls=tuple(pixels(control) for control in request.controls))
+
+
+def kept_clip(archive: Archive, sha256: str) -> Path:
+    """Where a source lies. Raises MediaError when it is altered or gone."""
+    path = clip_file(archive, sha256)
+    if path is None:
+        raise MediaError(
+            f"The clip {sha256[:16]} whose motion is wanted is altered or gone from {archive.media.folder}: run the "
+            "story again with the same --motion-from or storyboard, which puts it back"
+        )
+    return path
+
+
+def clip_file(archive: Archive, sha256: str) -> Path | None:
+    """A kept clip's file, or that of a finished take with this content; None when neither is whole."""
+    kept = archive.clip(sha256)
+    if kept is not None:
+        return kept
+    take = archive.take_with(sha256)
+    return archive.take_file(take) if take else None

@@ -1,0 +1,56 @@
+"""How LTX's condition pipeline steps: each token from a time of its own, given ones stirred by a little noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from generators.models.stepping import Stepper
+
+
+class LTXConditionStepper(Stepper):
+    """The condition pipeline steps each token from its own time, and predicts the other sign.
+
+    `stir` is its `image_cond_noise_scale`; `unpack` turns a row of tokens (1, N, D) into latents (1, C, F, h, w).
+    """
+
+    def __init__(self, scheduler: Any, stir: float, unpack: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(scheduler)
+        self.stir = stir
+        self._unpack = unpack
+        self._drawn: dict[int, tuple[int, Tensor]] = {}
+
+    def stirred(self, clean: Tensor, held: Tensor, i: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Finished latents with noise that falls with the square of time, drawn once a step from each clip's own."""
+        if not self.stir:
+            return clean
+        rows = [
+            row + self.stir * self._noise(generator, i, row) * (self.timesteps[i] / 1000.0) ** 2 if any_held else row
+            for row, generator, any_held in zip(clean.split(1), generators, held.flatten(1).any(1), strict=True)
+        ]
+        return torch.cat(rows)
+
+    def _noise(self, generator: torch.Generator, i: int, like: Tensor) -> Tensor:
+        """This step's draw; a probe and the step itself read the same one."""
+        step, noise = self._drawn.get(id(generator), (-1, like))
+        if step != i:
+            tokens = (1, like[0, 0].numel(), like.shape[1])
+            noise = self._unpack(randn_tensor(tokens, generator=generator, device=like.device, dtype=like.dtype))
+            self._drawn[id(generator)] = i, noise
+        return noise
+
+    def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
+        """Latents of step i + 1; held tokens are stepped like the others and replaced by whoever holds them."""
+        batch = len(latents)
+        after: Tensor = self.scheduler.step(
+            -prediction.reshape(batch, 1, -1),
+            self.timesteps[i],
+            latents.reshape(batch, 1, -1),
+            per_token_timesteps=self.timesteps[i].expand(batch).unsqueeze(-1).float(),
+            return_dict=False,
+        )[0]
+        return after.reshape(latents.shape)

@@ -1,0 +1,403 @@
+"""Sets of shots that share a cast: two sweeps, what is kept between them, batches, and anchors for later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evals.benchmarks.scene_costs import batch_rows, map_bytes, plan_rows, set_rows
+from generators.anchors import Anchors
+from generators.cast import CastSample, CastSettings, sample_cast
+from generators.cast_memory import shots_at_once
+from generators.cast_plan import Plan
+from generators.clip import Given, Progress, ShotRequest
+from generators.controls.base import AttentionCall, Control, Run, Step, join, steer
+from generators.controls.motion_queries import noise_levels
+from generators.controls.storyboarding import StoryboardSteering, storyboard
+from generators.controls.storyboarding_config import REFINED, Storyboarding
+from generators.controls.storyboarding_maths import Refinement
+from generators.errors import ControlRejected, OutOfMemory, RequestRejected
+from generators.models.base import Branch, Site
+from generators.models.ltx import LTXVideoModel
+from generators.models.tiny import TinyScheduler, tiny_pipeline
+from generators.models.tiny_ltx import tiny_ltx_pipeline
+from generators.models.wan import WanVideoModel
+from generators.sampler import Settings, controls_of, sample
+
+SETTINGS = Settings(steps=8, guidance=3.0)
+OFF: dict[str, Any] = {"preserve": None, "flow": None, "share": None, "refine": None}
+CLOSE = 1e-4
+"""How far shots may be from those of the unsplit set; batches of other sizes round differently."""
+
+
+class Upper:
+    """A segmenter for which the subject is the upper half, with a bite that moves from frame to frame."""
+
+    name = "upper half"
+
+    def __call__(self, frames: NDArray[np.uint8], subject: str) -> NDArray[np.bool_]:
+        found = np.zeros(frames.shape[:3], dtype=bool)
+        found[:, : frames.shape[1] // 2] = True
+        return found
+
+
+@cache
+def wan(scheduler: TinyScheduler = "euler") -> WanVideoModel:
+    return WanVideoModel.from_pipeline(tiny_pipeline("world", scheduler=scheduler))
+
+
+def shots(count: int = 4) -> list[ShotRequest]:
+    asked = ShotRequest(prompt="x", frames=9, fps=8, width=32, height=32, seed=1)
+    what = ("runs", "naps", "eats", "sits")
+    return [replace(asked, prompt=f"A red fox {what[i]}.", seed=i) for i in range(count)]
+
+
+def filmed(
+    asked: Sequence[ShotRequest], *, model: Any = None, kept: Anchors | None = None, on_step: Any = None, **changes: Any
+) -> CastSample:
+    steering = {"keyframes": 2, "segmenter": Upper()} | changes.pop("steering", {})
+    cast = CastSettings(steering=steering, **changes)
+    return sample_cast(model or wan(), asked, ["red fox"] * len(asked), SETTINGS, cast, kept=kept, on_step=on_step)
+
+
+@cache
+def whole() -> CastSample:
+    """Four shots in one batch, nothing kept between the sweeps."""
+    return filmed(shots(), keep_anchors=True)
+
+
+@cache
+def plain() -> Tensor:
+    return sample(wan(), shots(), SETTINGS).latents
+
+
+def steerings(made: CastSample) -> list[StoryboardSteering]:
+    return [control for of_shot in made.controls for control in of_shot if isinstance(control, StoryboardSteering)]
+
+
+# Sweeps
+
+
+def test_with_every_part_off_the_shots_are_the_plain_ones() -> None:
+    made = filmed(shots(), steering=OFF)
+    assert torch.equal(made.latents, plain())
+    assert made.row_steps == 4 * SETTINGS.steps
+
+
+def test_without_refinement_a_set_is_one_batch_of_a_storyboard() -> None:
+    settings: dict[str, Any] = {"keyframes": 2, "segmenter": Upper()}
+    batch = sample(wan(), storyboard(shots(), ["red fox"] * 4, **settings), SETTINGS)
+    made = filmed(shots(), steering={"refine": None})
+    assert torch.equal(made.latents, batch.latents[4:])
+    assert made.row_steps == 8 * SETTINGS.steps
+
+
+def test_refinement_changes_every_shot_and_finds_what_corresponds() -> None:
+    once = filmed(shots(), steering={"refine": None})
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(whole().latents, once.latents, strict=True))
+    for steering in steerings(whole()):
+        assert steering.refinement is not None
+        assert steering.mask is not None
+        assert steering.refinement.near.any()
+        assert not (steering.refinement.near & ~steering.mask).any()
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "unipc"])
+def test_the_second_sweep_starts_over_where_the_first_was(scheduler: TinyScheduler) -> None:
+    """A blend of nothing leaves the plain shots, if latents and the scheduler's memory are those of that step."""
+    ours, steering = wan(scheduler), OFF | {"refine": REFINED, "alpha": 1e-12}
+    made = filmed(shots(2), model=ours, steering=steering)
+    torch.testing.assert_close(made.latents, sample(ours, shots(2), SETTINGS).latents, atol=CLOSE, rtol=CLOSE)
+    assert made.row_steps > 2 * SETTINGS.steps
+
+
+def test_a_lone_shot_has_nobody_to_take_from() -> None:
+    made = filmed(shots(1), anchors=1, steering=OFF | {"share": (0.0, 1.0), "features": 0.0, "refine": REFINED})
+    torch.testing.assert_close(made.latents, plain()[:1], atol=CLOSE, rtol=CLOSE)
+
+
+def test_networks_keep_no_hook_also_after_an_error() -> None:
+    def fail(progress: Progress) -> None:
+        if progress.step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filmed(shots(2), on_step=fail)
+    assert not any(module._forward_hooks for module in wan().experts[0].modules())
+    assert {type(p).__name__ for p in wan().experts[0].attn_processors.values()} == {"WanAttnProcessor"}
+
+
+def test_progress_counts_the_steps_of_both_sweeps() -> None:
+    told: list[Progress] = []
+    filmed(shots(3), at_once=3, on_step=told.append)
+    plan = plan_of()
+    assert [one.step for one in told] == list(range(1, len(plan.first) + len(plan.second) + 1))
+    assert {one.of for one in told} == {len(told)}
+
+
+# What is kept between sweeps
+
+
+def plan_of(keeps: Any = "nothing", **changes: Any) -> Plan:
+    config = Storyboarding(
+        place=1, vanilla=0, anchors=(1,), subject="red fox", **CastSettings(steering=changes).of_control
+    )
+    return Plan(config, noise_levels(wan().stepper(SETTINGS.steps, wan().layout(9, 32, 32))), keeps)
+
+
+@pytest.mark.parametrize("keeps", ["nothing", "flow maps"])
+def test_a_set_takes_the_passes_that_are_planned(keeps: Any) -> None:
+    made = filmed(shots(), keeps=keeps)
+    assert made.row_steps == pytest.approx(plan_of(keeps).over_plain * 4 * SETTINGS.steps)
+
+
+def test_kept_maps_stand_for_the_plain_copies() -> None:
+    """The same in the steps of both sweeps; where the first had stopped, the last maps stay."""
+    made = filmed(shots(), keeps="flow maps")
+    assert made.row_steps < whole().row_steps
+    assert made.map_bytes == 4 * map_bytes(plan_of("flow maps"), frames=3, tokens=4, layers=1, spacing=2)
+    assert (made.latents - whole().latents).abs().max() < 0.1 * (whole().latents - plain()).abs().max()
+    assert whole().map_bytes == 0
+
+
+def test_published_windows_cost_what_was_promised() -> None:
+    rows = [row for row in plan_rows() if row.limit is not None]
+    assert {row.limit for row in rows} == {3.4, 2.7}
+    assert all(row.value <= (row.limit or 0) for row in rows), rows
+    assert [row.value for row in rows if "DDPM" in row.measure] == pytest.approx([3.40, 2.64])
+
+
+@pytest.mark.slow
+def test_counted_sets_stay_within_their_limits() -> None:
+    rows = [*set_rows(), *batch_rows()]
+    limited = [row for row in rows if row.limit is not None]
+    assert len(limited) >= 5
+    assert all(row.value <= (row.limit or 0) for row in limited), limited
+
+
+# Batches, and anchors for later
+
+
+def test_a_set_in_batches_is_the_set_at_once() -> None:
+    made = filmed(shots(), at_once=3)
+    assert (made.latents - whole().latents).abs().max() < CLOSE
+    assert torch.equal(made.start.noise, whole().start.noise)
+    assert [len(of_shot) for of_shot in made.compositions] == [6] * 4
+    assert made.compositions[0] == made.compositions[2] != made.compositions[3]
+
+
+def test_a_shot_that_is_added_later_has_the_same_cast(tmp_path: Path) -> None:
+    first = filmed(shots(3), keep_anchors=True)
+    assert first.anchors is not None
+    later = filmed(shots()[3:], kept=first.anchors)
+    assert (later.latents - whole().latents[3:]).abs().max() < CLOSE
+    digest = first.anchors.save(tmp_path / "anchors.safetensors")
+    read = Anchors.load(tmp_path / "anchors.safetensors")
+    assert torch.equal(filmed(shots()[3:], kept=read).latents, later.latents)
+    assert digest == read.save(tmp_path / "again.safetensors")
+    assert [shot.request for shot in read.shots] == shots(2)
+
+
+def test_anchors_are_read_with_the_settings_they_were_filmed_with() -> None:
+    kept = whole().anchors
+    assert kept is not None
+    with pytest.raises(RequestRejected, match=r"steering.*'dropout': 0.5"):
+        filmed(shots()[3:], kept=kept, steering={"dropout": 0.5})
+    with pytest.raises(RequestRejected, match="weights: None then, 'abc' now"):
+        filmed(shots()[3:], kept=kept, weights="abc")
+    with pytest.raises(RequestRejected, match="one size and length"):
+        filmed([replace(shots()[3], frames=5)], kept=kept)
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    kept, path = whole().anchors, tmp_path / "anchors.safetensors"
+    assert kept is not None
+    kept.save(path)
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RequestRejected, match="damaged"):
+        Anchors.load(path)
+    path.write_bytes(b"no such thing")
+    with pytest.raises(RequestRejected, match="could not be read"):
+        Anchors.load(path)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(RequestRejected, match="no file of anchors"):
+        Anchors.load(path)
+
+
+def test_what_no_file_keeps_is_handed_in(tmp_path: Path) -> None:
+    frames = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    asked = [replace(request, given=(Given(first=0, frames=frames),)) for request in shots(2)]
+    made = filmed(asked, keep_anchors=True, steering={"refine": None})
+    assert made.anchors is not None
+    made.anchors.save(tmp_path / "anchors.safetensors")
+    with pytest.raises(RequestRejected, match="given frames"):
+        Anchors.load(tmp_path / "anchors.safetensors")
+    with pytest.raises(RequestRejected, match="is not the request"):
+        Anchors.load(tmp_path / "anchors.safetensors", shots(2))
+    assert Anchors.load(tmp_path / "anchors.safetensors", asked).shots[0].request == asked[0]
+
+
+def test_what_fits_is_filmed_at_once() -> None:
+    room = 200 * 2**20
+    most = shots_at_once(wan(), shots(1)[0], SETTINGS, free=room)
+    assert most > shots_at_once(wan(), shots(1)[0], SETTINGS, free=room // 2) >= 1
+    with pytest.raises(OutOfMemory, match="a shot of 32x32, 9 frames takes"):
+        shots_at_once(wan(), shots(1)[0], SETTINGS, free=1000)
+
+
+# Families, notes, refusals
+
+
+@pytest.mark.slow
+def test_ltx_films_sets_with_every_part_in_one_pass_of_both_branches() -> None:
+    pipe = tiny_ltx_pipeline("t2v")
+    pipe.set_progress_bar_config(disable=True)
+    ours = LTXVideoModel.from_pipeline(pipe)
+    asked = [replace(request, fps=25, width=96, height=64) for request in shots(3)]
+    levels = noise_levels(ours.stepper(SETTINGS.steps, ours.layout(9, 64, 96)))
+    middle = (levels[3] + levels[4]) / 2
+    windows = {"preserve": (middle, 1.0), "flow": (0.0, middle), "share": (middle, 1.0), "refine": (middle, 1.0)}
+    steering = {**windows, "features": levels[4], "keyframes": 1 if ours.layout(9, 64, 96).grid[0] < 3 else 2}
+    made = filmed(asked, model=ours, steering=steering)
+    assert not torch.allclose(made.latents, sample(ours, asked, SETTINGS).latents, atol=1e-3)
+    split = filmed([*asked, replace(asked[0], seed=9)], model=ours, steering=steering, at_once=3)
+    assert (split.latents[:3] - made.latents).abs().max() < CLOSE
+
+
+def test_a_set_without_a_segmenter_says_so() -> None:
+    (note,) = filmed(shots(2), steering={"segmenter": None}).notes
+    assert "attention to its words, which is coarse" in note
+    assert whole().notes == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"at_once": 2}, "at least 3 shots"),
+        ({"keeps": "flow maps", "steering": {"refine": None}}, "there are none"),
+        ({"steering": {"refine": (0.99, 0.999)}}, "no step lies"),
+        ({"steering": {"share": (0.0, 0.95)}}, "below both windows"),
+        ({"steering": {"feature_layer": 9}}, r"one of 0\.\.2"),
+        ({"anchors": 5}, "1 to 4 anchors"),
+        ({"anchors": 0}, "at least 1"),
+        ({"at_once": 0}, "at_once"),
+        ({"keeps": "everything"}, "nothing, flow maps"),
+    ],
+)
+def test_sets_that_cannot_be_filmed_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestRejected, match=message):
+        filmed(shots(), **changes)
+
+
+def test_one_batch_alone_cannot_refine() -> None:
+    with pytest.raises(ControlRejected, match="sample_cast"):
+        sample(wan(), storyboard(shots(2), ["red fox"] * 2, refine=REFINED), SETTINGS)
+
+
+# One attention of a set, in float64, against loops
+
+FRAMES, TOKENS, HEADS, WIDTH = 3, 4, 2, 6
+Controls = list[list[Control]]
+
+
+def attention_of_a_set(order: str, middle: bool) -> tuple[Controls, Tensor, Tensor, list[Tensor], list[Refinement]]:
+    """Controls, q k v (3, 6, H, N, D), the outputs of all rows, masks, and what each steered shot takes."""
+    batch = storyboard(
+        shots(3), ["red fox"] * 3, preserve=None, flow=None, share=(0.0, 1.0), refine=REFINED, segmenter=Upper(),
+        order=order, middle=middle, query_layers=(2,), share_layers=(2,), refine_layers=(2,),
+    )  # fmt: skip
+    layout = wan().layout(9, 32, 32)
+    controls = [controls_of(wan(), request, layout, SETTINGS) for request in batch]
+    generator = torch.Generator().manual_seed(0)
+    count = FRAMES * TOKENS
+    masks, found = [], []
+    for place, (steering,) in enumerate(controls[3:]):
+        assert isinstance(steering, StoryboardSteering)
+        steering.in_sweeps = True
+        steering.meet(controls)
+        steering.begin(wan())
+        masks.append(torch.rand(count, generator=generator) < 0.5)
+        near = masks[place] & (torch.rand(count, generator=generator) < 0.7)
+        others = 2 if place == 2 else 1
+        anchor, where = (torch.randint(most, (count,), generator=generator) for most in (others, count))
+        found.append(Refinement(near, anchor, where))
+        steering.mask, steering.refinement = masks[place], found[place]
+    qkv = torch.randn(3, 6, HEADS, count, WIDTH, generator=generator, dtype=torch.float64)
+    return controls, qkv, steered(controls, qkv), masks, found
+
+
+def steered(controls: Controls, qkv: Tensor) -> Tensor:
+    """What the phases of one controlled attention make of all rows, both before and in the last."""
+    run = Run(controls)
+    steering = controls[3][0]
+    assert isinstance(steering, StoryboardSteering)
+    run.step = Step(index=max(steering.refined), of=8, sigma=0.9)
+    site, (q, k, v) = Site(0, 2, "self"), qkv
+    outs = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    acting = run.acting(site)
+    assert sorted(acting) == [3, 4, 5]
+    for row, of_row in acting.items():
+        own = slice(row, row + 1)
+        call = AttentionCall(
+            site=site, step=run.step, row=row, layout=run.layout(row), q=q[own], k=k[own], v=v[own], raw_q=q[own],
+            raw_k=k[own], batch=(q, k, v), branch=Branch.UNCOND,
+        )  # fmt: skip
+        outs[own] = steer(call, of_row)
+    join(run, acting, site, outs)
+    return outs
+
+
+@pytest.mark.parametrize("middle", [False, True])
+@pytest.mark.parametrize("order", ["simultaneous", "sequential"])
+def test_an_attention_of_a_set_is_that_of_plain_loops(order: str, middle: bool) -> None:
+    _, (q, k, v), made, masks, found = attention_of_a_set(order, middle)
+    count = FRAMES * TOKENS
+    slow = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    read = {0: [1], 1: [0], 2: [0, 1]}
+    for shot, anchors in read.items():
+        for head in range(HEADS):
+            for p in range(count):
+                keys = [(3 + shot, j, 1.0) for j in range(count)]
+                frames = {p // TOKENS, FRAMES // 2 if middle else p // TOKENS}
+                for a in anchors:
+                    keys += [
+                        (3 + a, j, math.sqrt(FRAMES)) for j in range(count) if masks[a][j] and j // TOKENS in frames
+                    ]
+                weights = [
+                    g * math.exp(float(q[3 + shot, head, p] @ k[r, head, j]) / math.sqrt(WIDTH)) for r, j, g in keys
+                ]
+                mixed = sum((w * v[r, head, j] for w, (r, j, _) in zip(weights, keys, strict=True)), torch.zeros(WIDTH))
+                slow[3 + shot, head, p] = mixed / sum(weights)
+    before = slow.clone()
+    for shot, anchors in read.items():
+        source = slow if order == "sequential" else before
+        own = slow[3 + shot].clone()
+        for p in range(count):
+            if found[shot].near[p]:
+                taken = source[3 + anchors[int(found[shot].anchor[p])], :, int(found[shot].place[p])]
+                own[:, p] = 0.8 * taken + 0.2 * own[:, p]
+        slow[3 + shot] = own
+    torch.testing.assert_close(made, slow, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("branch", list(Branch))
+def test_both_branches_of_guidance_are_refined(branch: Branch) -> None:
+    controls = attention_of_a_set("simultaneous", False)[0]
+    steering = controls[4][0]
+    assert isinstance(steering, StoryboardSteering)
+    site = Site(0, 2, "self")
+    assert all(steering.acts_at(site, Step(index=i, of=8, sigma=0.5), branch) for i in steering.refined)

@@ -1,0 +1,157 @@
+"""What steering and filming again are worth, from Python: arms side by side on the puppet world, and their report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.errors import UsageError
+
+if TYPE_CHECKING:
+    from evals.comparison import Comparison
+    from evals.footage import Footage
+    from evals.report import ReportFiles
+    from evals.suite import Progress, Result
+    from generators.clip import Backend
+
+OnArm = Callable[[str, "Progress"], None]
+STEERING_EVENTS, RETRY_EVENTS = (2, 3, 4), (2,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationOutcome:
+    """Results of all arms, their tables as the papers print them, and the report with its figures."""
+
+    results: tuple[Result, ...]
+    tables: tuple[Comparison, ...]
+    report: ReportFiles
+
+
+def evaluate_steering(
+    arms: Sequence[str] = (),
+    *,
+    cases: int = 96,
+    events: Sequence[int] = STEERING_EVENTS,
+    split: str = "test",
+    profile: str = "bundled",
+    model: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    on_progress: OnArm | None = None,
+) -> AblationOutcome:
+    """Film captions of several events under each arm from the same noise, or go on with it.
+
+    No `arms` are all of `evals.benchmarks.steering_arms`; `none` is always among them. `cases` captions for each
+    number of `events`; `split` tune draws others, to choose a strength on. Raises UsageError.
+    """
+    from evals.benchmarks.steering import Steering, SteeringSettings, arm_footage, run_arms
+    from evals.benchmarks.steering_arms import arms_named
+    from evals.benchmarks.world_controls import AUTOENCODER, ControlFootage
+
+    with _opened("steering", profile, model, steps) as backend:
+        try:
+            settings = SteeringSettings(cases=cases, events=tuple(events), split=split, seed=seed, film=_film(backend))
+            benchmark = Steering(settings)
+            footages: list[Footage] = [arm_footage(benchmark, backend, arm) for arm in arms_named(arms)]
+        except ValueError as error:
+            raise UsageError(f"eval steering: {error}") from error
+        vae = _autoencoder(backend)
+        if vae is not None:
+            from evals.benchmarks.cameras import through
+
+            footages.append(ControlFootage(AUTOENCODER, benchmark.pairs, through(vae)))
+        folder = out or _results()
+        results = run_arms(benchmark, footages, folder, seed, on_progress)
+    return _outcome(benchmark.name, results, folder)
+
+
+def evaluate_retry(
+    policies: Sequence[str] = (),
+    *,
+    cases: int = 96,
+    events: Sequence[int] = RETRY_EVENTS,
+    takes: int = 6,
+    profile: str = "bundled",
+    model: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    on_progress: OnArm | None = None,
+) -> AblationOutcome:
+    """Film captions through the whole graph under each policy of repair, or go on with it.
+
+    No `policies` are all of `evals.benchmarks.retry_policies`; `off` is always among them. `takes` are the most a shot
+    may have. The critic decides, the independent score counts. Raises UsageError.
+    """
+    from agents.calibration import Calibration, Uncalibrated
+    from evals.benchmarks.retry import Retry, RetrySettings
+    from evals.benchmarks.retry_policies import policies_named
+    from evals.benchmarks.retry_stage import PolicyFootage, Stage
+    from evals.benchmarks.steering import run_arms
+    from evals.world.critic import WorldCritic
+
+    critic = WorldCritic()
+    threshold = critic.belief.threshold if isinstance(critic.belief, Calibration) else None
+    judged = {"name": critic.name, "digest": critic.digest(), "threshold": threshold}
+    with _opened("retry", profile, model, steps) as backend:
+        try:
+            settings = RetrySettings(
+                cases=cases, events=tuple(events), takes=takes, seed=seed, film=_film(backend), critic=judged
+            )
+            chosen = policies_named(policies)
+        except ValueError as error:
+            raise UsageError(f"eval retry: {error}") from error
+        benchmark = Retry(settings)
+        unmoved = WorldCritic(belief=Uncalibrated(reason=""))
+        with Stage(backend, critic, unmoved, benchmark.case_of, takes, steps) as stage:
+            folder = out or _results()
+            footages = [PolicyFootage(stage=stage, policy=policy) for policy in chosen]
+            results = run_arms(benchmark, footages, folder, seed, on_progress)
+    return _outcome(benchmark.name, results, folder)
+
+
+def _results() -> Path:
+    from workshop.evaluations import RESULTS
+
+    return RESULTS
+
+
+@contextmanager
+def _opened(command: str, profile: str, model: str | None, steps: int | None) -> Iterator[Backend]:
+    """The profile's backend, which must film the puppet world's canvas."""
+    from agents.casting import backend_config, profile_for
+    from agents.order import Order
+    from generators.backends import open_backend
+    from generators.world.words import HEIGHT, WIDTH
+
+    with closing(open_backend(backend_config(profile_for(Order(story="", steps=steps), profile, model)))) as backend:
+        canvas = backend.limits.width, backend.limits.height
+        if canvas != (WIDTH, HEIGHT):
+            raise UsageError(
+                f"eval {command}: {backend.name} films {canvas[0]}x{canvas[1]}; expected a model of the puppet world, "
+                f"{WIDTH}x{HEIGHT}"
+            )
+        yield backend
+
+
+def _film(backend: Backend) -> Mapping[str, Any]:
+    """What decides pixels beside the request; a model is known by its weights, wherever they lie."""
+    told = {name: getattr(backend, name, None) for name in ("steps", "guidance")}
+    return {"weights": backend.weights or backend.name} | {k: v for k, v in told.items() if v is not None}
+
+
+def _autoencoder(backend: Backend) -> Any:
+    return getattr(getattr(getattr(backend, "model", None), "pipe", None), "vae", None)
+
+
+def _outcome(benchmark: str, results: Sequence[Result], folder: Path) -> AblationOutcome:
+    from evals.report import page_of, write_page
+
+    page = page_of(folder, title=f"Evaluation: {benchmark}", only=benchmark)
+    report = write_page(page, folder / benchmark / "report")
+    tables = tuple(table for part in page.parts for table in part.comparisons)
+    return AblationOutcome(results=tuple(results), tables=tables, report=report)
