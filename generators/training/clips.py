@@ -12,7 +12,7 @@ from torch import Tensor
 from generators.world.captions import write_caption
 from generators.world.grammar import Split, sample_script
 from generators.world.renderer import render
-from generators.world.words import LONG, SHORT
+from generators.world.words import LONG, SHORT, VERBS
 
 EVENT_SHARES: dict[int, tuple[tuple[int, float], ...]] = {
     SHORT: ((1, 0.7), (2, 0.3)),
@@ -44,17 +44,29 @@ class WorldClips:
 
     device: str = "cpu"
     split: Split = "train"
+    meetings: float = 1.0
+    """How much more often than other verbs a clip begins with one that needs a prop or another puppet."""
 
     def draw(self, rng: np.random.Generator, *, clips: int, frames: int, captions: int) -> DrawnClips:
         """Sample scripts, render them on the device, tell each of them `captions` times."""
         counts, shares = zip(*EVENT_SHARES[frames], strict=True)
         scripts = [
-            sample_script(rng, frames=frames, events=int(rng.choice(counts, p=shares)), split=self.split)
+            sample_script(
+                rng,
+                frames=frames,
+                events=int(rng.choice(counts, p=shares)),
+                split=self.split,
+                verb=None if self.meetings == 1 else self._verb(rng),
+            )
             for _ in range(clips)
         ]
         told = tuple(tuple(write_caption(script, rng, self.split).text for _ in range(captions)) for script in scripts)
         with torch.no_grad():
             return DrawnClips(frames=render(scripts, self.device), captions=told)
+
+    def _verb(self, rng: np.random.Generator) -> str:
+        weights = np.array([self.meetings if verb.slot in ("prop", "other") else 1.0 for verb in VERBS.values()])
+        return str(rng.choice(list(VERBS), p=weights / weights.sum()))
 
 
 def to_signal(frames: Tensor) -> Tensor:

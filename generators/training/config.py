@@ -117,6 +117,8 @@ class LatentShards:
     every: int = 25
     """Steps between two new shards."""
     long_share: float = 0.25
+    meetings: float = 3.0
+    """How much more often clips begin with a verb that needs a prop or another puppet: these are learned last."""
     captions: int = 4
     """Paraphrases kept for every clip."""
     batch: int = 16

@@ -43,7 +43,7 @@ class ShardFolder:
 
     def __init__(self, config: LatentShards, folder: Path, codec: LinearCodec, source: ClipSource, seed: int) -> None:
         self.config, self._codec, self._source, self._seed = config, codec, source, seed
-        self.folder = folder / f"{codec.digest[:16]}-{config.seed}"
+        self.folder = folder / f"{codec.digest[:16]}-{config.seed}-{config.meetings:g}"
         self._read: dict[int, _Shard] = {}
 
     def path(self, index: int) -> Path:

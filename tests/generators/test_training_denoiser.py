@@ -11,7 +11,7 @@ from diffusers import WanPipeline
 
 from generators.errors import TrainingError
 from generators.training.checkpoint import read_checkpoint
-from generators.training.clips import DrawnClips
+from generators.training.clips import DrawnClips, WorldClips
 from generators.training.codec import read_codec
 from generators.training.config import (
     DenoiserSize,
@@ -29,6 +29,7 @@ from generators.training.export import export, load_trained
 from generators.training.text import build_tokenizer, text_columns
 from generators.training.vae import train_vae
 from generators.world.captions import vocabulary
+from generators.world.words import VERBS
 
 TINY = DenoiserSize(channels=16, layers=2, heads=2, head_dim=24, ffn=64, text_width=48, text_heads=4, text_ffn=64)
 CAPTIONS = ("In the meadow by day, the red fox jumps high up.", "Then the blue cat spins around.", "")
@@ -127,6 +128,17 @@ def test_given_segments_leave_something_hidden_and_come_from_every_side() -> Non
 
 
 @pytest.mark.slow
+def test_verbs_that_need_two_are_drawn_more_often_where_asked() -> None:
+    def verbs(meetings: float) -> list[str]:
+        rng = np.random.default_rng(0)
+        drawn = [WorldClips(meetings=meetings)._verb(rng) for _ in range(2000)]
+        return [verb for verb in drawn if VERBS[verb].slot in ("prop", "other")]
+
+    share = sum(verb.slot in ("prop", "other") for verb in VERBS.values()) / len(VERBS)
+    assert abs(len(verbs(1.0)) / 2000 - share) < 0.04
+    assert abs(len(verbs(3.0)) / 2000 - 3 * share / (1 + 2 * share)) < 0.04
+
+
 def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path: Path) -> None:
     codec = read_codec(run_folder / "codec.safetensors")
     config = tiny_training(tmp_path, 1).shards

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from generators.clip import Event, ShotRequest
@@ -177,6 +177,7 @@ def test_a_column_of_two_events_is_lifted_or_has_both() -> None:
 def test_token_edges_round_shares_and_leave_the_rest_to_the_last(events: int, weights: list[float]) -> None:
     words = PROMPT.split()[:events]
     shares = tuple(w / sum(weights[:events]) for w in weights[:events])
+    assume(sum(round(share * 30) for share in shares[:-1]) < 30)  # rounding may leave the last event nothing: refused
     told = tuple(event(word.strip(","), 0, 2) for word in words)
     plan = only(TSAttn(edges="token", intervals=shares), shot(*told))
     counts = [int((plan.segment == i).sum()) for i in range(events)]
