@@ -87,6 +87,7 @@ def strays(rules: dict[str, set[str]], allowed_when: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_packages_import_only_along_the_arrows() -> None:
     assert strays(ARROWS, "arrows") == []
 
@@ -97,12 +98,14 @@ def test_every_file_of_the_program_has_an_owner_with_arrows() -> None:
     assert outside == []
 
 
+@pytest.mark.slow
 def test_nothing_is_composed_but_by_the_sdk() -> None:
     """`fabula.py` and its second room: whatever else needed the evaluation would be a third place that composes."""
     importers = {owner(path) for path in sources() if "evals" in {name for name, _ in imported(path)}}
     assert importers - {"evals"} <= {"fabula", "workshop"}
 
 
+@pytest.mark.slow
 def test_every_big_library_has_one_home() -> None:
     assert strays(HOMES, "homes") == []
 
@@ -113,6 +116,7 @@ def test_the_arrows_test_sees_an_import_inside_a_function(tmp_path: Path) -> Non
     assert list(imported(file)) == [("storage", 2)]
 
 
+@pytest.mark.slow
 def test_only_the_outer_files_read_the_environment() -> None:
     found = []
     for path in sources():

@@ -50,6 +50,7 @@ def shown(report: Path) -> list[bytes]:
     return [base64.b64decode(data) for data in found]
 
 
+@pytest.mark.slow
 def test_the_report_shows_where_the_model_looked_and_a_second_run_draws_nothing(
     cli: Cli, checkpoint: Path, profile: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_the_report_shows_where_the_model_looked_and_a_second_run_draws_nothing(
     assert len(shown(Path(told.data["report"]))) == 1
 
 
+@pytest.mark.slow
 def test_a_finished_film_gets_its_figures_later_and_keeps_its_bytes(
     checkpoint: Path, profile: Path, tmp_path: Path
 ) -> None:

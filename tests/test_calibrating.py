@@ -47,6 +47,7 @@ def yes(asked: dict[str, Any]) -> Answer:
     return says(json.dumps({"events": events, "identity": 1.0, "quality": 1.0}))
 
 
+@pytest.mark.slow
 def test_a_vision_model_that_sees_everything_everywhere_is_found_out(cli: Cli, tmp_path: Path) -> None:
     server = ChatServer(yes)
     with server.running() as url:
@@ -71,6 +72,7 @@ def options_of(how: dict[str, str | int]) -> Any:
     return CriticOptions(votes=int(how["votes"]), most_frames=int(how["frames"]))
 
 
+@pytest.mark.slow
 def test_the_worlds_critic_is_calibrated_without_any_model(cli: Cli, tmp_path: Path) -> None:
     done = cli("eval", "calibrate", "--clips", "1", "--into", tmp_path / "known", "--out", tmp_path / "results")
     assert done.code == 0, done.err
@@ -92,6 +94,7 @@ def test_flags_that_cannot_be_read_are_a_usage_error(cli: Cli, tmp_path: Path) -
     assert "flags.json" in done.err
 
 
+@pytest.mark.slow
 def test_a_critic_is_held_against_released_flags_where_their_clips_are_at_hand(cli: Cli, tmp_path: Path) -> None:
     entries = {f"{n}.mp4": {"prompt": "x y", "event_list": ["x happens", "y happens"], "class": []} for n in "abc"}
     (tmp_path / "all_prompts.json").write_text(json.dumps(entries))

@@ -64,6 +64,7 @@ def test_importing_fabula_beside_a_foreign_package_says_whose_it_found(checkout:
     assert "fabula needs its own package 'agents'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_story_is_filmed_from_text_a_file_and_standard_input(
     cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_story_is_filmed_from_text_a_file_and_standard_input(
         assert cli("run", "-", "--json").data["run"] == 1, "the same text is the same run"
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_the_exit_code_and_nothing_else(cli: Cli, desk: Path) -> None:
     answer = cli("run", STORY, "--json")
     assert answer.err == ""
@@ -91,6 +93,7 @@ def test_json_is_one_object_with_the_exit_code_and_nothing_else(cli: Cli, desk: 
     assert "nowhere.txt" in failed.data["error"]
 
 
+@pytest.mark.slow
 def test_the_same_story_again_films_nothing_and_changes_no_file(cli: Cli, desk: Path) -> None:
     first = cli("run", STORY, "--json").data
     stamps = {path: path.stat().st_mtime_ns for path in (desk / "films").rglob("*")}
@@ -99,6 +102,7 @@ def test_the_same_story_again_films_nothing_and_changes_no_file(cli: Cli, desk: 
     assert {path: path.stat().st_mtime_ns for path in (desk / "films").rglob("*")} == stamps
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run_in_a_folder_of_its_own(cli: Cli, desk: Path) -> None:
     one = cli("run", STORY, "--json").data
     two = cli("run", STORY, "--seed", 5, "--json").data
@@ -107,6 +111,7 @@ def test_another_seed_is_another_run_in_a_folder_of_its_own(cli: Cli, desk: Path
     assert Path(one["film"]).read_bytes() != Path(two["film"]).read_bytes()
 
 
+@pytest.mark.slow
 def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(cli: Cli, desk: Path) -> None:
     out = cli("run", STORY).out
     assert "shot 1: take 1 filmed" in out
@@ -115,6 +120,7 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(cli: Cli, de
     assert "3 of 3 promised events seen" in out
 
 
+@pytest.mark.slow
 def test_a_storyboard_waits_is_edited_and_filmed_as_edited(cli: Cli, desk: Path) -> None:
     waiting = cli("run", STORY, "--approve")
     assert waiting.code == 5
@@ -130,6 +136,7 @@ def test_a_storyboard_waits_is_edited_and_filmed_as_edited(cli: Cli, desk: Path)
     assert (filmed.code, filmed.data["title"], len(filmed.data["shots"])) == (0, "Only the fox", 1)
 
 
+@pytest.mark.slow
 def test_a_wrong_edit_is_refused_with_every_problem_and_can_be_put_right(cli: Cli, desk: Path) -> None:
     cli("plan", STORY, "--out", "board.yaml")
     text = (desk / "board.yaml").read_text()
@@ -145,6 +152,7 @@ def test_a_wrong_edit_is_refused_with_every_problem_and_can_be_put_right(cli: Cl
     assert cli("resume", 1).code == 0
 
 
+@pytest.mark.slow
 def test_a_storyboard_is_filmed_as_it_stands(cli: Cli, desk: Path) -> None:
     planned = cli("plan", STORY, "--out", "board.yaml", "--json").data
     assert planned["file"] == str(desk / "board.yaml")
@@ -153,6 +161,7 @@ def test_a_storyboard_is_filmed_as_it_stands(cli: Cli, desk: Path) -> None:
     assert [s["prompt"] for s in filmed.data["shots"]] == [s["prompt"] for s in planned["shots"]]
 
 
+@pytest.mark.slow
 def test_planning_again_plans_nothing_anew(cli: Cli, desk: Path) -> None:
     one = cli("plan", STORY, "--json").data
     assert cli("plan", STORY, "--json").data == one
@@ -168,6 +177,7 @@ def test_a_dry_run_prints_plan_and_estimate_and_keeps_nothing(cli: Cli, desk: Pa
     assert not (desk / "films").exists()
 
 
+@pytest.mark.slow
 def test_retry_films_a_shot_or_an_event_again_and_keeps_the_better_take(cli: Cli, desk: Path) -> None:
     cli("run", STORY)
     shot = cli("retry", 1, "--shot", 2, "--json").data
@@ -180,6 +190,7 @@ def test_retry_films_a_shot_or_an_event_again_and_keeps_the_better_take(cli: Cli
         assert cli("retry", 1, *wrong).code == 2
 
 
+@pytest.mark.slow
 def test_show_and_runs_tell_what_is_kept(cli: Cli, desk: Path) -> None:
     assert cli("runs").out.startswith("No run yet")
     cli("run", STORY)
@@ -192,6 +203,7 @@ def test_show_and_runs_tell_what_is_kept(cli: Cli, desk: Path) -> None:
     assert "No run 7" in missing.err
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_after_a_story_that_fails_and_costs_nothing_the_second_time(cli: Cli, desk: Path) -> None:
     (desk / "one.txt").write_text(STORY)
     stories = [{"story": "one.txt"}, {"story": "gone.txt"}, {"text": "A cat jumps.", "title": "cat", "seed": 3}]
@@ -208,6 +220,7 @@ def test_a_batch_goes_on_after_a_story_that_fails_and_costs_nothing_the_second_t
     assert len(cli("runs", "--json").data["runs"]) == 2
 
 
+@pytest.mark.slow
 def test_stored_batches_are_listed_with_when_they_are_due_and_can_be_forgotten(cli: Cli, desk: Path) -> None:
     (desk / "night.yaml").write_text("- text: A red fox jumps.\n- text: A blue cat dances.\n")
     assert "No stored batches" in cli("schedules").out
@@ -228,6 +241,7 @@ def test_a_name_without_a_time_is_refused(cli: Cli, desk: Path) -> None:
     assert "--name names a stored batch; give --cron too" in refused.err
 
 
+@pytest.mark.slow
 def test_a_stored_batch_is_filmed_once_when_it_is_due(cli: Cli, desk: Path) -> None:
     from datetime import UTC, datetime, timedelta
 
@@ -297,6 +311,7 @@ def test_help_is_shown_once_where_a_command_is_missing(cli: Cli) -> None:
         assert "Usage: python main.py" in answer.out
 
 
+@pytest.mark.slow
 def test_where_nobody_judges_nothing_is_called_unseen(cli: Cli, desk: Path) -> None:
     out = cli("run", "A cat jumps.", "--profile", "instant").out
     assert "shot 1: done, not judged here" in out
@@ -304,6 +319,7 @@ def test_where_nobody_judges_nothing_is_called_unseen(cli: Cli, desk: Path) -> N
     assert "0 of 1" not in out
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_filmed(cli: Cli, desk: Path) -> None:
     (desk / "note.txt").write_text("a file")
     refused = cli("run", STORY, "--out", desk / "note.txt" / "film")
@@ -313,6 +329,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_filmed(cli: Cli
     assert cli("run", STORY, "--out", desk / "elsewhere", "--json").data["run"] == 1
 
 
+@pytest.mark.slow
 def test_runs_names_a_storyboard_of_ones_own_by_its_title(cli: Cli, desk: Path) -> None:
     cli("plan", STORY, "--out", "board.yaml")
     cli("run", "--from-plan", "board.yaml")
@@ -331,6 +348,7 @@ def test_an_unexpected_error_shows_its_traceback_only_with_debug(cli: Cli, desk:
         cli("runs", "--home", desk / "home", "--debug")
 
 
+@pytest.mark.slow
 def test_home_and_database_go_where_they_are_told(cli: Cli, desk: Path) -> None:
     url = f"sqlite:///{desk / 'elsewhere.db'}"
     assert cli("run", STORY, "--home", desk / "home", "--database", url).code == 0

@@ -71,6 +71,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("block", "line"), COMMANDS)
 def test_a_documented_command_works(block: Block, line: str, desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(line, comments=True)
@@ -93,6 +94,7 @@ def test_a_documented_command_works(block: Block, line: str, desk: Path, capfd: 
         assert code in fine, f"{line} ended with {code}: {capfd.readouterr()}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", PYTHON)
 def test_a_documented_python_block_runs(block: Block, desk: Path) -> None:
     prepare(block.code.split(), desk)
@@ -104,6 +106,7 @@ def test_a_documented_python_block_runs(block: Block, desk: Path) -> None:
         exec(code, scope)
 
 
+@pytest.mark.slow
 def test_the_commands_help_in_the_documents_is_todays(pytestconfig: pytest.Config) -> None:
     usage = ROOT / "docs" / "usage.md"
     text = usage.read_text(encoding="utf-8")

@@ -61,6 +61,7 @@ kind = "instant"
 """
 
 
+@pytest.mark.slow
 def test_a_story_is_planned_by_a_server_and_the_second_run_makes_no_call(cli: Cli, server: ChatServer) -> None:
     first = cli("run", STORY, "--json")
     assert first.code == 0, first
@@ -71,6 +72,7 @@ def test_a_story_is_planned_by_a_server_and_the_second_run_makes_no_call(cli: Cl
     assert len(server.asked) == 1
 
 
+@pytest.mark.slow
 def test_the_key_reaches_the_server_and_nothing_else(
     cli: Cli, server: ChatServer, desk: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -85,6 +87,7 @@ def test_the_key_reaches_the_server_and_nothing_else(
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "names"),
     [
@@ -112,6 +115,7 @@ def test_a_bad_answer_is_a_clear_error_and_the_run_goes_on_when_the_server_is_we
     assert cli("resume", 1).code == 0
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_is_sent_back_and_the_right_one_taken(cli: Cli, server: ChatServer) -> None:
     server.answers = [says(json.dumps(UNKNOWN_CAST)), says(json.dumps(PLAN))]
     answer = cli("run", STORY, "--json")
@@ -119,6 +123,7 @@ def test_a_wrong_answer_is_sent_back_and_the_right_one_taken(cli: Cli, server: C
     assert len(server.asked) == 2
 
 
+@pytest.mark.slow
 def test_a_budget_that_allows_no_call_ends_with_4_and_can_be_raised(cli: Cli, server: ChatServer) -> None:
     spent = cli("run", STORY, "--budget-tokens", 0)
     assert spent.code == 4

@@ -51,6 +51,7 @@ def profile(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_control_that_times_events_shows_in_numbers_and_in_a_figure(
     cli: Cli, checkpoint: Path, profile: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_control_that_times_events_shows_in_numbers_and_in_a_figure(
         assert figure.size[0] > 1000
 
 
+@pytest.mark.slow
 def test_the_table_names_events_and_the_figure(cli: Cli, checkpoint: Path, profile: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     told = cli(
@@ -79,6 +81,7 @@ def test_the_table_names_events_and_the_figure(cli: Cli, checkpoint: Path, profi
     assert f"Figure: {out}" in told.out
 
 
+@pytest.mark.slow
 def test_from_python_with_settings_of_ones_own_and_no_figure(checkpoint: Path, profile: Path) -> None:
     events = [Event(subject="fox", phrase="jumps over the box", start=0, end=0.75)]
     found = fabula.inspect_attention(
@@ -116,6 +119,7 @@ def test_a_layer_that_the_model_has_not_is_named(cli: Cli, checkpoint: Path, pro
     assert not (tmp_path / "a.png").exists()
 
 
+@pytest.mark.slow
 def test_figures_of_the_same_numbers_are_the_same_bytes() -> None:
     first = watched("without", 0)
     pair = [first, watched("with a $control_", 1)]

@@ -139,6 +139,7 @@ async def film(archive: Archive, url: str, folder: Path, **budget: object) -> Ou
         await server.close()
 
 
+@pytest.mark.slow
 async def test_a_story_is_planned_filmed_judged_and_repaired_through_an_endpoint(tmp_path: Path) -> None:
     mind = ChatServer(Mind())
     with mind.running() as url, Archive(tmp_path / "media") as archive:
@@ -165,6 +166,7 @@ async def test_a_story_is_planned_filmed_judged_and_repaired_through_an_endpoint
         assert again.film == outcome.film
 
 
+@pytest.mark.slow
 async def test_a_refused_key_stops_before_anything_is_filmed_and_says_what_to_set(tmp_path: Path) -> None:
     with ChatServer([fails(401, "bad key")]).running() as url, Archive(tmp_path / "media") as archive:
         with pytest.raises(ModelMisconfigured, match="set MIND_KEY"):
@@ -178,6 +180,7 @@ async def test_a_refused_key_stops_before_anything_is_filmed_and_says_what_to_se
         assert len(archive.runs()) == 1
 
 
+@pytest.mark.slow
 async def test_a_budget_of_calls_is_hard_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     awake = Mind()
     awake.bad_start.clear()

@@ -34,6 +34,7 @@ def clips(film: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_clip_moves_every_shot_or_the_one_it_is_named_for(cli: Cli, desk: Path, horse: Path) -> None:
     done = cli(
         "run", STORY, "--motion-from", "3=shot 1", "--motion-from", horse, "--motion-share", 0.4, "--out", "film"
@@ -48,6 +49,7 @@ def test_a_clip_moves_every_shot_or_the_one_it_is_named_for(cli: Cli, desk: Path
     assert (clips(desk / "other")["1"], clips(desk / "other")["2"]) == ([], moved["2"])
 
 
+@pytest.mark.slow
 def test_the_same_clip_again_is_the_same_run_and_another_one_is_not(cli: Cli, desk: Path, horse: Path) -> None:
     def run(clip: Path) -> int:
         number: int = cli("run", STORY, "--motion-from", clip, "--json").data["run"]
@@ -62,6 +64,7 @@ def test_the_same_clip_again_is_the_same_run_and_another_one_is_not(cli: Cli, de
     assert cli("run", STORY, "--json").data["run"] not in (first, first + 1)
 
 
+@pytest.mark.slow
 def test_another_runs_shot_lends_its_motion(desk: Path) -> None:
     with fabula.Studio() as studio:
         film = studio.run(STORY, seed=3)
@@ -75,6 +78,7 @@ def test_another_runs_shot_lends_its_motion(desk: Path) -> None:
     assert clips(desk / "m") == {"1": [lent]}
 
 
+@pytest.mark.slow
 def test_a_person_writes_it_into_the_storyboard(cli: Cli, desk: Path, horse: Path) -> None:
     waiting = cli("run", STORY, "--approve", "--out", "film", "--motion-from", "2=shot 1", "--json")
     assert waiting.code == 5, waiting.err

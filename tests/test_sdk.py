@@ -16,6 +16,7 @@ from fabula import Caps, FilmResult, Order, Studio, UsageError, progress
 STORY = "A red fox jumps high up in the meadow. A blue cat dances on the beach. The fox spins around."
 
 
+@pytest.mark.slow
 def test_a_story_is_filmed_and_its_result_is_a_frozen_value(desk: Path) -> None:
     with Studio() as studio:
         film = studio.run(STORY, seed=7, out=desk / "tale")
@@ -29,6 +30,7 @@ def test_a_story_is_filmed_and_its_result_is_a_frozen_value(desk: Path) -> None:
         film.title = "another"  # type: ignore[misc]
 
 
+@pytest.mark.slow
 async def test_the_async_twin_films_the_same(desk: Path) -> None:
     with Studio() as studio:
         film = await studio.arun(STORY)
@@ -36,6 +38,7 @@ async def test_the_async_twin_films_the_same(desk: Path) -> None:
     assert dataclasses.replace(again, spent=film.spent) == film
 
 
+@pytest.mark.slow
 async def test_a_stream_gives_events_in_order_and_the_result_last(desk: Path) -> None:
     with Studio() as studio:
         events = [event async for event in studio.stream(STORY)]
@@ -48,6 +51,7 @@ async def test_a_stream_gives_events_in_order_and_the_result_last(desk: Path) ->
     assert steps == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 async def test_leaving_a_stream_stops_the_run_and_it_goes_on_later(desk: Path) -> None:
     with Studio() as studio:
         stream = studio.stream(STORY)
@@ -72,6 +76,7 @@ async def test_a_sync_method_inside_an_event_loop_names_its_twin(desk: Path) -> 
         studio.run(STORY)
 
 
+@pytest.mark.slow
 def test_many_studios_work_side_by_side(desk: Path) -> None:
     async def both() -> list[FilmResult]:
         with Studio() as one, Studio() as two:
@@ -80,6 +85,7 @@ def test_many_studios_work_side_by_side(desk: Path) -> None:
     assert [film.complete for film in asyncio.run(both())] == [True, True]
 
 
+@pytest.mark.slow
 def test_an_order_holds_everything_a_film_is_asked_for_with(desk: Path) -> None:
     order = Order(story=STORY, seed=3, style="", budget=Caps(takes=1, seconds=60))
     with Studio() as studio:
@@ -98,6 +104,7 @@ def test_an_order_that_cannot_work_is_refused_when_it_is_made(wrong: dict[str, o
         Order(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_budget_changes_no_run_and_is_kept_for_the_next_time(desk: Path) -> None:
     with Studio() as studio:
         one = studio.run(STORY, budget=Caps(takes=1))
@@ -107,6 +114,7 @@ def test_a_budget_changes_no_run_and_is_kept_for_the_next_time(desk: Path) -> No
     assert (asked["takes_per_shot"], asked["seconds"]) == (1, 500)
 
 
+@pytest.mark.slow
 def test_without_a_critic_nothing_counts_as_seen(desk: Path) -> None:
     with Studio("instant") as studio:
         film = studio.run(STORY)

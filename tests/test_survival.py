@@ -34,7 +34,13 @@ def begin(folder: Path, *words: object, home: str = "home", **environment: str) 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_hears_ctrl_c,
     )
+
+
+def _hears_ctrl_c() -> None:
+    """Shells start what runs in their background deaf to Ctrl-C, and children inherit it: tests may run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def film(folder: Path, *words: object, home: str = "home", **environment: str) -> tuple[int, str, str]:
@@ -130,6 +136,7 @@ def test_two_processes_on_one_database_do_not_harm_each_other(desk: Path) -> Non
     assert len(rows(desk / "home" / "fabula.db", "SELECT id FROM run")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut off", "altered", "gone"])
 def test_a_damaged_take_is_found_by_its_hash_and_made_again(cli: Cli, desk: Path, damage: str) -> None:
     first = cli("run", STORY, "--json").data
@@ -147,6 +154,7 @@ def test_a_damaged_take_is_found_by_its_hash_and_made_again(cli: Cli, desk: Path
     assert Path(again.data["film"]).read_bytes() == Path(first["film"]).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_damaged_film_is_cut_again(cli: Cli, desk: Path) -> None:
     path = Path(cli("run", STORY, "--json").data["film"])
     good = path.read_bytes()
@@ -172,6 +180,7 @@ def test_a_home_that_cannot_be_made_is_named_with_a_remedy(cli: Cli, desk: Path)
     assert "a file stands where a folder is needed" in answer.err
 
 
+@pytest.mark.slow
 def test_a_file_in_the_films_place_is_named_and_the_run_can_be_resumed(cli: Cli, desk: Path) -> None:
     (desk / "out").write_text("not a folder")
     answer = cli("run", STORY, "--out", "out")

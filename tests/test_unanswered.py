@@ -76,6 +76,7 @@ def spent(cli: Cli) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_call_that_was_never_answered_counts_at_its_most_is_put_again_and_is_in_the_report(
     cli: Cli, server: ChatServer
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_call_that_was_never_answered_counts_at_its_most_is_put_again_and_is_i
     assert "did not answer within 0.5 s" in report
 
 
+@pytest.mark.slow
 def test_it_is_not_put_again_when_the_budget_counts_it_as_spent(cli: Cli, desk: Path, server: ChatServer) -> None:
     ask(desk, (desk / "url").read_text(), calls=1)
     assert cli("run", STORY).code == 1
@@ -109,6 +111,7 @@ def test_it_is_not_put_again_when_the_budget_counts_it_as_spent(cli: Cli, desk: 
     assert len(server.asked) == 1
 
 
+@pytest.mark.slow
 def test_every_attempt_that_went_out_unanswered_counts_and_one_that_was_refused_does_not(
     cli: Cli, desk: Path, server: ChatServer
 ) -> None:
@@ -120,6 +123,7 @@ def test_every_attempt_that_went_out_unanswered_counts_and_one_that_was_refused_
     assert (filmed.data["spent"]["calls"], filmed.data["spent"]["unanswered"]) == (3, 2)
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_is_not_put_more_often_than_the_budget_of_calls(
     cli: Cli, desk: Path, server: ChatServer
 ) -> None:

@@ -76,6 +76,7 @@ def takes() -> list[Path]:
 KINDS = [pytest.param(kind, marks=() if kind == FAST else pytest.mark.slow) for kind in get_args(TinyKind)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_story_is_filmed_with_any_wan_checkpoint(cli: Cli, studio: Path, make: Make, kind: str) -> None:
     model, digest = make(kind), weights_digest(make(kind))
@@ -100,6 +101,7 @@ def test_a_story_is_filmed_with_any_wan_checkpoint(cli: Cli, studio: Path, make:
     assert [path.stat().st_mtime_ns for path in takes()] == stamps
 
 
+@pytest.mark.slow
 def test_size_and_steps_of_the_command_line_reach_the_model(cli: Cli, studio: Path, make: Make) -> None:
     filmed = cli("run", "A red fox jumps.", "--model", make(FAST), "--size", "48x16", "--steps", 1, "--json")
     assert filmed.code == 0, filmed
@@ -118,6 +120,7 @@ def test_a_size_that_the_checkpoint_cannot_film_is_refused_before_anything_is_pl
     assert takes() == []
 
 
+@pytest.mark.slow
 def test_a_picture_checkpoint_without_a_picture_is_refused_before_there_is_a_run(
     cli: Cli, studio: Path, make: Make
 ) -> None:
@@ -192,6 +195,7 @@ def test_a_device_that_is_not_there_is_named_and_the_run_can_be_resumed(cli: Cli
     assert "python main.py resume 1" in refused.err
 
 
+@pytest.mark.slow
 def test_damaged_weights_are_named_and_whole_ones_in_their_place_are_filmed_with(
     cli: Cli, studio: Path, make: Make
 ) -> None:
@@ -207,6 +211,7 @@ def test_damaged_weights_are_named_and_whole_ones_in_their_place_are_filmed_with
     assert cli("resume", 1).code == 0
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_name_never_go_on_with_a_run_but_begin_their_own(
     cli: Cli, studio: Path, make: Make
 ) -> None:

@@ -155,6 +155,7 @@ async def test_half_an_answer_is_asked_for_again() -> None:
     assert len(server.asked) == 2
 
 
+@pytest.mark.slow
 async def test_a_server_that_does_not_answer_in_time_is_unavailable() -> None:
     slow = Answer(body=GOOD.body, delay=0.5)
     async with model([slow], timeout=0.1, attempts=2) as (llm, server):
@@ -205,6 +206,7 @@ def test_an_endpoint_without_http_is_refused() -> None:
         Endpoint(base_url="api.openai.com")
 
 
+@pytest.mark.slow
 async def test_a_question_goes_out_unanswered_only_as_often_as_it_may() -> None:
     late = replace(GOOD, delay=0.6)
     async with model([late, fails(503, retry_after="0"), late, late], timeout=0.2, attempts=9) as (llm, server):

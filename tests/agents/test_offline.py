@@ -207,6 +207,7 @@ async def _sound(story: str) -> None:
             assert read_phrase(event.phrase) is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.lists(WORDS, max_size=40).map(" ".join))
 async def test_no_heap_of_known_words_breaks_the_rules(story: str) -> None:

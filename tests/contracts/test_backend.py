@@ -200,6 +200,7 @@ def test_a_request_s_own_steps_and_guidance_win_over_the_backend_s(weights: Path
     assert not same(backend.shoot([shot()])[0], backend.shoot([shot(guidance=4.0)])[0])
 
 
+@pytest.mark.slow
 def test_the_low_noise_expert_has_a_guidance_of_its_own(tmp_path: Path) -> None:
     config = BackendConfig(kind="local", model=str(tiny_wan("t2v-2.2", tmp_path)), device="cpu", steps=3, guidance=2.0)
     same_for_both, other = (open_backend(replace(config, guidance_2=g)) for g in (None, 6.0))

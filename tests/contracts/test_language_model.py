@@ -94,6 +94,7 @@ async def test_images_and_earlier_turns_are_taken(open_model: Open) -> None:
         assert (await model.complete(asked)).text == "fine"
 
 
+@pytest.mark.slow
 async def test_questions_may_be_put_side_by_side(open_model: Open) -> None:
     async with open_model(["a"] * 8) as model:
         replies = await asyncio.gather(*(model.complete(question(vote=n)) for n in range(8)))

@@ -57,6 +57,7 @@ def test_it_says_that_it_films_sets(backend: LazyBackend) -> None:
     assert backend.open().limits.films_sets
 
 
+@pytest.mark.slow
 def test_the_wanted_shots_come_in_order_each_with_the_whole_batch_as_its_composition(backend: LazyBackend) -> None:
     seen: list[Progress] = []
     clips = backend.shoot_set(shots((2, 0)), seen.append)
@@ -67,6 +68,7 @@ def test_the_wanted_shots_come_in_order_each_with_the_whole_batch_as_its_composi
     assert seen[-1].step == seen[-1].of
 
 
+@pytest.mark.slow
 def test_a_set_gives_other_frames_than_its_shots_alone_and_the_same_again(backend: LazyBackend) -> None:
     clips = backend.shoot_set(shots())
     assert all(same(a, b) for a, b in zip(clips, backend.shoot_set(shots()), strict=True))
@@ -74,6 +76,7 @@ def test_a_set_gives_other_frames_than_its_shots_alone_and_the_same_again(backen
     assert not any(same(a, b) for a, b in zip(clips, alone, strict=True))
 
 
+@pytest.mark.slow
 def test_a_shot_is_the_same_to_rounding_in_a_smaller_batch_with_the_same_anchors(backend: LazyBackend) -> None:
     whole = shots()
     fewer = replace(whole, requests=whole.requests[:2], subjects=whole.subjects[:2], wanted=(1,))
@@ -82,6 +85,7 @@ def test_a_shot_is_the_same_to_rounding_in_a_smaller_batch_with_the_same_anchors
     assert difference.max() <= 2
 
 
+@pytest.mark.slow
 def test_a_set_can_be_cancelled(backend: LazyBackend) -> None:
     stop = threading.Event()
     stop.set()
@@ -104,6 +108,7 @@ def test_what_cannot_be_a_set_is_refused_by_name() -> None:
         replace(whole, requests=(*whole.requests[:2], replace(whole.requests[2], frames=5)))
 
 
+@pytest.mark.slow
 def test_a_backend_whose_attention_does_not_see_a_whole_clip_films_no_sets(tmp_path: Path) -> None:
     tiny_unet_pipeline("modelscope").save_pretrained(str(tmp_path / "unet"), safe_serialization=True)
     backend = LocalBackend(str(tmp_path / "unet"), device="cpu", steps=2)

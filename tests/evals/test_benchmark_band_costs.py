@@ -21,6 +21,7 @@ from generators.models.unet import UnetVideoModel
 from generators.sampler import Settings, sample
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["modelscope", "animatediff"])
 def test_regularising_a_unet_costs_no_more_than_two_hundredths(kind: TinyUnetKind) -> None:
     plain, regularised = unet_costs(kind, tiny_unet_pipeline(kind).unet, frames=16, height=32, width=32)
@@ -45,6 +46,7 @@ def lapped(meter: Meter, progress: Progress) -> None:
     meter.lap()
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_regularised_cost_nothing() -> None:
     ours, laps = UnetVideoModel.from_pipeline(tiny_unet_pipeline("modelscope")), {}
     ours.pipe.set_progress_bar_config(disable=True)

@@ -14,6 +14,7 @@ from generators.errors import BackendUnavailable
 from generators.models.tiny import tiny_wan
 
 
+@pytest.mark.slow
 def test_stock_diffusers_and_our_backend_film_the_same_pixels(tmp_path: Path) -> None:
     tiny_wan("world", tmp_path)
     listed = cases("both", 1, 1)

@@ -19,6 +19,7 @@ def by_measure(rows: list[ControlRow]) -> dict[str, ControlRow]:
     return {row.measure: row for row in rows}
 
 
+@pytest.mark.slow
 def test_separable_attention_costs_no_more_operations_and_a_tenth_of_a_map() -> None:
     rows = by_measure(control_costs.attention_rows("TSAttn", METHODS["TSAttn"], SMALL, pairs=2))
     assert rows["flops"].ratio <= 1.0
@@ -31,6 +32,7 @@ def test_separable_attention_costs_no_more_operations_and_a_tenth_of_a_map() -> 
     assert timed.pairs == 2
 
 
+@pytest.mark.slow
 def test_a_whole_clip_costs_at_most_a_hundredth_more_operations() -> None:
     (row,) = control_costs.clip_rows("TSAttn", METHODS["TSAttn"], steps=5)
     assert 0.9 < row.ratio <= 1.01
@@ -56,6 +58,7 @@ def test_an_interval_of_a_median_holds_it() -> None:
     assert 0.8 <= low <= 1.0 <= high <= 9.0
 
 
+@pytest.mark.slow
 def test_every_bar_stands_beside_its_ratio_and_is_kept() -> None:
     """At a small size of the same code; `bench controls` counts at the full one."""
     small = replace(WAN_1_3B, model="four blocks", blocks=4, latents=(21, 16, 20))

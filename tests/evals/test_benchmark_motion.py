@@ -61,6 +61,7 @@ def test_a_longer_list_begins_with_a_shorter_one(motion: Motion) -> None:
     assert longer.noise(first) == motion.noise(first)
 
 
+@pytest.mark.slow
 def test_the_source_itself_is_all_motion_and_all_identity(motion: Motion) -> None:
     values = [read(motion, unit, motion.pair(unit.name).frames()) for unit in motion.units()]
     assert [found[LEAK] for found in values] == [1.0] * 4
@@ -69,6 +70,7 @@ def test_the_source_itself_is_all_motion_and_all_identity(motion: Motion) -> Non
     assert all((found[PUPPETS] or 0.0) > 0.3 for found in travelling)
 
 
+@pytest.mark.slow
 def test_the_asked_clip_is_motion_without_identity(motion: Motion) -> None:
     values = [read(motion, unit, rendered(motion.pair(unit.name).asked.script)) for unit in motion.units()]
     assert [found[LEAK] for found in values] == [0.0] * 4

@@ -80,6 +80,7 @@ def test_policies_repair_as_they_say_and_share_what_they_both_film(place: Place)
     assert len(filmed) == len(set(filmed))
 
 
+@pytest.mark.slow
 def test_a_refilmed_window_is_as_much_work_as_a_take_and_a_split_shot_twice(place: Place) -> None:
     works = {}
     for name in ("whole-shot", "only-refilm", "only-split"):
@@ -89,6 +90,7 @@ def test_a_refilmed_window_is_as_much_work_as_a_take_and_a_split_shot_twice(plac
     assert works == {"whole-shot": [1.0, 1.0], "only-refilm": [1.0, 1.0], "only-split": [1.0, 2.0]}
 
 
+@pytest.mark.slow
 def test_the_sweep_films_every_take_and_keeps_what_its_critic_thought() -> None:
     content = ScriptedCritic()
     with Stage(InstantBackend(limits=CANVAS), content, content, bench().case_of, 3) as stage:

@@ -65,6 +65,7 @@ class Puppets:
         return Film(frames=found.frames, fps=found.fps, seconds=2.0 if self.moves else 1.0)
 
 
+@pytest.mark.slow
 def test_a_better_arm_wins_by_a_paired_interval_in_every_form_of_the_report(tmp_path: Path) -> None:
     benchmark = bench(cases=3)
     arms = [Puppets(benchmark, NONE, moves=False), Puppets(benchmark, "ts-attn", moves=True)]
@@ -86,6 +87,7 @@ def test_a_better_arm_wins_by_a_paired_interval_in_every_form_of_the_report(tmp_
     assert (tmp_path / "report" / "pictures" / "steering-forest-0.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_truth_is_on_time_and_another_caption_is_not_complete(tmp_path: Path) -> None:
     benchmark = bench(cases=2, events=(2, 3))
     run_arms(benchmark, [Puppets(benchmark, NONE, moves=True)], tmp_path)
@@ -102,6 +104,7 @@ def test_the_truth_is_on_time_and_another_caption_is_not_complete(tmp_path: Path
     assert timing[0].argmax() < timing[1].argmax()
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_the_arms_level_and_the_rest_is_filmed_later(tmp_path: Path) -> None:
     benchmark = bench(cases=3)
     stopped = [Puppets(benchmark, NONE, moves=False, stop_after=2), Puppets(benchmark, "ts-attn", moves=True)]
@@ -182,6 +185,7 @@ def test_every_arm_films_on_the_bundled_architecture(tmp_path: Path) -> None:
         assert row["outcomes"]["completion"]["value"] is not None, row
 
 
+@pytest.mark.slow
 def test_the_command_prints_its_table_and_says_where_the_report_lies(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "world.toml").write_text(INSTANT)
     words = ("eval", "steering", "--profile", tmp_path / "world.toml", "--cases", "1", "--events", "2",
@@ -194,6 +198,7 @@ def test_the_command_prints_its_table_and_says_where_the_report_lies(cli: Cli, t
     assert (tmp_path / "results" / "steering" / "report" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_steered_is_a_usage_error(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "world.toml").write_text(INSTANT)
     world = ("--profile", tmp_path / "world.toml")
@@ -207,6 +212,7 @@ def test_what_cannot_be_steered_is_a_usage_error(cli: Cli, tmp_path: Path) -> No
         assert (done.code, why in " ".join(done.err.split())) == (2, True), done.err
 
 
+@pytest.mark.slow
 def test_the_sdk_has_the_bench(tmp_path: Path) -> None:
     (tmp_path / "world.toml").write_text(INSTANT)
     found = fabula.evaluate_steering(

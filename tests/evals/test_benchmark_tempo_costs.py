@@ -31,6 +31,7 @@ def test_ours_stays_under_its_share_of_the_released_loop() -> None:
     assert ours.peak_bytes < released.peak_bytes / 2
 
 
+@pytest.mark.slow
 def test_a_film_pays_for_its_moves_what_the_bench_counts() -> None:
     model = WanVideoModel.from_pipeline(tiny_pipeline("t2v-2.1", scheduler="euler"))
     flops = []
@@ -47,6 +48,7 @@ def test_a_film_pays_for_its_moves_what_the_bench_counts() -> None:
     assert flops[0] - plain == move  # no pass that nobody uses
 
 
+@pytest.mark.slow
 def test_steps_after_the_last_that_acts_cost_what_a_plain_step_costs() -> None:
     model = WanVideoModel.from_pipeline(tiny_pipeline("t2v-2.1", scheduler="euler"))
     laps = []

@@ -33,6 +33,7 @@ def found(rows: Sequence[WorldRow], name: str, events: int = 1) -> WorldRow:
     return next(row for row in rows if row.score == name and row.events == events)
 
 
+@pytest.mark.slow
 def test_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) -> None:
     rows = bench_world(truth, same, tmp_path, model="truth", cases=2)
     for events in (1, 2):
@@ -46,11 +47,13 @@ def test_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) -> None:
     assert all(found(rows, f"{who} accepts another verb").value == 0.0 for who in ("critic", "score"))
 
 
+@pytest.mark.slow
 def test_clips_of_other_cases_score_at_the_floor_under_a_full_ceiling(tmp_path: Path) -> None:
     line = found(bench_world(strangers, same, tmp_path, model="strangers", cases=3, events=(1,)), "completion")
     assert (line.value, line.ceiling) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_bench_that_was_stopped_halfway_films_only_the_rest(tmp_path: Path) -> None:
     filmed: list[str] = []
 
@@ -72,6 +75,7 @@ def test_a_bench_that_was_stopped_halfway_films_only_the_rest(tmp_path: Path) ->
     assert len(read_rows(tmp_path / ROWS)) == 2
 
 
+@pytest.mark.slow
 def test_rows_of_another_model_are_not_taken(tmp_path: Path) -> None:
     bench_world(truth, same, tmp_path, model="a", cases=1, events=(1,))
     line = found(bench_world(strangers, same, tmp_path, model="b", cases=1, events=(1,)), "completion")

@@ -9,6 +9,7 @@ import pytest
 from evals.benchmarks import graph, sampler
 
 
+@pytest.mark.slow
 def test_the_graph_bench_films_every_size_and_says_what_it_cost(tmp_path: Path) -> None:
     rows = graph.measure(tmp_path, shots=(1, 3), repeats=2)
     assert [(row.shots, row.repeat) for row in rows] == [(1, 0), (3, 0), (1, 1), (3, 1)]

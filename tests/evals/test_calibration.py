@@ -167,6 +167,7 @@ def test_a_critic_that_errs_at_low_confidence_gets_a_threshold_that_ends_it(tmp_
     assert {row.kind: row.recall.value for row in found.kinds}["right caption"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_calibration_goes_on_where_a_model_was_lost_and_ends_with_the_same_file(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable):
         calibrated(Broken(dies_at=10), tmp_path / "a")
@@ -188,6 +189,7 @@ def test_the_table_says_every_share_with_its_count(tmp_path: Path) -> None:
     assert 0.4 < named["false acceptance", "wrong captions"].high < 0.8  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_the_worlds_own_critic_ships_with_its_calibration_and_still_deserves_it(tmp_path: Path) -> None:
     shipped = belief_in("world-critic", WorldCritic().digest())
     assert isinstance(shipped, Calibration)

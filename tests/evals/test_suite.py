@@ -113,6 +113,7 @@ def test_a_stopped_run_films_only_the_rest_and_ends_with_the_same_table(quality:
     assert result.lines == whole.lines
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_call_give_one_table_and_one_report(quality: Quality, tmp_path: Path) -> None:
     for name in ("a", "b"):
         finish(run(quality, Strips(), tmp_path / name))
@@ -280,6 +281,7 @@ def test_broken_lists_are_named(tmp_path: Path) -> None:
         QualitySettings(prompts=path, flow="raft")
 
 
+@pytest.mark.slow
 def test_the_report_puts_methods_side_by_side_with_intervals_plots_and_sheets(
     quality: Quality, sets: Path, tmp_path: Path
 ) -> None:
@@ -311,6 +313,7 @@ def test_the_report_puts_methods_side_by_side_with_intervals_plots_and_sheets(
     assert "− &lt;b&gt;steered" in html  # the paired difference over the same items
 
 
+@pytest.mark.slow
 def test_methods_under_other_settings_are_not_compared(prompts: Path, tmp_path: Path) -> None:
     for flow, method in (("dis", "a"), ("farneback", "b")):
         bench = Quality.with_weights(QualitySettings(prompts=prompts, flow=flow), Weights())

@@ -35,6 +35,7 @@ def seen(case: Case, frames: Frames, setting: Setting) -> bool:
     return judge_event(watch(frames, setting), promised(case.script, case.script.events[0])).done
 
 
+@pytest.mark.slow
 @BOTH
 def test_bodily_events_survive_the_blur_and_noise_of_a_good_decoder(setting: Setting) -> None:
     lost = [
@@ -45,6 +46,7 @@ def test_bodily_events_survive_the_blur_and_noise_of_a_good_decoder(setting: Set
     assert lost == []
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("apart", [(8, 0), (10, 0), (8, 6)], ids=str)
 def test_a_puppet_with_a_ghost_does_nothing(apart: tuple[int, int], setting: Setting) -> None:
@@ -52,6 +54,7 @@ def test_a_puppet_with_a_ghost_does_nothing(apart: tuple[int, int], setting: Set
     assert taken == []
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_puppet_under_strong_noise_does_nothing(setting: Setting) -> None:
     taken = [case.verbs[0] for case, frames in bodily() if seen(case, controls.noisy(frames, 50.0), setting)]
@@ -64,6 +67,7 @@ def test_a_puppet_smeared_over_time_does_nothing_fast(setting: Setting) -> None:
     assert [case.verbs[0] for case, frames in some if seen(case, frames, setting)] == []
 
 
+@pytest.mark.slow
 @BOTH
 def test_nobody_does_anything_in_pure_noise(setting: Setting) -> None:
     for seed in range(2):

@@ -70,6 +70,7 @@ def test_a_dropped_event_is_the_one_that_was_not_seen(setting: Setting, index: i
     assert (clip.identity, clip.place) == (1.0, True)
 
 
+@pytest.mark.slow
 def test_noise_blinds_the_detectors_little_by_little() -> None:
     truth = controls.film(TWO)
     misfits = [judged(controls.noisy(truth, spread), TWO).backdrop_misfit for spread in (0.0, 10.0, 40.0, 120.0)]

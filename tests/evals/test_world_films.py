@@ -45,6 +45,7 @@ def means(result: Result, *metrics: str) -> list[float | None]:
     return [named(result)[metric].mean for metric in metrics]
 
 
+@pytest.mark.slow
 def test_rendered_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) -> None:
     result = filmed("truth", tmp_path)
     assert means(result, "ECR", "ECR-id", "Order", "Colour", "ID", "Kind", "Place", "Time", "Timing") == [1.0] * 9
@@ -57,16 +58,19 @@ def test_rendered_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) 
     assert "missing weights" in str(named(result)["FVD-SW (3-D network)"])
 
 
+@pytest.mark.slow
 def test_a_frozen_film_keeps_identity_and_loses_every_event(tmp_path: Path) -> None:
     result = filmed("frozen", tmp_path)
     assert means(result, "ECR", "Order", "ID", "Colour", "Place") == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert means(result, "StoryScore") == [0.0]
 
 
+@pytest.mark.slow
 def test_another_clip_scores_at_the_floor(tmp_path: Path) -> None:
     assert means(filmed("another clip", tmp_path), "ECR", "ECR-id", "Order") == [0.0] * 3
 
 
+@pytest.mark.slow
 def test_another_place_loses_only_the_place(tmp_path: Path) -> None:
     assert means(filmed("another place", tmp_path), "ECR", "ID", "Colour", "Place") == [1.0, 1.0, 1.0, 0.0]
 
@@ -77,16 +81,19 @@ def test_swapping_needs_two_events_and_loses_their_order(tmp_path: Path) -> None
     assert named(result)["Order"].mean == 0.0
 
 
+@pytest.mark.slow
 def test_an_actor_recoloured_halfway_loses_identity(tmp_path: Path) -> None:
     result = filmed("recoloured", tmp_path)
     assert named(result)["ID"].mean in (0.0, 0.25, 0.5)
     assert (named(result)["ECR-id"].mean or 0) < 1.0
 
 
+@pytest.mark.slow
 def test_the_last_event_missing_is_seen_to_be_missing(tmp_path: Path) -> None:
     assert means(filmed("last event missing", tmp_path), "ECR", "ID") == [0.25, 1.0]
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_a_method_of_its_own_and_needs_a_model(tmp_path: Path) -> None:
     assert named(filmed(AUTOENCODER, tmp_path))["ECR"].unmeasured == {"no model": 2}
     world = World(FEW, controls.reversed_in_time)
@@ -106,6 +113,7 @@ def test_a_film_of_another_size_is_not_measured() -> None:
     assert judged.outcomes["ECR"] == NotMeasured(reason="a film of 32x32 pixels; the detectors read 96x64")
 
 
+@pytest.mark.slow
 def test_two_runs_give_one_table_and_a_longer_one_keeps_the_rows(tmp_path: Path) -> None:
     first, again = filmed("truth", tmp_path / "a"), filmed("truth", tmp_path / "b")
     assert [path.read_bytes() for path in (first.folder / "table.json", first.folder / "table.md")] == [
@@ -144,6 +152,7 @@ def test_growth_is_printed_at_twelve_and_its_doubles() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_headline_set_has_storyevals_shape_and_so_have_its_first_stories() -> None:
     listed = mixed("stories", sum(STORY_SHAPE.values()))
     assert Counter(len(case.script.events) for case in listed) == Counter(STORY_SHAPE)
@@ -209,6 +218,7 @@ def test_similarities_of_a_still_clip_all_stand_in_the_last_bin() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_controls_are_run_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     done = cli("eval", "world", "--set", "both", "--cases", "1", "--control", "truth", "--control", "frozen",
                "--profile", "instant", "--out", tmp_path, "--json")  # fmt: skip

@@ -48,6 +48,7 @@ def test_an_event_that_was_not_seen_has_no_seen_bar() -> None:
     assert lanes[1].seen is None
 
 
+@pytest.mark.slow
 def test_a_sheet_grows_by_a_band_a_clip_and_shows_seen_green_and_missed_red(tmp_path: Path) -> None:
     truth = Shown(script=SCRIPT, title="truth")
     one = Image.open(write_sheet(tmp_path / "sheets" / "one.png", [truth], "One"))

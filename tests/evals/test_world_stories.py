@@ -52,6 +52,7 @@ def test_a_story_opens_and_closes_with_the_same_puppet_and_changes_places(shots:
     assert [len(story(number)) for number in range(4)] == [3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_truth_keeps_looks_places_counts_and_cuts(truth: list[Frames]) -> None:
     found = judged(truth)
     assert [value(found, name) for name in (ECR, OCCM, LOOK, CUT)] == [1.0, pytest.approx(100.0), 1.0, 1.0]

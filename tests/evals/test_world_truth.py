@@ -35,12 +35,14 @@ def one_of_each() -> tuple[Case, ...]:
     return tuple(cases("seen", 1, len(VERBS), seed=11))
 
 
+@pytest.mark.slow
 @BOTH
 def test_rendered_truth_passes_every_score(setting: Setting) -> None:
     judged = [judge_clip(film(case), case.script, setting) for case in one_of_each()]
     assert shortfalls(judged, 1.0) == {}
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_clip_shows_nothing_but_its_own_event(setting: Setting) -> None:
     wrong = []

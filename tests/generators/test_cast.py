@@ -94,6 +94,7 @@ def test_with_every_part_off_the_shots_are_the_plain_ones() -> None:
     assert made.row_steps == 4 * SETTINGS.steps
 
 
+@pytest.mark.slow
 def test_without_refinement_a_set_is_one_batch_of_a_storyboard() -> None:
     settings: dict[str, Any] = {"keyframes": 2, "segmenter": Upper()}
     batch = sample(wan(), storyboard(shots(), ["red fox"] * 4, **settings), SETTINGS)
@@ -102,6 +103,7 @@ def test_without_refinement_a_set_is_one_batch_of_a_storyboard() -> None:
     assert made.row_steps == 8 * SETTINGS.steps
 
 
+@pytest.mark.slow
 def test_refinement_changes_every_shot_and_finds_what_corresponds() -> None:
     once = filmed(shots(), steering={"refine": None})
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(whole().latents, once.latents, strict=True))
@@ -112,6 +114,7 @@ def test_refinement_changes_every_shot_and_finds_what_corresponds() -> None:
         assert not (steering.refinement.near & ~steering.mask).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["euler", "unipc"])
 def test_the_second_sweep_starts_over_where_the_first_was(scheduler: TinyScheduler) -> None:
     """A blend of nothing leaves the plain shots, if latents and the scheduler's memory are those of that step."""
@@ -137,6 +140,7 @@ def test_networks_keep_no_hook_also_after_an_error() -> None:
     assert {type(p).__name__ for p in wan().experts[0].attn_processors.values()} == {"WanAttnProcessor"}
 
 
+@pytest.mark.slow
 def test_progress_counts_the_steps_of_both_sweeps() -> None:
     told: list[Progress] = []
     filmed(shots(3), at_once=3, on_step=told.append)
@@ -155,12 +159,14 @@ def plan_of(keeps: Any = "nothing", **changes: Any) -> Plan:
     return Plan(config, noise_levels(wan().stepper(SETTINGS.steps, wan().layout(9, 32, 32))), keeps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keeps", ["nothing", "flow maps"])
 def test_a_set_takes_the_passes_that_are_planned(keeps: Any) -> None:
     made = filmed(shots(), keeps=keeps)
     assert made.row_steps == pytest.approx(plan_of(keeps).over_plain * 4 * SETTINGS.steps)
 
 
+@pytest.mark.slow
 def test_kept_maps_stand_for_the_plain_copies() -> None:
     """The same in the steps of both sweeps; where the first had stopped, the last maps stay."""
     made = filmed(shots(), keeps="flow maps")
@@ -188,6 +194,7 @@ def test_counted_sets_stay_within_their_limits() -> None:
 # Batches, and anchors for later
 
 
+@pytest.mark.slow
 def test_a_set_in_batches_is_the_set_at_once() -> None:
     made = filmed(shots(), at_once=3)
     assert (made.latents - whole().latents).abs().max() < CLOSE
@@ -196,6 +203,7 @@ def test_a_set_in_batches_is_the_set_at_once() -> None:
     assert made.compositions[0] == made.compositions[2] != made.compositions[3]
 
 
+@pytest.mark.slow
 def test_a_shot_that_is_added_later_has_the_same_cast(tmp_path: Path) -> None:
     first = filmed(shots(3), keep_anchors=True)
     assert first.anchors is not None
@@ -251,6 +259,7 @@ def test_what_no_file_keeps_is_handed_in(tmp_path: Path) -> None:
     assert Anchors.load(tmp_path / "anchors.safetensors", asked).shots[0].request == asked[0]
 
 
+@pytest.mark.slow
 def test_what_fits_is_filmed_at_once() -> None:
     room = 200 * 2**20
     most = shots_at_once(wan(), shots(1)[0], SETTINGS, free=room)
@@ -284,6 +293,7 @@ def test_a_set_without_a_segmenter_says_so() -> None:
     assert whole().notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

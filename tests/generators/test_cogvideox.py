@@ -158,6 +158,7 @@ def test_another_family_is_refused_by_name() -> None:
         CogVideoXVideoModel.from_pipeline(FlowMatchEulerDiscreteScheduler())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "frames", "height", "width", "message"),
     [

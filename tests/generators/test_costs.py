@@ -34,6 +34,7 @@ def test_peak_bytes_are_of_tensors_alive_together_and_made_inside() -> None:
     assert small.shape == (100,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t2v-2.1", "i2v-2.1", "t2v-2.2", "ti2v-2.2", "world"])
 def test_a_step_costs_what_the_stock_pipelines_costs(kind: TinyKind) -> None:
     pipe = tiny_pipeline(kind)

@@ -143,12 +143,14 @@ def add_adapter(pipe: Any) -> None:
             torch.nn.init.normal_(parameter, std=0.5)
 
 
+@pytest.mark.slow
 def test_an_adapter_is_filmed_with_and_steered(any_pipe: Any) -> None:
     before = ours(any_pipe)
     add_adapter(any_pipe)
     assert_works(any_pipe, before, changes=True)
 
 
+@pytest.mark.slow
 def test_a_few_step_adapter_without_guidance_is_steered_in_one_step_at_least(any_pipe: Any) -> None:
     add_adapter(any_pipe)
     assert torch.equal(ours(any_pipe, settings=FEW), stock(any_pipe, FEW))
@@ -160,6 +162,7 @@ def test_a_few_step_adapter_without_guidance_is_steered_in_one_step_at_least(any
         assert (ours(any_pipe, replace(long, controls=in_few), FEW) - plain).abs().max() > 1e-4, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["block_level", "leaf_level"])
 def test_group_offload_keeps_every_bit(any_pipe: Any, kind: str) -> None:
     before, was_steered = ours(any_pipe), ours(any_pipe, steered(any_pipe))
@@ -170,6 +173,7 @@ def test_group_offload_keeps_every_bit(any_pipe: Any, kind: str) -> None:
     assert torch.equal(ours(any_pipe, steered(any_pipe)), was_steered)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["model", "sequential"])
 def test_accelerates_offload_hooks_keep_every_bit(any_pipe: Any, kind: str) -> None:
     """What `enable_model_cpu_offload` and `enable_sequential_cpu_offload` install, which want an accelerator."""
@@ -181,6 +185,7 @@ def test_accelerates_offload_hooks_keep_every_bit(any_pipe: Any, kind: str) -> N
     assert torch.equal(ours(any_pipe, steered(any_pipe)), was_steered)
 
 
+@pytest.mark.slow
 def test_layerwise_casting_is_filmed_with_and_steered(any_pipe: Any) -> None:
     before = ours(any_pipe)
     network(any_pipe).enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
@@ -240,6 +245,7 @@ def test_a_control_that_comes_first_leaves_compiling_to_the_steps_where_it_rests
     assert torch.equal(plain, stock(pipe))
 
 
+@pytest.mark.slow
 def test_a_wrapped_network_is_filmed_with_and_refused_with_a_control(pipe: Any) -> None:
     before = ours(pipe)
     pipe.transformer = torch.compile(pipe.transformer, backend="eager")
@@ -279,6 +285,7 @@ BROKEN = {("faster", "ltx"), ("faster", "wan")}
 """The stock pipelines fail with these: FasterCache wants both branches in one batch of five axes."""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:torch.meshgrid")  # FasterCache's
 @pytest.mark.parametrize("cache", CACHES)
 def test_a_cache_films_as_in_the_stock_pipeline_and_is_refused_with_a_control(pipe: Any, cache: str) -> None:

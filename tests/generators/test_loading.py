@@ -14,6 +14,7 @@ from generators.models.tiny_cogvideox import tiny_cogvideox, tiny_cogvideox_pipe
 from generators.models.tiny_ltx import tiny_ltx, tiny_ltx_pipeline
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "kind", "pipeline", "family"),
     [

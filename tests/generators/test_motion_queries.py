@@ -236,6 +236,7 @@ def test_a_model_that_cannot_be_shown_a_clip_says_so() -> None:
 # Steering
 
 
+@pytest.mark.slow
 def test_the_clip_changes_what_is_filmed() -> None:
     plain, moved = film().latents, film(moving()).latents
     assert not torch.allclose(plain, moved, atol=1e-3)
@@ -253,6 +254,7 @@ def test_moments_of_the_models_own_values_change_nothing() -> None:
     torch.testing.assert_close(film(own).latents, film().latents, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_another_seed_is_other_noise() -> None:
     def bits(seed: Any) -> Tensor:
         return film(moving(seed=seed), guidance=1.0).latents
@@ -268,6 +270,7 @@ def test_the_unconditional_branch_is_left_alone_bit_by_bit() -> None:
         assert torch.equal(plain, moved)
 
 
+@pytest.mark.slow
 def test_steps_outside_the_window_are_left_alone_bit_by_bit() -> None:
     config = moving(layers="all", steps=0.5)
     steered = [
@@ -430,6 +433,7 @@ def test_ltx_records_every_step_of_the_first_two_fifths_on_the_requests_noise() 
     torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["modelscope", "animatediff"])
 def test_a_unets_frames_ask_as_the_clips_frames_do(kind: Any) -> None:
     model = UnetVideoModel.from_pipeline(quiet(tiny_unet_pipeline(kind)))

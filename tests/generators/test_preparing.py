@@ -212,6 +212,7 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path: Path) -> None:
             read_rows(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_related_sets_are_consecutive_and_shots_that_are_too_short_end_a_run(tmp_path: Path) -> None:
     file = tmp_path / "long.mkv"
     write_take(file, shot((9, 9, 9), 60), 8)

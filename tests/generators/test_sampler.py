@@ -108,6 +108,7 @@ def test_guidance_off_is_the_stock_pipeline_bit_for_bit() -> None:
     assert_stock_bits(ours, ours.pipe, [request()], guidance=1.0)
 
 
+@pytest.mark.slow
 def test_a_batch_is_the_stock_batch_bit_for_bit() -> None:
     ours = model("t2v-2.1")
     assert_stock_bits(ours, ours.pipe, [request(1), request(2, prompt="A cat sleeps."), request(3)])
@@ -213,6 +214,7 @@ def test_a_batch_of_two_sizes_is_refused() -> None:
         sample(model("t2v-2.1"), [request(), request(frames=5, events=())], SETTINGS)
 
 
+@pytest.mark.slow
 def test_given_latents_are_held_clean_on_a_model_trained_for_it_and_noised_on_others() -> None:
     given = (Given(first=0, frames=PIXELS[:5]),)
     for kind in ("world", "ti2v-2.2", "t2v-2.1", "t2v-2.2"):

@@ -135,6 +135,7 @@ def test_a_set_of_one_is_the_stock_pipeline_bit_for_bit(kind: TinyKind, schedule
     assert torch.equal(together.sample.latents, sample(ours, [shot(0), shot(1)], SETTINGS).latents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", [True, False])
 def test_context_is_kept_and_read(zero: bool) -> None:
     ours = model("world", "euler", zero)
@@ -147,6 +148,7 @@ def test_context_is_kept_and_read(zero: bool) -> None:
     assert not torch.equal(changed.shots[0][2], taken.shots[0][2])
 
 
+@pytest.mark.slow
 def test_a_chain_of_unequal_shots_goes_on() -> None:
     shots = list(sample_chain(model(), [shot(0), shot(1, 5), shot(2), shot(3, 5)], SETTINGS))
     assert [len(x.frames) for x in shots] == [9, 5, 9, 5]

@@ -74,6 +74,7 @@ def test_with_every_part_off_the_steered_copies_are_the_plain_ones() -> None:
     assert torch.equal(made[:3], made[3:])
 
 
+@pytest.mark.slow
 def test_plain_copies_are_not_steered() -> None:
     plain = film(**OFF).latents[:3]
     torch.testing.assert_close(film().latents[:3], plain, atol=2e-5, rtol=1e-5)
@@ -112,6 +113,7 @@ def test_without_a_segmenter_the_subject_is_where_its_words_are_read() -> None:
     assert steering.config.segmented_by == "attention"
 
 
+@pytest.mark.slow
 def test_a_segmenter_sees_predicted_clean_frames_every_few_steps() -> None:
     found = WholeFrame()
     made = film(segmenter=found, share=(0.1, 0.99), every=2)
@@ -124,6 +126,7 @@ def test_a_segmenter_sees_predicted_clean_frames_every_few_steps() -> None:
     assert 3 <= len(found.asked) < 3 * shared
 
 
+@pytest.mark.slow
 def test_the_batch_films_the_same_bits_twice() -> None:
     first, second = (film(dropout=0.3).latents for _ in range(2))
     assert torch.equal(first, second)

@@ -155,6 +155,7 @@ JUMP_IDS = list(range(PROMPT.index("jumps"), PROMPT.index("jumps") + 5))
 LAYOUT = Layout(channels=4, frames=7, height=6, width=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1e-3, 0.05])
 @pytest.mark.parametrize("late", [(0, 0, 0, 0, 1, 1, 1), (0.1, 0.2, 0.9, 0.4, 0.8, 1, 0.3)])
 def test_the_official_preset_is_the_released_loop_to_twelve_digits(late: tuple[float, ...], rate: float) -> None:
@@ -376,6 +377,7 @@ def test_only_its_own_request_of_a_batch_is_moved() -> None:
     torch.testing.assert_close(moved.latents[1], alone.latents[0], atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["i2v-2.1", "t2v-2.2", "world"])
 def test_other_kinds_of_wan_are_moved_too(kind: TinyKind) -> None:
     import numpy as np
@@ -432,6 +434,7 @@ def test_moves_survive_unipc_when_it_is_told_of_them_and_not_otherwise(survives:
     assert (0.99 < share < 1.01) if survives else share < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_under_unipc_the_control_moves_only_its_own_row_and_is_heard(order: Any) -> None:
     ours = model(scheduler="unipc")

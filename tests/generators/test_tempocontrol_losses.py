@@ -147,6 +147,7 @@ def test_words_are_read_from_their_columns_as_from_the_whole_map(rows: int) -> N
     torch.testing.assert_close(loose.double(), slow_attention(q, k), atol=5e-3, rtol=5e-2)
 
 
+@pytest.mark.slow
 def test_the_read_out_has_the_gradient_of_the_whole_map() -> None:
     q, k = queries_and_keys()
     q.requires_grad_()

@@ -110,6 +110,7 @@ def test_a_chosen_place_is_kept_and_the_others_go_round_it(tokenizer: Any) -> No
     assert places == [text.columns("fox", occurrence=k) for k in (1, 0, 2)]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["red fox", "fox", "jumps", "jumps over", "the box", "walks home"]), max_size=8))
 def test_phrases_never_share_a_token_while_there_are_places(phrases: list[str]) -> None:
     text = map_text(tiny_pipeline("t2v-2.1").tokenizer, "the red fox jumps over the box and the fox walks home", 512)

@@ -153,6 +153,7 @@ def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path:
     assert lengths == {9, 17}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(run_folder: Path, tmp_path: Path) -> None:
     whole, parts = (with_codec(run_folder, tmp_path / name) for name in ("whole", "parts"))
     train_denoiser(tiny_training(whole, 4), source=FlatClips())
@@ -179,6 +180,7 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(run_folder: Path, tm
     assert not (weights / "earlier.txt").exists()
 
 
+@pytest.mark.slow
 def test_an_export_loads_with_stock_diffusers_and_films_the_same(run_folder: Path, tmp_path: Path) -> None:
     out = with_codec(run_folder, tmp_path / "run")
     train_denoiser(tiny_training(out, 3), source=FlatClips())

@@ -204,6 +204,7 @@ def test_grouped_attention_learns_what_a_dense_mask_would(mask: SceneMask, check
         torch.testing.assert_close(gradient, theirs[name], atol=1e-5, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_a_step_learns_from_every_set_and_tells_sequels_apart() -> None:
     learner = trainee(tiny_cogvideox_pipeline("t2v-2b"), stage=2, batch=6, ema=None, clip_norm=1e9)
     before = copy.deepcopy(learner.learning.state()["weights"])
@@ -260,6 +261,7 @@ def assert_same(one: dict[str, Any], two: dict[str, Any]) -> None:
             assert torch.equal(tensor, two[kind][name]), f"{kind}.{name}"
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_bits_of_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
     whole, killed = (training(folder, tmp_path / name, steps=3, stage=2) for name in ("whole", "killed"))
     train_scenes(whole, NoiseClips())
@@ -271,6 +273,7 @@ def test_a_killed_run_goes_on_to_the_bits_of_an_uninterrupted_one(folder: Path, 
     assert_same(learnt(whole.out, 2), learnt(killed.out, 2))
 
 
+@pytest.mark.slow
 def test_the_second_stage_begins_where_the_first_ended(folder: Path, tmp_path: Path) -> None:
     train_scenes(training(folder, tmp_path, stage=1), NoiseClips())
     second = training(folder, tmp_path, steps=1, stage=2, learning_rate=0.0)
@@ -282,6 +285,7 @@ def test_the_second_stage_begins_where_the_first_ended(folder: Path, tmp_path: P
         train_scenes(replace(second, lora=Lora(rank=3)), NoiseClips())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wan", "cogvideox"])
 def test_adapters_load_with_stock_diffusers(kind: str, tmp_path: Path) -> None:
     made = {"wan": lambda to: tiny_wan("world", to), "cogvideox": lambda to: tiny_cogvideox("t2v-5b", to)}
@@ -324,6 +328,7 @@ def changes(adapted: Any, plain: Any, kind: str) -> bool:
     return bool((one - two).abs().max() > 1e-4)
 
 
+@pytest.mark.slow
 def test_all_weights_are_written_as_a_stock_pipeline_that_films_sets(folder: Path, tmp_path: Path) -> None:
     config = training(folder, tmp_path, lora=None, ema=None, sample_steps=1)
     config = replace(config, stage=2, schedule=replace(config.schedule, sample_every=2))

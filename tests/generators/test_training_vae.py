@@ -89,6 +89,7 @@ def test_blocks_are_taken_apart_and_put_together_again() -> None:
     torch.testing.assert_close(unblocks(rows), signal)
 
 
+@pytest.mark.slow
 def test_the_code_is_the_weighted_principal_axes_and_codes_are_decorrelated() -> None:
     codec = fit_codec(SlidingSquares(), seed=0, channels=16, clips=32)
     rng = np.random.default_rng([0, 4])
@@ -110,6 +111,7 @@ def test_the_code_is_the_weighted_principal_axes_and_codes_are_decorrelated() ->
     assert abs(float(leading @ ours / ours.norm())) > 1 - 1e-6
 
 
+@pytest.mark.slow
 def test_decoding_a_code_is_the_projection_of_the_picture() -> None:
     codec = fit_codec(SlidingSquares(), seed=0, channels=16, clips=32)
     signal = to_signal(SlidingSquares().draw(np.random.default_rng(9), clips=2, frames=9, captions=0).frames)

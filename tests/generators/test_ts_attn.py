@@ -220,6 +220,7 @@ def test_the_first_share_of_the_steps_acts_and_at_least_one(share: float, steps:
     assert not control.acts(Step(index=0, of=steps, sigma=1.0), Branch.UNCOND)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t2v-2.1", "i2v-2.1", "t2v-2.2", "i2v-2.2", "ti2v-2.2", "world"])
 def test_every_kind_of_wan_can_be_steered_by_every_preset(kind: TinyKind) -> None:
     settings = Settings(steps=1, guidance=3.0)

@@ -95,6 +95,7 @@ def test_every_scheduler_gives_the_stock_bits(kind: TinyUnetKind, scheduler: Tin
     assert_stock_bits(model(kind, scheduler), [request()], replace(SETTINGS, steps=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_ddim_with_noise_in_every_step_gives_the_stock_bits(kind: TinyUnetKind) -> None:
     ours = model(kind, eta=1.0)

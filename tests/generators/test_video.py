@@ -51,6 +51,7 @@ def test_a_take_remembers_its_frame_rate(tmp_path: Path, fps: int) -> None:
     assert read_take(tmp_path / "take.mkv")[1] == fps
 
 
+@pytest.mark.slow
 def test_the_same_frames_make_the_same_bytes_at_another_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_take(tmp_path / f"{name}.mkv", noise(5), fps=8)
@@ -115,6 +116,7 @@ def test_what_ffmpeg_says_reaches_the_person(tmp_path: Path) -> None:
         write_film(tmp_path / "no-such-folder" / "film.mp4", [drift(3)], 8)
 
 
+@pytest.mark.slow
 def test_an_ffmpeg_that_hangs_is_stopped(tmp_path: Path) -> None:
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")

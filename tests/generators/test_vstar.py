@@ -162,6 +162,7 @@ def doubled(kind: TinyUnetKind) -> UnetVideoModel:
     return UnetVideoModel.from_pipeline(pipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_text", [False, True])
 @pytest.mark.parametrize("kind", UNETS)
 def test_the_official_preset_is_the_released_method_derived_again_in_float64(
@@ -414,6 +415,7 @@ def test_regularisation_adds_to_the_other_methods_and_a_synopsis_excludes_them()
             sample(ours, [request(ours, other, VSTAR(synopsis=STATES), events=events)], SETTINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ours", [unet(), wan("t2v-2.2")], ids=["modelscope", "wan-2.2"])
 def test_a_batch_steers_only_the_request_that_asks_and_leaves_nothing_behind(ours: Model) -> None:
     config = VSTAR(synopsis=STATES)

@@ -142,6 +142,7 @@ def test_scripts_of_unequal_lengths_are_refused() -> None:
         render([*drawn(1), long])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_every_hue_is_visible_in_every_place_by_day_and_night(place: str) -> None:
     scripts = [

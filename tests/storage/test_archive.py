@@ -230,6 +230,7 @@ def test_two_processes_write_to_one_database(archive: Archive, run_id: int) -> N
     assert archive.run(run_id).seconds_spent == 80.0
 
 
+@pytest.mark.slow
 def test_a_step_waits_for_another_process_that_writes_and_builds_on_what_it_wrote(
     archive: Archive, run_id: int, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_run_that_a_living_holder_films_is_busy(archive: Archive, run_id: int)
         archive.renew(run_id, mine, 60)
 
 
+@pytest.mark.slow
 def test_a_killed_process_frees_its_run_at_once_and_its_calls_become_unknown(archive: Archive, run_id: int) -> None:
     code = (
         "import sys, time; from pathlib import Path; from storage.archive import Archive; "

@@ -91,6 +91,7 @@ def test_leaving_out_all_of_a_take_is_refused(tmp_path: Path, make_puppet: Puppe
         run_through(Reel(parts, tmp_path, Look(scale=1)))
 
 
+@pytest.mark.slow
 def test_the_film_has_the_accepted_takes_and_says_what_is_missing(filmed: Any) -> None:
     result = edit(filmed.plan())
     assert result.film is not None
@@ -157,6 +158,7 @@ def test_when_the_shot_before_is_missing_the_overlap_is_shown(filmed: Any) -> No
     assert result.seconds == (17 + 17) / 8
 
 
+@pytest.mark.slow
 def test_burnt_in_captions_are_on_the_frames_while_the_event_lasts(filmed: Any) -> None:
     del filmed.cuts[1:]
     plain, _ = read_take(edit(filmed.plan(EditOptions(scale=4), out="a")).film)
@@ -167,12 +169,14 @@ def test_burnt_in_captions_are_on_the_frames_while_the_event_lasts(filmed: Any) 
     assert lower[8] < 3
 
 
+@pytest.mark.slow
 def test_the_same_plan_makes_the_same_bytes(filmed: Any) -> None:
     options = EditOptions(crossfade=0.25, burn_captions=True, scale=2)
     first, second = edit(filmed.plan(options, "a")), edit(filmed.plan(options, "b"))
     assert first.files == second.files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [EditOptions(scale=1), EditOptions(crossfade=0.5, burn_captions=True, scale=3)])
 def test_the_film_is_made_again_from_its_manifest_bit_for_bit(filmed: Any, options: EditOptions) -> None:
     result = edit(filmed.plan(options))
@@ -191,6 +195,7 @@ def test_the_manifest_holds_what_filming_it_again_takes(filmed: Any, hostile: st
     assert str(filmed.folder) not in json.dumps(manifest)
 
 
+@pytest.mark.slow
 def test_a_film_that_comes_out_otherwise_is_an_error(filmed: Any) -> None:
     result = edit(filmed.plan())
     said = json.loads((result.folder / "manifest.json").read_text())
@@ -271,6 +276,7 @@ def test_options_out_of_range_are_named(wrong: dict[str, Any], said: str) -> Non
         EditOptions(**wrong)
 
 
+@pytest.mark.slow
 def test_a_lost_folder_of_films_is_made_again_from_the_same_rows(filmed: Any) -> None:
     first = edit(filmed.plan())
     shutil.rmtree(first.folder)

@@ -22,6 +22,7 @@ from storage.tables import RunStatus
 from tests.agents.graph.stage import TINY, Studio
 
 
+@pytest.mark.slow
 async def test_the_wall_clock_is_hard_and_the_film_is_cut_from_what_exists(studio: Studio) -> None:
     class Slows(InstantBackend):
         def shoot(self, *arguments: Any, **named: Any) -> list[Clip]:
@@ -43,6 +44,7 @@ async def test_the_wall_clock_is_hard_and_the_film_is_cut_from_what_exists(studi
     assert studio.archive.run(studio.run_id).seconds_spent >= 6.0
 
 
+@pytest.mark.slow
 async def test_time_that_is_up_before_the_first_take_is_told_and_no_success(studio: Studio) -> None:
     studio.budget = Budget(seconds=0.001)
     outcome = await studio.film()

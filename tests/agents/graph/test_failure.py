@@ -16,6 +16,7 @@ from storage.tables import RunStatus, TakeStatus
 from tests.agents.graph.stage import TINY, Studio, board
 
 
+@pytest.mark.slow
 async def test_a_shot_that_cannot_be_filmed_does_not_take_the_others_down(studio: Studio) -> None:
     def on_shoot(request: ShotRequest) -> None:
         if "spins 2" in request.prompt:
@@ -36,6 +37,7 @@ async def test_a_shot_that_cannot_be_filmed_does_not_take_the_others_down(studio
     assert len(studio.takes("1")) == 1
 
 
+@pytest.mark.slow
 async def test_a_critic_that_is_away_leaves_its_shot_unjudged_and_is_asked_again_on_resume(
     studio: Studio,
 ) -> None:
@@ -51,6 +53,7 @@ async def test_a_critic_that_is_away_leaves_its_shot_unjudged_and_is_asked_again
     assert len(studio.takes("3")) == 1
 
 
+@pytest.mark.slow
 async def test_a_refused_key_stops_the_run_at_once_and_the_run_goes_on_later(studio: Studio) -> None:
     studio.critic = ScriptedCritic({("1", 1): ModelMisconfigured("set THE_KEY")})
     with pytest.raises(ModelMisconfigured):
@@ -61,6 +64,7 @@ async def test_a_refused_key_stops_the_run_at_once_and_the_run_goes_on_later(stu
     assert (await studio.film()).all_seen
 
 
+@pytest.mark.slow
 async def test_a_plan_that_cannot_be_made_is_told_and_nothing_is_filmed(studio: Studio) -> None:
     class Lost(ScriptedPlanner):
         async def plan(self, story: str, brief: object) -> Storyboard:
@@ -80,6 +84,7 @@ async def test_a_run_that_a_living_process_holds_is_left_alone(studio: Studio) -
         await studio.film()
 
 
+@pytest.mark.slow
 async def test_nothing_to_film_with_leaves_a_report_and_a_run_to_resume(studio: Studio) -> None:
     def on_shoot(request: ShotRequest) -> None:
         raise BackendUnavailable("no weights; run train")

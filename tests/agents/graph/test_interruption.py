@@ -24,6 +24,7 @@ from storage.tables import TakeStatus
 from tests.agents.graph.stage import TINY, Studio
 
 
+@pytest.mark.slow
 async def test_stopping_between_two_steps_loses_nothing_but_the_running_take(studio: Studio) -> None:
     studio.backend = InstantBackend(limits=TINY, seconds_per_step=0.2)
 
@@ -48,6 +49,7 @@ async def test_stopping_between_two_steps_loses_nothing_but_the_running_take(stu
     assert len(shots) == 2
 
 
+@pytest.mark.slow
 async def test_a_cancelled_task_stops_the_worker_and_can_be_resumed(studio: Studio) -> None:
     studio.backend = InstantBackend(limits=TINY, seconds_per_step=0.3)
     task = asyncio.create_task(studio.film())
@@ -62,6 +64,7 @@ async def test_a_cancelled_task_stops_the_worker_and_can_be_resumed(studio: Stud
     assert (await studio.film()).all_seen
 
 
+@pytest.mark.slow
 async def test_the_film_after_an_interruption_is_the_film_without_one(
     studio: Studio, tmp_path: Path, blank: Path
 ) -> None:
@@ -91,6 +94,7 @@ async def test_the_film_after_an_interruption_is_the_film_without_one(
     assert resumed.film.files["film.mp4"] == whole.film.files["film.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "cut", "altered"])
 async def test_a_take_file_that_is_not_whole_is_found_and_made_again(studio: Studio, damage: str) -> None:
     first = await studio.film()

@@ -35,6 +35,7 @@ from storage.tables import RunStatus
 from tests.agents.graph.stage import TINY, Studio, board
 
 
+@pytest.mark.slow
 async def test_a_story_becomes_a_film_and_everything_is_told_on_the_way(studio: Studio) -> None:
     outcome = await studio.film()
     assert outcome.status == RunStatus.DONE
@@ -49,6 +50,7 @@ async def test_a_story_becomes_a_film_and_everything_is_told_on_the_way(studio: 
     assert [(step.step, step.of) for step in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+@pytest.mark.slow
 async def test_a_second_run_films_judges_and_plans_nothing(studio: Studio) -> None:
     first = await studio.film()
     shots: list[ShotRequest] = []
@@ -61,6 +63,7 @@ async def test_a_second_run_films_judges_and_plans_nothing(studio: Studio) -> No
     assert studio.told(FilmDone) == []
 
 
+@pytest.mark.slow
 async def test_a_person_looks_at_the_storyboard_before_anything_is_filmed(studio: Studio) -> None:
     waiting = await studio.film(approve=True)
     assert waiting.status == RunStatus.APPROVAL
@@ -80,6 +83,7 @@ async def test_a_plan_of_a_persons_own_takes_the_planners_place(studio: Studio) 
     assert len(outcome.storyboard.shots) == 1
 
 
+@pytest.mark.slow
 async def test_a_shot_goes_on_from_the_frames_of_the_one_before(studio: Studio) -> None:
     studio.planner = ScriptedPlanner(board(3, continues=[2]))
     outcome = await studio.film()
@@ -102,6 +106,7 @@ async def test_a_backend_that_cannot_go_on_cuts_and_says_so(studio: Studio) -> N
     assert notes == ["Shot 2 begins with a cut: this backend cannot go on from frames"]
 
 
+@pytest.mark.slow
 async def test_every_shot_has_one_take_before_any_has_two(studio: Studio) -> None:
     order: list[tuple[str, int]] = []
     studio.backend = InstantBackend(limits=TINY, seconds_per_step=0.01)
@@ -111,6 +116,7 @@ async def test_every_shot_has_one_take_before_any_has_two(studio: Studio) -> Non
     assert order == [("1", 1), ("2", 1), ("3", 1), ("1", 2)]
 
 
+@pytest.mark.slow
 async def test_without_a_critic_nothing_is_claimed_to_be_seen(studio: Studio) -> None:
     studio.critic = None
     outcome = await studio.film()
@@ -120,6 +126,7 @@ async def test_without_a_critic_nothing_is_claimed_to_be_seen(studio: Studio) ->
     assert not outcome.all_seen
 
 
+@pytest.mark.slow
 async def test_rules_plan_time_and_reword_a_story_from_text_to_film(tmp_path: Path) -> None:
     with Archive(tmp_path / "media") as archive:
         story = "The red fox jumps and then walks to the left. A dragon vanishes at night."

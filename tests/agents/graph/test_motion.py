@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from agents.controls import MotionFrom
 from agents.motion import Sources
@@ -107,6 +108,7 @@ def test_a_source_that_vanished_is_not_missed(studio: Studio) -> None:
     assert (of(studio, "1").take.sha256, of(studio, "1").take.request_digest) == bits
 
 
+@pytest.mark.slow
 def test_a_finished_film_asks_nothing_more(studio: Studio) -> None:
     clip(studio.folder)
     plan = moved(studio, "horse.mkv", "shot 1")
@@ -117,6 +119,7 @@ def test_a_finished_film_asks_nothing_more(studio: Studio) -> None:
     assert asked == []
 
 
+@pytest.mark.slow
 def test_motion_stays_with_a_shot_through_its_remedies(studio: Studio) -> None:
     clip(studio.folder)
     studio.critic = ScriptedCritic({("1", take): (True, False) for take in range(1, 9)})

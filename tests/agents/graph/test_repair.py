@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agents.profile import Budget
 from agents.progress import (
     RemedyChosen,
@@ -13,6 +15,7 @@ from storage.tables import RunStatus, TakeStatus
 from tests.agents.graph.stage import Studio
 
 
+@pytest.mark.slow
 async def test_only_the_shot_that_failed_is_filmed_again_until_all_is_seen(studio: Studio) -> None:
     studio.critic = ScriptedCritic({("2", 1): [True, False], ("2", 2): [False, True]})
     outcome = await studio.film()
@@ -28,6 +31,7 @@ async def test_only_the_shot_that_failed_is_filmed_again_until_all_is_seen(studi
     assert "'spins 2 times' not seen" in remedies[0].reason
 
 
+@pytest.mark.slow
 async def test_the_best_take_is_kept_when_the_budget_is_spent(studio: Studio) -> None:
     bad = [False, False]
     studio.critic = ScriptedCritic({("1", 1): bad, ("1", 2): [True, False], ("1", 3): bad, ("1", 4): bad})
@@ -40,6 +44,7 @@ async def test_the_best_take_is_kept_when_the_budget_is_spent(studio: Studio) ->
     assert outcome.film.events_seen == 5
 
 
+@pytest.mark.slow
 async def test_verdicts_judge_what_was_first_promised_whatever_was_reworded(studio: Studio) -> None:
     studio.budget = Budget(takes_per_shot=6)
     seen: list[list[str]] = []
@@ -59,6 +64,7 @@ async def test_verdicts_judge_what_was_first_promised_whatever_was_reworded(stud
     assert [event.phrase for event in shot.promised] == ["jumps up", "spins 1 times"]
 
 
+@pytest.mark.slow
 async def test_a_window_take_keeps_the_pixels_outside_its_window(studio: Studio) -> None:
     studio.budget = Budget(takes_per_shot=7)
     studio.critic = ScriptedCritic({("1", n): [True, False] for n in range(1, 7)})
@@ -85,6 +91,7 @@ async def test_a_window_take_keeps_the_pixels_outside_its_window(studio: Studio)
     assert len(read_take(path)[0]) == 33 + 28
 
 
+@pytest.mark.slow
 async def test_one_event_can_be_filmed_again_in_its_window(studio: Studio) -> None:
     await studio.film()
     outcome = await studio.film(retries={2: 2})

@@ -86,6 +86,7 @@ def frames(studio: Studio, shot: str) -> Frames:
     return read_take(path)[0]
 
 
+@pytest.mark.slow
 async def test_a_set_is_one_piece_of_work_and_every_shot_has_its_own_take(studio: Studio, camera: Watched) -> None:
     outcome = await studio.film(sets=True)
     assert outcome.all_seen
@@ -100,12 +101,14 @@ async def test_a_set_is_one_piece_of_work_and_every_shot_has_its_own_take(studio
     assert [len(studio.told(kind)) for kind in (TakeStarted, TakeDone)] == [3, 3]
 
 
+@pytest.mark.slow
 async def test_shots_are_filmed_alone_unless_a_set_is_asked_for(studio: Studio, camera: Watched) -> None:
     await studio.film()
     assert camera.sets == []
     assert told(studio, "1") == ["filmed alone: shares the red fox with shots 2, 3, and sets are off (--sets)"]
 
 
+@pytest.mark.slow
 async def test_a_second_run_of_a_set_films_nothing(studio: Studio, camera: Watched) -> None:
     first = await studio.film(sets=True)
     studio.backend = again = Watched()
@@ -113,6 +116,7 @@ async def test_a_second_run_of_a_set_films_nothing(studio: Studio, camera: Watch
     assert again.sets == []
 
 
+@pytest.mark.slow
 async def test_a_set_that_is_stopped_is_filmed_whole_when_nothing_of_it_was_kept(studio: Studio) -> None:
     studio.backend = Watched(seconds_per_step=0.1)
     crew = studio.crew()
@@ -132,6 +136,7 @@ async def test_a_set_that_is_stopped_is_filmed_whole_when_nothing_of_it_was_kept
     assert [len(studio.takes(n)) for n in "123"] == [1, 1, 1]
 
 
+@pytest.mark.slow
 async def test_only_the_missing_takes_of_a_set_are_filmed_again_from_the_same_noise(
     studio: Studio, camera: Watched, tmp_path: Path, blank: Path
 ) -> None:
@@ -153,6 +158,7 @@ async def test_only_the_missing_takes_of_a_set_are_filmed_again_from_the_same_no
     whole.archive.close()
 
 
+@pytest.mark.slow
 async def test_a_set_that_cannot_be_filmed_is_filmed_shot_by_shot_and_says_so(studio: Studio) -> None:
     studio.backend = camera = Watched(refuses="spins 2")
     outcome = await studio.film(sets=True)
@@ -163,6 +169,7 @@ async def test_a_set_that_cannot_be_filmed_is_filmed_shot_by_shot_and_says_so(st
     assert len([e for e in studio.told(Note) if isinstance(e, Note) and "is filmed alone" in e.text]) == 3
 
 
+@pytest.mark.slow
 async def test_one_shot_that_cannot_be_filmed_at_all_takes_its_set_not_down(studio: Studio) -> None:
     def on_shoot(request: ShotRequest) -> None:
         if "spins 2" in request.prompt:
@@ -175,6 +182,7 @@ async def test_one_shot_that_cannot_be_filmed_at_all_takes_its_set_not_down(stud
     assert outcome.film.missing == ["2"]
 
 
+@pytest.mark.slow
 async def test_a_remedy_films_its_shot_again_beside_the_sets_anchors(studio: Studio, camera: Watched) -> None:
     studio.critic = ScriptedCritic({("3", 1): [True, False], ("3", 2): [True, False]})
     outcome = await studio.film(sets=True)
@@ -185,6 +193,7 @@ async def test_a_remedy_films_its_shot_again_beside_the_sets_anchors(studio: Stu
     assert told(studio, "3")[1] == "filmed again with the set's anchors, shots 1, 2"
 
 
+@pytest.mark.slow
 async def test_an_anchor_is_filmed_again_beside_what_it_was(studio: Studio, camera: Watched) -> None:
     studio.critic = ScriptedCritic({("1", 1): [True, False]})
     await studio.film(sets=True)
@@ -193,6 +202,7 @@ async def test_an_anchor_is_filmed_again_beside_what_it_was(studio: Studio, came
     assert len(studio.takes("1")) == 2
 
 
+@pytest.mark.slow
 async def test_a_window_and_a_split_are_filmed_alone_and_say_so(studio: Studio, camera: Watched) -> None:
     studio.budget = studio.budget.model_copy(update={"takes_per_shot": 8})
     studio.critic = ScriptedCritic({("1", n): [True, False] for n in range(1, 8)})
@@ -204,6 +214,7 @@ async def test_a_window_and_a_split_are_filmed_alone_and_say_so(studio: Studio, 
     ]
 
 
+@pytest.mark.slow
 async def test_a_lost_take_of_a_set_is_filmed_in_the_batch_it_was_in(studio: Studio, camera: Watched) -> None:
     first = await studio.film(sets=True)
     assert first.film is not None
@@ -219,6 +230,7 @@ async def test_a_lost_take_of_a_set_is_filmed_in_the_batch_it_was_in(studio: Stu
     assert judge.viewings == []
 
 
+@pytest.mark.slow
 async def test_a_shot_that_goes_on_stays_out_of_the_set_and_says_from_which_take(
     studio: Studio, camera: Watched
 ) -> None:
@@ -230,6 +242,7 @@ async def test_a_shot_that_goes_on_stays_out_of_the_set_and_says_from_which_take
     assert told(studio, "3") == ["filmed as one set with shot 1: share the red fox"]
 
 
+@pytest.mark.slow
 async def test_the_report_says_how_each_take_was_filmed_and_whether_its_seam_holds(
     studio: Studio, camera: Watched
 ) -> None:
