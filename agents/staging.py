@@ -6,7 +6,7 @@ alike, and the storyboard can say it before anything is filmed. Films nothing an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from agents.storyboard import PlannedShot, Storyboard, Subject, shot_named
@@ -64,6 +64,10 @@ def stage_shots(
     moving = {n for n, shot in shots.items() if shot.motion_from is not None}  # its queries are not its own
     free = {n: shot for n, shot in shots.items() if n not in going_on | moving}
     together = _sets(free, cast, limits) if sets and limits.films_sets else {}
+    playing: dict[str, list[int]] = {}
+    for number, shot in free.items():
+        for subject in dict.fromkeys(shot.subjects):
+            playing.setdefault(subject, []).append(number)
     staged = []
     for number, shot in shots.items():
         if number in going_on:
@@ -75,7 +79,7 @@ def stage_shots(
         elif number in moving:
             staged.append(Staged(shot=number, why=_cut(shot) + "filmed alone" + _moved(shot, ": it has")))
         else:
-            why = _alone(number, free, cast, limits, sets=sets)
+            why = _alone(number, shot, playing, cast, limits, sets=sets)
             staged.append(Staged(shot=number, why=_cut(shot) + f"filmed alone: {why}"))
     return tuple(staged)
 
@@ -144,18 +148,20 @@ def _sets(
         found |= dict.fromkeys(groups[best], (tuple(groups[best]), best[0]))
 
 
-def _alone(number: int, free: dict[int, PlannedShot], cast: Sequence[Subject], limits: Limits, *, sets: bool) -> str:
-    """Why a shot is in no set."""
-    shot = free[number]
-    shared = {
-        subject: [n for n, other in free.items() if n != number and subject in other.subjects]
-        for subject in shot.subjects
-    }
-    shared = {subject: others for subject, others in shared.items() if others}
+def _alone(
+    number: int,
+    shot: PlannedShot,
+    playing: Mapping[str, Sequence[int]],
+    cast: Sequence[Subject],
+    limits: Limits,
+    *,
+    sets: bool,
+) -> str:
+    """Why a shot is in no set; `playing` are the shots that begin with a cut, by whom they show."""
+    shared = [subject for subject in shot.subjects if len(playing[subject]) > 1]
     if not shared:
         return "shares its cast with no other shot that begins with a cut"
-    subject, others = next(iter(shared.items()))
-    shares = f"shares {_called(subject, cast)} with {_listed(others)}"
+    shares = f"shares {_called(shared[0], cast)} with {_listed(playing[shared[0]], but=number)}"
     if not sets:
         return f"{shares}, and sets are off (--sets)"
     if not limits.films_sets:
@@ -177,9 +183,10 @@ def _cut(shot: PlannedShot) -> str:
 
 
 def _listed(numbers: Sequence[int], but: int | None = None) -> str:
-    kept = [str(number) for number in numbers if number != but]
-    more = f" and {len(kept) - MOST_LISTED} more" if len(kept) > MOST_LISTED else ""
-    return f"shot{'s' if len(kept) > 1 else ''} {', '.join(kept[:MOST_LISTED])}{more}"
+    count = len(numbers) - (but in numbers)
+    first = [str(number) for number in numbers[: MOST_LISTED + 1] if number != but][:MOST_LISTED]
+    more = f" and {count - MOST_LISTED} more" if count > MOST_LISTED else ""
+    return f"shot{'s' if count > 1 else ''} {', '.join(first)}{more}"
 
 
 def _called(subject: str, cast: Sequence[Subject]) -> str:
