@@ -45,13 +45,13 @@ def _check_packages() -> None:
 
 _check_packages()
 
-from agents.errors import RunStopped, StoryError, UsageError
+import workshop
+from agents.errors import RunStopped, UsageError
 from agents.exits import exit_code, expected
 from agents.order import (
     Caps,
     Order,
     Wishes,
-    batch_order,
     counts_of,
     decode,
     order_of,
@@ -77,8 +77,6 @@ from agents.outcome import (
     run_line,
     schedule_result,
 )
-from generators.errors import GenerationError
-from storage.errors import StorageError
 
 if TYPE_CHECKING:
     from agents import checkup as checkup
@@ -168,27 +166,6 @@ _VALUES = {
     "attention": "evals.attention",
 }
 """Modules of values that come with pydantic and numpy: loaded when they are first used, as `fabula.progress`."""
-_WORKSHOP = {
-    "bench_controls": "workshop.benches",
-    "bench_graph": "workshop.benches",
-    "bench_sampler": "workshop.benches",
-    "bench_scenes": "workshop.benches",
-    "bench_world": "workshop.benches",
-    "calibrate": "workshop.calibrating",
-    "evaluate": "workshop.evaluations",
-    "evaluate_motion": "workshop.motion",
-    "evaluate_retry": "workshop.ablations",
-    "evaluate_steering": "workshop.ablations",
-    "evaluate_world": "workshop.worlds",
-    "evaluation_report": "workshop.evaluations",
-    "export_world": "workshop.training",
-    "inspect_attention": "workshop.inspecting",
-    "prepare_scenes": "workshop.training_scenes",
-    "train_scenes": "workshop.training_scenes",
-    "SceneWishes": "workshop.training_scenes",
-    "train_world": "workshop.training",
-}
-"""Functions of the second room and where they stand; a new one is named here and under TYPE_CHECKING."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -200,8 +177,8 @@ if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for 
     def __getattr__(name: str) -> Any:
         if name in _VALUES:
             return importlib.import_module(_VALUES[name])
-        if name in _WORKSHOP:
-            return getattr(importlib.import_module(_WORKSHOP[name]), name)
+        if name in workshop.ROOM:
+            return getattr(importlib.import_module(workshop.ROOM[name]), name)
         raise AttributeError(f"module 'fabula' has no attribute {name!r}")
 
 
@@ -388,10 +365,10 @@ class Studio:
 
     async def abatch(self, stories: Path | Sequence[BatchStory], *, on_event: OnEvent | None = None) -> BatchResult:
         """Film many stories, one after the other; again goes on where it stopped."""
-        from agents.batch import read_batch
+        from agents.batch import film_batch, read_batch
 
         listed = read_batch(stories) if isinstance(stories, Path) else stories
-        return BatchResult(lines=tuple([await self._batch_line(story, on_event) for story in listed]))
+        return await film_batch(listed, self.arun, on_event)
 
     batch = _twin(abatch)
 
@@ -586,30 +563,6 @@ class Studio:
         finally:
             if server is not None:
                 await server.close()
-
-    async def _batch_line(self, story: BatchStory, on_event: OnEvent | None) -> BatchLine:
-        run: int | None = None
-
-        def listen(event: RunEvent) -> None:
-            nonlocal run
-            run = event.run_id
-            if on_event is not None:
-                on_event(event)
-
-        try:
-            film = await self.arun(batch_order(story), on_event=listen)
-        except (StoryError, GenerationError, StorageError, UsageError) as error:
-            return BatchLine(name=story.name, run=run, exit_code=exit_code(error), error=str(error))
-        seen = sum(bool(event.seen) for event in film.events)
-        return BatchLine(
-            name=story.name,
-            run=film.run,
-            exit_code=film.exit_code,
-            seen=seen,
-            promised=len(film.events),
-            film=film.film,
-            error=film.error,
-        )
 
 
 def version() -> str:

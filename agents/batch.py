@@ -1,23 +1,29 @@
-"""Batches: a file of stories with their options, and when a stored batch is due next.
+"""Batches: a file of stories with their options, when a stored batch is due next, and its films one after the other.
 
-Reads and checks; films nothing. Batch files are untrusted input: unknown keys are refused with their entry.
+Knows no studio: what films a story is handed in. Batch files are untrusted input: unknown keys are refused with their
+entry.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 from croniter import croniter
 from pydantic import Field, ValidationError, model_validator
 
-from agents.errors import BatchError, UsageError
-from agents.order import read_text
+from agents.errors import BatchError, StoryError, UsageError
+from agents.exits import exit_code
+from agents.order import Caps, Order, read_text, size_of
+from agents.outcome import BatchLine, BatchResult, FilmResult
+from agents.progress import OnEvent, RunEvent
 from agents.storyboard import Shape
+from generators.errors import GenerationError
+from storage.errors import StorageError
 
 MOST_BYTES = 20_000_000
 
@@ -59,6 +65,31 @@ class BatchStory(Shape):
             return read_text(Path(str(self.story)), "story")
         except UsageError as error:
             raise BatchError(str(error)) from error
+
+    def order(self) -> Order:
+        """This story as an order of its own. Raises BatchError or UsageError."""
+        known = set(vars(Caps()))
+        if unknown := sorted(set(self.budget) - known):
+            raise UsageError(f"{self.name}: unknown budget {unknown}; expected some of {sorted(known)}")
+        whole = {n: v if n in ("seconds", "money") else int(v) for n, v in self.budget.items()}
+        return Order(
+            story=self.read(),
+            profile=self.profile,
+            model=self.model,
+            seed=self.seed,
+            seconds=self.seconds,
+            size=size_of(self.size),
+            steps=self.steps,
+            first_frame=Path(self.first_frame) if self.first_frame else None,
+            motion_from=self.motion_from,
+            motion_share=self.motion_share,
+            sets=self.sets,
+            attention=self.attention,
+            style=self.style,
+            out=Path(self.out) if self.out else None,
+            name=self.name,
+            budget=Caps(**whole),  # type: ignore[arg-type]
+        )
 
     @property
     def name(self) -> str:
@@ -137,3 +168,40 @@ def _absolute(story: BatchStory, folder: Path) -> BatchStory:
 
         update["motion_from"] = beside(story.motion_from, folder)
     return story.model_copy(update=update)
+
+
+class Films(Protocol):
+    """Films one order, such as `Studio.arun`."""
+
+    def __call__(self, story: Order, *, on_event: OnEvent | None = None) -> Awaitable[FilmResult]:
+        """What the run came to. Raises what a run raises."""
+        ...
+
+
+async def film_batch(stories: Sequence[BatchStory], film: Films, on_event: OnEvent | None) -> BatchResult:
+    """Film stories one after the other; one that fails is a line that says why, and the next is filmed."""
+    return BatchResult(lines=tuple([await _line(story, film, on_event) for story in stories]))
+
+
+async def _line(story: BatchStory, film: Films, on_event: OnEvent | None) -> BatchLine:
+    run: int | None = None
+
+    def listen(event: RunEvent) -> None:
+        nonlocal run
+        run = event.run_id
+        if on_event is not None:
+            on_event(event)
+
+    try:
+        made = await film(story.order(), on_event=listen)
+    except (StoryError, GenerationError, StorageError) as error:
+        return BatchLine(name=story.name, run=run, exit_code=exit_code(error), error=str(error))
+    return BatchLine(
+        name=story.name,
+        run=made.run,
+        exit_code=made.exit_code,
+        seen=sum(bool(event.seen) for event in made.events),
+        promised=len(made.events),
+        film=made.film,
+        error=made.error,
+    )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypedDict
 from agents.errors import UsageError
 
 if TYPE_CHECKING:  # asking for help must not wait for pydantic and numpy
-    from agents.batch import BatchStory
     from agents.outcome import FilmResult
     from agents.storyboard import Storyboard
 
@@ -201,32 +200,6 @@ def motion_wishes(named: Sequence[str]) -> dict[int, str]:
             raise UsageError(f"motion from: {whose} can have one source, got {wishes[number]!r} and {match[2]!r}")
         wishes[number] = match[2].strip()
     return wishes
-
-
-def batch_order(story: BatchStory) -> Order:
-    """A story of a batch as an order of its own. Raises BatchError or UsageError."""
-    known = set(vars(Caps()))
-    if unknown := sorted(set(story.budget) - known):
-        raise UsageError(f"{story.name}: unknown budget {unknown}; expected some of {sorted(known)}")
-    whole = {n: v if n in ("seconds", "money") else int(v) for n, v in story.budget.items()}
-    return Order(
-        story=story.read(),
-        profile=story.profile,
-        model=story.model,
-        seed=story.seed,
-        seconds=story.seconds,
-        size=size_of(story.size),
-        steps=story.steps,
-        first_frame=Path(story.first_frame) if story.first_frame else None,
-        motion_from=story.motion_from,
-        motion_share=story.motion_share,
-        sets=story.sets,
-        attention=story.attention,
-        style=story.style,
-        out=Path(story.out) if story.out else None,
-        name=story.name,
-        budget=Caps(**whole),  # type: ignore[arg-type]
-    )
 
 
 def retries(film: FilmResult, shot: str | None, event: str | None) -> dict[int, int | None]:

@@ -127,7 +127,7 @@ class Batch:
             shot, steered = i % self.count, i >= self.count
             rows.append(
                 Row(
-                    controls=controls_of(self.model, request, self.layout, self.settings),
+                    controls=controls_of(self.model, request, self.settings),
                     stepper=stepper,
                     latents=stepper.begin(self.start.noise[i : i + 1]),
                     generator=self.start.generators[i] if self.start.generators else None,

@@ -21,7 +21,6 @@ from generators.errors import ControlRejected, RequestRejected, ShootingCancelle
 from generators.models.base import Branch, Layout, Readable, Reader, Start, Text, VideoModel
 from generators.models.stepping import Stepper
 from generators.seams import check_given
-from generators.timeline import Timeline
 
 OnStep = Callable[[Progress], None]
 
@@ -65,7 +64,7 @@ def sample(
     ShootingCancelled between two steps once `cancelled` is set.
     """
     layout = common_layout(model, requests)
-    controls = [controls_of(model, request, layout, settings) for request in requests]
+    controls = [controls_of(model, request, settings) for request in requests]
     negatives = [request.negative_prompt for request in requests] if settings.guidance > 1 else None
     with torch.no_grad(), attached(model, controls) as run:
         _stop_if(cancelled)
@@ -200,19 +199,11 @@ def common_layout(model: VideoModel, requests: Sequence[ShotRequest]) -> Layout:
     return model.layout(frames, height, width)
 
 
-def controls_of(model: VideoModel, request: ShotRequest, layout: Layout, settings: Settings) -> list[Control]:
+def controls_of(model: VideoModel, request: ShotRequest, settings: Settings) -> list[Control]:
     """The request's controls, built. Raises ControlRejected where one cannot act on it, or on the model."""
     if not request.controls:
         return []
-    shot = Shot(
-        request=request,
-        text=model.map_text(request.prompt),
-        timeline=Timeline(frames=request.frames, fps=request.fps, stride=model.stride),
-        layout=layout,
-        steps=settings.steps,
-        sites=model.sites,
-        device=model.device,
-    )
+    shot = Shot.of(model, request, settings.steps)
     controls = [build_control(config, shot) for config in request.controls]
     for control in controls:
         if control.probes and not isinstance(model, Readable):

@@ -3,3 +3,19 @@
 `fabula.py` hands these functions on and loads them when they are first used; nobody else imports them. Like
 `fabula.py`, this package composes, and may import all of ours but `fabula.py` itself (docs/decisions/0012).
 """
+
+from __future__ import annotations
+
+_ROOM = {
+    "ablations": ("evaluate_retry", "evaluate_steering"),
+    "benches": ("bench_controls", "bench_graph", "bench_sampler", "bench_scenes", "bench_world"),
+    "calibrating": ("calibrate",),
+    "evaluations": ("evaluate", "evaluation_report"),
+    "inspecting": ("inspect_attention",),
+    "motion": ("evaluate_motion",),
+    "training": ("export_world", "train_world"),
+    "training_scenes": ("SceneWishes", "prepare_scenes", "train_scenes"),
+    "worlds": ("evaluate_world",),
+}
+ROOM = {name: f"workshop.{file}" for file, names in _ROOM.items() for name in names}
+"""What `fabula.py` hands on, and where it stands; a new one is named here and under TYPE_CHECKING there."""

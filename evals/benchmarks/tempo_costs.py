@@ -30,7 +30,6 @@ from generators.models.wan import WanVideoModel
 from generators.models.wan_attention import TEXT_COLUMNS
 from generators.models.wan_walk import walk
 from generators.sampler import Settings, denoise
-from generators.timeline import Timeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,16 +302,7 @@ def trajectories(
 
 def _steered(model: WanVideoModel, request: ShotRequest, config: TempoControl, settings: Settings) -> Trajectory:
     layout = model.layout(request.frames, request.height, request.width)
-    shot = Shot(
-        request=request,
-        text=model.map_text(request.prompt),
-        timeline=Timeline(frames=request.frames, fps=request.fps, stride=model.stride),
-        layout=layout,
-        steps=settings.steps,
-        sites=model.sites,
-        device=model.device,
-    )
-    control = _Judged(config, shot)
+    control = _Judged(config, Shot.of(model, request, settings.steps))
     controls: list[list[Control]] = [[control]]
     negatives = [request.negative_prompt] if settings.guidance > 1 else None
     with torch.no_grad(), attached(model, controls) as run:

@@ -13,11 +13,9 @@ A control belongs to one request of a batch. The phases of one controlled attent
     8. beside the others     `among`: an output in the light of all rows' outputs, once every row has its own
 
 and around a step `before_step` and `after_step`, which may read the request's own pass first, with gradients (`Probe`).
-Methods that need timesteps per token will add their phase between 2 and 3. What adds: biases, extra keys. What
-excludes: two controls of one class on one request, and one that gives frames texts of their own beside one that reads
-the words of the prompt. Controls
-of a request act in the order in which the request names them. A site where nobody acts runs the processor that was
-there before: idle steps cost nothing and change no bit.
+What adds: biases, extra keys. What excludes: two controls of one class on one request, and one that gives frames texts
+of their own beside one that reads the words of the prompt. Controls of a request act in the order in which it names
+them. A site where nobody acts runs the processor that was there before: idle steps cost nothing and change no bit.
 
 In joint attention the rows of a call are the video tokens, and `biases` is asked twice: once for the text columns and
 once for the video columns, each with the logits of those columns alone, so that statistics over words are not drowned
@@ -57,6 +55,19 @@ class Shot:
     steps: int
     sites: tuple[Site, ...]
     device: torch.device
+
+    @classmethod
+    def of(cls, model: VideoModel, request: ShotRequest, steps: int) -> Shot:
+        """The request as this model will film it in so many steps."""
+        return cls(
+            request=request,
+            text=model.map_text(request.prompt),
+            timeline=Timeline(frames=request.frames, fps=request.fps, stride=model.stride),
+            layout=model.layout(request.frames, request.height, request.width),
+            steps=steps,
+            sites=model.sites,
+            device=model.device,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

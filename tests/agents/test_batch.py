@@ -9,7 +9,7 @@ import pytest
 
 from agents.batch import BatchStory, next_time, read_batch
 from agents.errors import BatchError
-from agents.order import Caps, Wishes, batch_order
+from agents.order import Caps, Wishes
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -29,7 +29,7 @@ def test_a_yaml_batch_takes_defaults_and_finds_files_beside_it(tmp_path: Path) -
 def test_a_story_of_a_batch_may_wish_for_all_that_a_run_can(tmp_path: Path) -> None:
     text = "- {text: A fox jumps., steps: 8, first_frame: fox.png, size: 64x48, budget: {takes: 2}}"
     (story,) = read_batch(write(tmp_path, "night.yaml", text))
-    order = batch_order(story)
+    order = story.order()
     assert (order.steps, order.first_frame, order.size) == (8, tmp_path / "fox.png", (64, 48))
     assert order.budget == Caps(takes=2)
     keys = set(BatchStory.model_fields) - {"story", "text", "title"}

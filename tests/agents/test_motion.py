@@ -14,7 +14,7 @@ from agents.boardfile import board_text
 from agents.controls import MotionFrom, controls_json, read_controls
 from agents.errors import PlanError, UsageError
 from agents.motion import Sources, check_board, settled, shown, with_motion
-from agents.order import Order, batch_order, motion_wishes
+from agents.order import Order, motion_wishes
 from agents.staging import stage_board
 from agents.storyboard import PlannedShot, Storyboard, Subject
 from generators.backends.instant import SMALL
@@ -196,7 +196,7 @@ def test_a_batchs_files_lie_beside_it(tmp_path: Path) -> None:
     (tmp_path / "night.yaml").write_text(
         '- {text: A fox jumps., motion_from: [horse.mp4, "2=shot 1"], motion_share: 0.4}'
     )
-    order = batch_order(read_batch(tmp_path / "night.yaml")[0])
+    order = read_batch(tmp_path / "night.yaml")[0].order()
     assert (order.motion_from, order.motion_share) == ((str(tmp_path / "horse.mp4"), "2=shot 1"), 0.4)
 
 

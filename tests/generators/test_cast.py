@@ -330,8 +330,7 @@ def attention_of_a_set(order: str, middle: bool) -> tuple[Controls, Tensor, Tens
         shots(3), ["red fox"] * 3, preserve=None, flow=None, share=(0.0, 1.0), refine=REFINED, segmenter=Upper(),
         order=order, middle=middle, query_layers=(2,), share_layers=(2,), refine_layers=(2,),
     )  # fmt: skip
-    layout = wan().layout(9, 32, 32)
-    controls = [controls_of(wan(), request, layout, SETTINGS) for request in batch]
+    controls = [controls_of(wan(), request, SETTINGS) for request in batch]
     generator = torch.Generator().manual_seed(0)
     count = FRAMES * TOKENS
     masks, found = [], []

@@ -29,7 +29,6 @@ from generators.models.tiny_cogvideox import (
     tiny_cogvideox_pipeline,
 )
 from generators.sampler import Settings, denoise, sample
-from generators.timeline import Timeline
 
 SIDE, FRAMES = 32, 9
 PROMPT = "A red fox jumps over the box, then the fox walks home."
@@ -268,18 +267,6 @@ class Steering(Control):
         self.outs.append(out_BHND)
 
 
-def shot_of(ours: CogVideoXVideoModel, asked: ShotRequest) -> Shot:
-    return Shot(
-        request=asked,
-        text=ours.map_text(asked.prompt),
-        timeline=Timeline(frames=asked.frames, fps=asked.fps, stride=ours.stride),
-        layout=ours.layout(asked.frames, asked.height, asked.width),
-        steps=SETTINGS.steps,
-        sites=ours.sites,
-        device=ours.device,
-    )
-
-
 def steered(ours: CogVideoXVideoModel, asked: Sequence[ShotRequest], controls: Sequence[Sequence[Control]]) -> Any:
     layout = ours.layout(FRAMES, SIDE, SIDE)
     with torch.no_grad(), attached(ours, controls) as run:
@@ -291,7 +278,7 @@ def steered(ours: CogVideoXVideoModel, asked: Sequence[ShotRequest], controls: S
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_steered_video_row_is_one_softmax_over_text_and_video(kind: TinyCogVideoXKind) -> None:
     ours, asked = model(kind), requests(kind, 1)
-    control = Steering(shot_of(ours, asked[0]))
+    control = Steering(Shot.of(ours, asked[0], SETTINGS.steps))
     steered(ours, asked, [[control]])
     (call,), (out,) = control.seen, control.outs
     assert call.text is not None
@@ -306,7 +293,7 @@ def test_a_steered_video_row_is_one_softmax_over_text_and_video(kind: TinyCogVid
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_control_that_changes_nothing_gives_what_the_stock_attention_gives(kind: TinyCogVideoXKind) -> None:
     ours, asked = model(kind), requests(kind, 2)
-    idle = Steering(shot_of(ours, asked[0]))
+    idle = Steering(Shot.of(ours, asked[0], SETTINGS.steps))
     idle.size, idle.last = 0.0, SETTINGS.steps
     plain = sample(ours, asked, SETTINGS).latents
     torch.testing.assert_close(steered(ours, asked, [[idle], []]), plain, atol=1e-4, rtol=1e-4)
@@ -327,14 +314,14 @@ def predictions(ours: CogVideoXVideoModel, controls: Sequence[Sequence[Control]]
 def test_the_unconditional_row_and_the_neighbour_keep_their_bits_beside_a_steered_row() -> None:
     ours = model("t2v-5b")
     plain = predictions(ours, [[], []], 0)
-    lifted = predictions(ours, [[Steering(shot_of(ours, request()))], []], 0)
+    lifted = predictions(ours, [[Steering(Shot.of(ours, request(), SETTINGS.steps))], []], 0)
     assert torch.equal(plain[[0, 1, 3]], lifted[[0, 1, 3]])
     assert not torch.equal(plain[2], lifted[2])
 
 
 def test_a_step_at_which_nobody_acts_keeps_its_bits() -> None:
     ours = model("t2v-5b")
-    control = Steering(shot_of(ours, request()))
+    control = Steering(Shot.of(ours, request(), SETTINGS.steps))
     assert torch.equal(predictions(ours, [[], []], 1), predictions(ours, [[control], []], 1))
     assert control.seen == []
 
@@ -350,9 +337,9 @@ def test_a_detached_control_leaves_the_same_processors_and_the_same_bits() -> No
 
 def test_fused_projections_are_steered_as_well() -> None:
     ours, asked = CogVideoXVideoModel.from_pipeline(tiny_cogvideox_pipeline("t2v-5b")), requests("t2v-5b", 1)
-    apart = steered(ours, asked, [[Steering(shot_of(ours, asked[0]))]])
+    apart = steered(ours, asked, [[Steering(Shot.of(ours, asked[0], SETTINGS.steps))]])
     ours.network.fuse_qkv_projections()
-    fused = steered(ours, asked, [[Steering(shot_of(ours, asked[0]))]])
+    fused = steered(ours, asked, [[Steering(Shot.of(ours, asked[0], SETTINGS.steps))]])
     torch.testing.assert_close(apart, fused, atol=1e-4, rtol=1e-4)
 
 
@@ -360,7 +347,7 @@ def test_fused_projections_are_steered_as_well() -> None:
 @pytest.mark.parametrize("layers", [(0,), (1,), (0, 1)])
 def test_a_pass_read_in_part_asks_what_the_whole_pass_asks(kind: TinyCogVideoXKind, layers: tuple[int, ...]) -> None:
     ours, asked = model(kind), requests(kind, 1)
-    spies = [Steering(shot_of(ours, asked[0])) for _ in range(1)]
+    spies = [Steering(Shot.of(ours, asked[0], SETTINGS.steps)) for _ in range(1)]
     for spy in spies:
         spy.size = 0.0
         spy.at = lambda site: True  # type: ignore[method-assign]

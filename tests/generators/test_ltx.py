@@ -25,7 +25,6 @@ from generators.models.base import Branch, Site
 from generators.models.ltx import LTXVideoModel
 from generators.models.tiny_ltx import TinyLTXKind, tiny_ltx_pipeline
 from generators.sampler import Settings, sample
-from generators.timeline import Timeline
 
 SIDE, FRAMES = 32, 17
 PROMPT = "A red fox jumps over the box, then the fox walks home."
@@ -260,18 +259,6 @@ class Steering(Control):
         self.outs.append(out_BHND)
 
 
-def shot_of(ours: LTXVideoModel, asked: ShotRequest) -> Shot:
-    return Shot(
-        request=asked,
-        text=ours.map_text(asked.prompt),
-        timeline=Timeline(frames=asked.frames, fps=asked.fps, stride=ours.stride),
-        layout=ours.layout(asked.frames, asked.height, asked.width),
-        steps=SETTINGS.steps,
-        sites=ours.sites,
-        device=ours.device,
-    )
-
-
 def predictions(ours: LTXVideoModel, controls: Sequence[Sequence[Control]], step: int = 0) -> torch.Tensor:
     """Of one joined pass over two requests: rows uncond 0, uncond 1, cond 0, cond 1."""
     asked = requests(2)
@@ -285,7 +272,7 @@ def predictions(ours: LTXVideoModel, controls: Sequence[Sequence[Control]], step
 @pytest.mark.parametrize("kind", ["self", "cross"])
 def test_a_steered_row_is_one_softmax_over_what_it_may_read(kind: str) -> None:
     ours = model("t2v")
-    control = Steering(shot_of(ours, request()))
+    control = Steering(Shot.of(ours, request(), SETTINGS.steps))
     control.kind = kind
     predictions(ours, [[control], []])
     (call,), (out,) = control.seen, control.outs
@@ -299,7 +286,7 @@ def test_a_steered_row_is_one_softmax_over_what_it_may_read(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["self", "cross"])
 def test_a_control_that_changes_nothing_gives_what_the_stock_attention_gives(kind: str) -> None:
     ours = model("t2v")
-    control = Steering(shot_of(ours, request()))
+    control = Steering(Shot.of(ours, request(), SETTINGS.steps))
     control.kind, control.lifts, control.everywhere = kind, False, True
     plain, idle = predictions(ours, [[], []]), predictions(ours, [[control], []])
     torch.testing.assert_close(plain, idle, atol=1e-5, rtol=1e-4)
@@ -309,7 +296,7 @@ def test_a_control_that_changes_nothing_gives_what_the_stock_attention_gives(kin
 @pytest.mark.parametrize("kind", ["self", "cross"])
 def test_the_unconditional_row_and_the_neighbour_keep_their_bits_beside_a_steered_row(kind: str) -> None:
     ours = model("t2v")
-    control = Steering(shot_of(ours, request()))
+    control = Steering(Shot.of(ours, request(), SETTINGS.steps))
     control.kind = kind
     plain, lifted = predictions(ours, [[], []]), predictions(ours, [[control], []])
     assert torch.equal(plain[[0, 1, 3]], lifted[[0, 1, 3]])
@@ -318,7 +305,7 @@ def test_the_unconditional_row_and_the_neighbour_keep_their_bits_beside_a_steere
 
 def test_a_step_at_which_nobody_acts_keeps_its_bits() -> None:
     ours = model("t2v")
-    control = Steering(shot_of(ours, request()))
+    control = Steering(Shot.of(ours, request(), SETTINGS.steps))
     assert torch.equal(predictions(ours, [[], []], 1), predictions(ours, [[control], []], 1))
     assert control.seen == []
 
@@ -341,7 +328,7 @@ def test_a_pass_read_in_part_asks_what_the_whole_pass_asks(layers: tuple[int, ..
         seen[layer] = (q.detach(), k.detach())
         return (q @ k.transpose(-1, -2)).softmax(-1)[..., 3].mean()
 
-    spy = Steering(shot_of(ours, request()))
+    spy = Steering(Shot.of(ours, request(), SETTINGS.steps))
     spy.lifts, spy.everywhere = False, True
     with torch.no_grad(), attached(ours, [[spy]]) as run:
         text, start = ours.encode([PROMPT], None), ours.start([request()], ours.layout(FRAMES, SIDE, SIDE))

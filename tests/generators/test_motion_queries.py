@@ -42,7 +42,6 @@ from generators.models.tiny_unet import tiny_unet_pipeline
 from generators.models.unet import UnetVideoModel
 from generators.models.wan import WanVideoModel
 from generators.sampler import Sample, Settings, sample
-from generators.timeline import Timeline
 
 PROMPT = "A fox jumps over the box."
 STEPS = 4
@@ -78,22 +77,10 @@ def steering(made: Sample) -> MotionSteering:
     return control
 
 
-def shot_of(model: Any, asked: ShotRequest, steps: int = STEPS) -> Shot:
-    return Shot(
-        request=asked,
-        text=model.map_text(asked.prompt),
-        timeline=Timeline(frames=asked.frames, fps=asked.fps, stride=model.stride),
-        layout=model.layout(asked.frames, asked.height, asked.width),
-        steps=steps,
-        sites=model.sites,
-        device=torch.device("cpu"),
-    )
-
-
 def one_pass(model: Any, config: MotionQueries | None, branch: Branch, step: int) -> Tensor:
     """What the network predicts for noise, in one branch at one step of four."""
     asked = request()
-    controls = [] if config is None else [MotionSteering(config, shot_of(model, asked))]
+    controls = [] if config is None else [MotionSteering(config, Shot.of(model, asked, STEPS))]
     layout = model.layout(asked.frames, asked.height, asked.width)
     text, start = model.encode([PROMPT], ["blurry"]), model.start([asked], layout)
     with torch.no_grad(), attached(model, [controls]) as run:
@@ -299,7 +286,7 @@ def test_given_frames_keep_their_own_queries() -> None:
         wan("ti2v-2.2"),
         request(moving(), width=64, height=64, given=(Given(first=0, frames=clip(1, 64, 64)),)),
     )
-    control = MotionSteering(moving(), shot_of(model, asked))
+    control = MotionSteering(moving(), Shot.of(model, asked, STEPS))
     with attached(model, [[control]]):
         own, heard = torch.zeros(1, 2, 8, 24), torch.ones(1, 2, 8, 24)
         site = Site(0, 2, "self")
@@ -338,7 +325,7 @@ def test_detached_means_gone(fails: bool) -> None:
     before = [(block.attn1.processor, block.attn2.processor) for block in model.pipe.transformer.blocks]
 
     def filmed() -> None:
-        with attached(model, [[MotionSteering(moving(), shot_of(model, request(moving())))]]):
+        with attached(model, [[MotionSteering(moving(), Shot.of(model, request(moving()), STEPS))]]):
             if fails:
                 raise KeyError("a fault")
 
@@ -353,7 +340,7 @@ def test_detached_means_gone(fails: bool) -> None:
 
 def test_nobody_else_acts_while_the_clip_is_looked_at() -> None:
     model = wan()
-    mine, other = (MotionSteering(moving(), shot_of(model, request(moving()))) for _ in range(2))
+    mine, other = (MotionSteering(moving(), Shot.of(model, request(moving()), STEPS)) for _ in range(2))
     other.looks, other._layers = {-1: 0}, frozenset(range(9))
     run = Run([[mine, other]])
     mine._listens, mine._layers = True, frozenset({2})

@@ -21,7 +21,6 @@ from generators.models.tiny import tiny_pipeline
 from generators.models.tiny_unet import TinyUnetKind, TinyUnetScheduler, tiny_unet, tiny_unet_pipeline
 from generators.models.unet import UnetVideoModel
 from generators.sampler import Settings, sample
-from generators.timeline import Timeline
 
 KINDS: tuple[TinyUnetKind, ...] = ("modelscope", "animatediff")
 PROMPT = "A red fox jumps, then walks home."
@@ -204,16 +203,7 @@ class Seen(Idle):
 
 
 def shot(ours: UnetVideoModel) -> Shot:
-    asked = request()
-    return Shot(
-        request=asked,
-        text=ours.map_text(asked.prompt),
-        timeline=Timeline(frames=FRAMES, fps=8, stride=1),
-        layout=ours.layout(FRAMES, HEIGHT, WIDTH),
-        steps=2,
-        sites=ours.sites,
-        device=torch.device("cpu"),
-    )
+    return Shot.of(ours, request(), 2)
 
 
 def predict(ours: UnetVideoModel, controls: list[Control]) -> Tensor:

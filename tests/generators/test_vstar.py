@@ -29,7 +29,6 @@ from generators.models.tiny_unet import TinyUnetKind, tiny_unet_pipeline
 from generators.models.unet import UnetVideoModel
 from generators.models.wan import WanVideoModel
 from generators.sampler import Settings, sample
-from generators.timeline import Timeline
 
 PROMPT = "A fox jumps over the box, then walks home."
 STATES = ("a fox stands", "a fox jumps high over a box", "a fox lies in the grass")
@@ -69,16 +68,7 @@ def request(ours: Model, *controls: ControlConfig, **changes: Any) -> ShotReques
 
 
 def shot(ours: Model, steps: int = 25, **changes: Any) -> Shot:
-    asked = request(ours, **changes)
-    return Shot(
-        request=asked,
-        text=ours.map_text(asked.prompt),
-        timeline=Timeline(frames=asked.frames, fps=asked.fps, stride=ours.stride),
-        layout=ours.layout(asked.frames, asked.height, asked.width),
-        steps=steps,
-        sites=ours.sites,
-        device=torch.device("cpu"),
-    )
+    return Shot.of(ours, request(ours, **changes), steps)
 
 
 def predict(ours: Model, controls: list[Control], branch: Branch = Branch.COND, step: int = 0) -> Tensor:
