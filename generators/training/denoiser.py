@@ -7,22 +7,15 @@ B clips, C channels, t latent frames of h x w, N video tokens, M text columns.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from diffusers.models.transformers.transformer_wan import (
-    WanAttention,
-    WanAttnProcessor,
-    WanTransformer3DModel,
-)
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
@@ -33,12 +26,16 @@ from generators.training.clips import ClipSource, WorldClips, to_pixels
 from generators.training.codec import LinearCodec, open_codec
 from generators.training.config import DenoiserSize, DenoiserTraining, GivenSegments
 from generators.training.data import Batch, ShardFolder
+from generators.training.forward import few_columns, predict
 from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, autocast, fast_dtype, follow, run
 from generators.training.optimiser import Muon
 from generators.training.pictures import draw_sheet
 from generators.training.text import build_text_encoder, build_tokenizer, text_columns
 from generators.world.captions import vocabulary
 from generators.world.words import HEIGHT, SHORT, WIDTH
+
+_SHAPES = 32
+"""Kinds of passes that are compiled one by one: clip lengths, given frames or none, text columns."""
 
 
 class Denoiser(nn.Module):
@@ -67,87 +64,6 @@ def build_denoiser(size: DenoiserSize, channels: int, tokens: int, seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Denoiser(size, channels, tokens)
-
-
-class FewColumns:
-    """What the cross-attentions of one forward pass share."""
-
-    bias: Tensor | None = None
-    """(B, 1, 1, M), added to the logits of the text columns."""
-
-
-class TrainingAttention(WanAttnProcessor):  # type: ignore[misc]
-    """Stock Wan attention with a bias on the text columns, so that few columns stand for 512.
-
-    Norms and rotations stay in float32 under autocast, the attention itself takes the values' type.
-    """
-
-    def __init__(self, columns: FewColumns) -> None:
-        self.columns = columns
-
-    def __call__(
-        self,
-        attn: WanAttention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        rotary_emb: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        cross = encoder_hidden_states is not None
-        source = encoder_hidden_states if cross else hidden_states
-        value = attn.to_v(source).unflatten(2, (attn.heads, -1))
-        query = attn.norm_q(attn.to_q(hidden_states).float()).unflatten(2, (attn.heads, -1))
-        key = attn.norm_k(attn.to_k(source).float()).unflatten(2, (attn.heads, -1))
-        if rotary_emb is not None:
-            query, key = rotated(query, *rotary_emb), rotated(key, *rotary_emb)
-        bias = self.columns.bias if cross else None
-        out = F.scaled_dot_product_attention(
-            query.to(value.dtype).transpose(1, 2),
-            key.to(value.dtype).transpose(1, 2),
-            value.transpose(1, 2),
-            attn_mask=None if bias is None else bias.to(value.dtype),
-        )
-        out = attn.to_out[0](out.transpose(1, 2).flatten(2, 3))
-        return attn.to_out[1](out)  # type: ignore[no-any-return]
-
-
-def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary embedding of (B, N, H, D) by Wan's tables (1, N, 1, D), which hold every angle twice."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cosines[..., 0::2], sines[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
-
-
-@contextlib.contextmanager
-def few_columns(transformer: WanTransformer3DModel) -> Iterator[FewColumns]:
-    """Within the block, cross-attention takes the columns and bias of `text_columns` instead of 512 columns."""
-    before: Any = transformer.attn_processors
-    columns = FewColumns()
-    ours: Any = TrainingAttention(columns)
-    steered: Any = dict.fromkeys(before, ours)
-    transformer.set_attn_processor(steered)
-    try:
-        yield columns
-    finally:
-        transformer.set_attn_processor(before)
-
-
-def predict(
-    transformer: WanTransformer3DModel,
-    columns: FewColumns,
-    noisy: Tensor,
-    levels: Tensor,
-    text: tuple[Tensor, Tensor],
-) -> Tensor:
-    """Velocity (B, C, t, h, w) at noise levels s: (B,) for whole clips, or (B, t) a latent frame."""
-    side = transformer.config["patch_size"][1]
-    tokens = noisy.shape[3] // side * (noisy.shape[4] // side)
-    steps = 1000 * (levels if levels.dim() == 1 else levels.repeat_interleave(tokens, dim=1))
-    hidden, columns.bias = text
-    velocity: Tensor = transformer(
-        hidden_states=noisy, timestep=steps, encoder_hidden_states=hidden, return_dict=False
-    )[0]
-    return velocity
 
 
 def noise_levels(normal: Tensor, mean: float, shift: float) -> Tensor:
@@ -189,7 +105,8 @@ class DenoiserTrainee:
         )
         self.average = copy.deepcopy(self.nets).eval().requires_grad_(False)
         if config.machine.compile:
-            self.nets.transformer.compile_repeated_blocks()
+            torch._dynamo.config.recompile_limit = _SHAPES
+            self.nets.transformer.compile_repeated_blocks(dynamic=False)  # a third faster than code for any shape
         self.shards = ShardFolder(config.shards, config.out / "latents", codec, source, config.seed)
         transformer = self.nets.transformer
         self.optimiser = Muon(

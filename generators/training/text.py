@@ -17,6 +17,8 @@ from generators.training.config import DenoiserSize
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 COLUMNS = 512
 """Text columns a stock Wan pipeline attends to, padding included."""
+_ROUND = 32
+"""Columns are kept in multiples of this, so that few shapes are compiled."""
 
 
 def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -70,7 +72,7 @@ def text_columns(
     batch = tokenizer(list(captions), padding=True, truncation=True, max_length=COLUMNS, return_tensors="pt")
     ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
     hidden = encoder(ids, mask).last_hidden_state * mask.unsqueeze(-1)
-    keep = min(mask.shape[1] + 1, COLUMNS)
+    keep = min(mask.shape[1] // _ROUND * _ROUND + _ROUND, COLUMNS)  # at least one zero column more than words
     hidden = torch.nn.functional.pad(hidden, (0, 0, 0, keep - mask.shape[1]))
     lengths = mask.sum(1, keepdim=True)
     zero = torch.arange(keep, device=device).unsqueeze(0) >= lengths

@@ -24,8 +24,9 @@ from generators.training.config import (
     VaeTraining,
 )
 from generators.training.data import ShardFolder
-from generators.training.denoiser import build_denoiser, few_columns, given_frames, predict, train_denoiser
+from generators.training.denoiser import build_denoiser, given_frames, train_denoiser
 from generators.training.export import export, load_trained
+from generators.training.forward import few_columns, predict
 from generators.training.text import build_tokenizer, text_columns
 from generators.training.vae import train_vae
 from generators.world.captions import vocabulary
@@ -97,7 +98,7 @@ def test_few_text_columns_score_as_the_512_of_the_stock_pipeline() -> None:
             ours = predict(nets.transformer, columns, noisy, levels, text)
             by_frame = predict(nets.transformer, columns, noisy, levels.view(3, 1).repeat(1, 3), text)
         again = nets.transformer(noisy, 1000 * levels, padded, return_dict=False)[0]
-    assert text[0].shape[1] < 20
+    assert text[0].shape[1] == 32
     torch.testing.assert_close(ours, stock, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(by_frame, stock, atol=2e-5, rtol=1e-4)
     assert torch.equal(again, stock)
