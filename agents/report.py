@@ -197,7 +197,7 @@ def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
         events=events,
         remedy=remedy.kind.replace("_", " ") if remedy else "",
         reason=remedy.reason if remedy else "",
-        changes=tuple(f"{key}: {_short(value)}" for key, value in remedy.changes.items()) if remedy else (),
+        changes=tuple(f"{key}: {_change(key, value)}" for key, value in remedy.changes.items()) if remedy else (),
     )
 
 
@@ -289,6 +289,12 @@ def _control(control: dict[str, Any]) -> str:
     told = {key: value for key, value in control.items() if key != "name" and value not in (None, [], "")}
     settings = ", ".join(f"{key} {_short(value)}" for key, value in told.items())
     return f"{control.get('name', 'control')} ({settings})" if settings else str(control.get("name", "control"))
+
+
+def _change(key: str, value: Any) -> str:
+    if key == "controls" and isinstance(value, list):
+        return "; ".join(map(_control, value)) or "none"
+    return _short(value)
 
 
 def _short(value: object, longest: int = 400) -> str:

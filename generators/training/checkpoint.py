@@ -80,7 +80,7 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """The log's rows in step order; of rows for the same step (after a kill) the last written one."""
+        """The log's rows in step order; of what was written twice for a step (after a kill) the later."""
         if not self.log.exists():
             return []
         found: dict[int, dict[str, Any]] = {}
@@ -89,7 +89,7 @@ class RunFolder:
                 row = json.loads(line)
             except json.JSONDecodeError:  # the line a kill cut short
                 continue
-            found[row["step"]] = row
+            found.setdefault(row["step"], {}).update(row)
         return [found[step] for step in sorted(found)]
 
 

@@ -188,7 +188,10 @@ class DenoiserTraining:
     caption_dropout: float = 0.1
     noise_mean: float = 0.3
     """Mean of the logit-normal noise level before the shift; its deviation is 1."""
-    shift: float = 2.0
-    """Static timestep shift, in training and in the scheduler that ships with the model."""
+    shift: float = 5.0
+    """Static timestep shift, in training and in the scheduler that ships with the model.
+
+    Who stands where and when they act is decided at noise levels of .85 to .98: more than half of what is drawn.
+    """
     guidance: float = 3.0
     sample_steps: int = 20

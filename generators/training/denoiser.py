@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from generators.training.checkpoint import RunFolder, State
-from generators.training.clips import ClipSource, WorldClips, to_pixels
+from generators.training.clips import ClipSource, WorldClips, to_pixels, to_signal
 from generators.training.codec import LinearCodec, open_codec
 from generators.training.config import DenoiserSize, DenoiserTraining, GivenSegments
 from generators.training.data import Batch, ShardFolder
@@ -34,6 +35,10 @@ from generators.training.text import build_text_encoder, build_tokenizer, text_c
 from generators.world.captions import vocabulary
 from generators.world.words import HEIGHT, SHORT, WIDTH
 
+_LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
+"""Noise levels at which held-out clips are measured: what happens where is decided above .85."""
+_MEASURED, _SHOWN = 48, 6
+"""Held-out clips that are measured, and how many of them are drawn."""
 _SHAPES = 32
 """Kinds of passes that are compiled one by one: clip lengths, given frames or none, text columns."""
 
@@ -180,14 +185,14 @@ class DenoiserTrainee:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def draw(self, path: Path) -> None:
-        """What the averaged nets film for six fixed held-out captions, by the stock pipeline."""
+    def draw(self, path: Path) -> Losses:
+        """What the averaged nets film for held-out captions, by the stock pipeline; their error on held-out clips."""
         rng = np.random.default_rng([self.config.seed, 2**31])
         source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source
-        told = source.draw(rng, clips=6, frames=SHORT, captions=1).captions
-        captions = [caption[0] for caption in told]
+        drawn = source.draw(rng, clips=_MEASURED, frames=SHORT, captions=1)
+        captions = [caption[0] for caption in drawn.captions]
         filmed: Any = stock_pipeline(self.average, self.tokenizer, None, self.config.shift)(
-            prompt=captions,
+            prompt=captions[:_SHOWN],
             negative_prompt="",
             height=HEIGHT,
             width=WIDTH,
@@ -198,7 +203,22 @@ class DenoiserTrainee:
             output_type="latent",
         )
         clips = to_pixels(self.codec.decode(filmed.frames.cpu())).permute(0, 1, 3, 4, 2).numpy()
-        draw_sheet(list(zip(captions, clips, strict=True)), path)
+        draw_sheet(list(zip(captions[:_SHOWN], clips, strict=True)), path)
+        return self._error_by_level(self.codec.encode(to_signal(drawn.frames.cpu())), captions)
+
+    @torch.no_grad()
+    def _error_by_level(self, clean: Tensor, captions: list[str]) -> Losses:
+        """Mean squared error of the clip that the averaged nets see behind each of some noise levels."""
+        clean = clean.to(self.device)
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(self.config.seed)).to(self.device)
+        errors = {}
+        with few_columns(self.average.transformer) as columns, autocast(self.config.machine):
+            text = text_columns(self.tokenizer, self.average.text_encoder, captions)
+            for level in _LEVELS:
+                levels = torch.full((len(clean),), level, device=self.device)
+                seen = predict(self.average.transformer, columns, clean.lerp(noise, level), levels, text)
+                errors[f"at {level}"] = level**2 * F.mse_loss(seen.float(), noise - clean).item()
+        return errors
 
 
 def stock_pipeline(

@@ -43,8 +43,8 @@ class Trainee(Protocol):
         """Become what `state` was taken from."""
         ...
 
-    def draw(self, path: Path) -> None:
-        """Draw what the net does now as a contact sheet."""
+    def draw(self, path: Path) -> Losses:
+        """Draw what the net does now as a contact sheet, and what it was measured to do on what it never saw."""
         ...
 
 
@@ -100,7 +100,7 @@ def run(
             step += 1
             report.add(step, losses)
             if schedule.sample_every and step % schedule.sample_every == 0:
-                trainee.draw(folder.folder / f"samples-{step:07d}.png")
+                folder.append({"step": step, **trainee.draw(folder.folder / f"samples-{step:07d}.png")})
                 draw_losses(folder.rows(), folder.folder / "loss.png")
             now = time.monotonic()
             if agree(stop.is_set()):

@@ -152,10 +152,10 @@ class ScenesTrainee:
         self.learning.restore(state["learning"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def draw(self, path: Path) -> None:
+    def draw(self, path: Path) -> Losses:
         """A story filmed whole, and in stage 2 its last shot filmed after the true ones before it: a row a shot."""
         if not self.processes.is_first:
-            return
+            return {}
         config = self.config
         rng = np.random.default_rng([config.seed, 2**31])
         drawn = self.shown_source.draw(rng, shots=config.shots, related=config.stage == 2)
@@ -167,6 +167,7 @@ class ScenesTrainee:
                 rows.append(("after the true shots", config.shots - 1))
         told = [f"{how}: {drawn.captions[i]}" for how, i in rows]
         draw_sheet(list(zip(told, clips, strict=True)), path)
+        return {}
 
     def _film(self, drawn: DrawnSet, given: Sequence[int]) -> list[Any]:
         asked = _requests(drawn, self.config.seed, given=given)

@@ -181,8 +181,8 @@ class VaeTrainee:
         self.optimiser.load_state_dict(state["optimiser"])
 
     @torch.no_grad()
-    def draw(self, path: Path) -> None:
-        """Truth above reconstruction for four fixed clips at full length."""
+    def draw(self, path: Path) -> Losses:
+        """Truth above reconstruction for four fixed clips at full length; the losses are on fresh clips as they are."""
         rng = np.random.default_rng([self.config.seed, 2**31])
         drawn = self.source.draw(rng, clips=4, frames=SHORT, captions=0).frames
         seen = to_pixels(reconstruct(self.average, to_signal(drawn)))
@@ -191,6 +191,7 @@ class VaeTrainee:
             for title, clip in (("truth", truth), ("through the autoencoder", copied)):
                 rows.append((title, clip.permute(0, 2, 3, 1).cpu().numpy()))
         draw_sheet(rows, path)
+        return {}
 
 
 @torch.no_grad()

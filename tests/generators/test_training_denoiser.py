@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from diffusers import WanPipeline
 
 from generators.errors import TrainingError
-from generators.training.checkpoint import read_checkpoint
-from generators.training.clips import DrawnClips, WorldClips
+from generators.training.checkpoint import RunFolder, read_checkpoint
+from generators.training.clips import DrawnClips, WorldClips, to_signal
 from generators.training.codec import read_codec
 from generators.training.config import (
     DenoiserSize,
@@ -152,6 +153,23 @@ def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path:
     assert one.path(0).stat().st_mtime_ns == before
     lengths = {one.batch(step, 4).latents.shape[2] for step in range(8)}
     assert lengths == {9, 17}
+
+
+@pytest.mark.slow
+def test_what_is_measured_while_training_is_the_error_of_the_averaged_nets(run_folder: Path, tmp_path: Path) -> None:
+    out = with_codec(run_folder, tmp_path / "run")
+    config = replace(tiny_training(out, 1), schedule=Schedule(steps=1, warmup=1, sample_every=1, log_every=1))
+    train_denoiser(config, source=FlatClips())
+    (row,) = RunFolder(out / "denoiser").rows()
+    assert {"loss", "at 0.5", "at 0.9", "at 0.98"} <= set(row)
+    # Fresh nets answer zero, so what they see behind the noise is the noisy clip itself: x_s - x_0 = s (n - x_0).
+    codec = read_codec(out / "codec.safetensors")
+    drawn = FlatClips().draw(np.random.default_rng([0, 2**31]), clips=48, frames=33, captions=1)
+    clean = codec.encode(to_signal(drawn.frames))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    for level in (0.5, 0.9):
+        seen = clean + level * (noise - clean)
+        assert row[f"at {level}"] == pytest.approx((seen - clean).square().mean().item(), rel=0.02)
 
 
 @pytest.mark.slow
