@@ -42,6 +42,8 @@ class BatchStory(Shape):
     steps: int | None = Field(default=None, ge=1, le=1000)
     first_frame: str | None = None
     """A picture's file, beside the batch file."""
+    lora: tuple[str, ...] = ()
+    """As `--lora`; files lie beside the batch file."""
     motion_from: tuple[str, ...] = ()
     """As `--motion-from`; files lie beside the batch file."""
     motion_share: float | None = Field(default=None, gt=0, le=1)
@@ -81,6 +83,7 @@ class BatchStory(Shape):
             size=size_of(self.size),
             steps=self.steps,
             first_frame=Path(self.first_frame) if self.first_frame else None,
+            lora=self.lora,
             motion_from=self.motion_from,
             motion_share=self.motion_share,
             sets=self.sets,
@@ -163,6 +166,8 @@ def _json_lines(text: str) -> list[Any]:
 def _absolute(story: BatchStory, folder: Path) -> BatchStory:
     named = {"story": story.story, "first_frame": story.first_frame}
     update: dict[str, Any] = {key: str((folder / name).resolve()) for key, name in named.items() if name}
+    if story.lora:
+        update["lora"] = tuple(str(folder / name) for name in story.lora)
     if story.motion_from:
         from agents.motion import beside  # reads videos, which most batches have none of
 

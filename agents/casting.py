@@ -22,6 +22,7 @@ from agents.order import Caps, Order, motion_wishes, read_bytes
 from agents.profile import Profile, load_profile, override, parse_profile
 from agents.state import Job, brief_for
 from agents.storyboard import Storyboard
+from generators.adapters import resolved
 from generators.backends import BACKENDS, BackendConfig, limits_of, needs_picture, weights_of
 from generators.clip import Canvas, Limits, check_size
 from generators.errors import BackendUnavailable, MediaError, RequestRejected
@@ -33,13 +34,17 @@ if TYPE_CHECKING:
 
 
 def profile_for(order: Order, name: str, model: str | None) -> Profile:
-    """The profile of this name with the order's limits, steps and model in place. Raises ProfileError."""
+    """The profile of this name with the order's limits, steps and model in place. Raises ProfileError, UsageError."""
     changes = order.budget.changes()
     if order.steps is not None:
         changes["backend.steps"] = order.steps
     if order.sets is not None:
         changes["backend.sets"] = order.sets
     profile = load_profile(name, backends=BACKENDS)
+    try:
+        changes["backend.lora"] = tuple(map(resolved, order.lora or profile.backend.lora))
+    except BackendUnavailable as error:
+        raise UsageError(str(error)) from error
     if model := model or profile.backend.model:
         folder = Path(model).expanduser()
         changes["backend.model"] = str(folder.resolve()) if folder.is_dir() else model
@@ -63,6 +68,7 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
     check_moves(profile, limits, asked=bool(order.motion_from))
     moved: dict[str, object] = {"motion_from": list(order.motion_from), "motion_share": order.motion_share}
     unsaid = {"first_frame"} if profile.backend.sets else {"first_frame", "sets", "at_once"}
+    unsaid |= set() if profile.backend.lora else {"lora"}
     left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid}
     return {
         "seed": order.seed,
@@ -124,6 +130,7 @@ def backend_config(profile: Profile) -> BackendConfig:
         guidance_2=choice.guidance_2,
         dtype=choice.dtype,
         offload=choice.offload,
+        lora=choice.lora,
         at_once=choice.at_once,
         canvas=Canvas(width=choice.width, height=choice.height, fps=choice.fps, frame_counts=choice.frame_counts),
     )

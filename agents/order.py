@@ -54,6 +54,8 @@ class Order:
     """Denoising steps of a take; None: the profile's."""
     first_frame: Path | None = None
     """A picture from which every shot that begins with a cut starts; None: the profile's, if it names one."""
+    lora: tuple[str, ...] = ()
+    """Adapters on top of the model, each `PATH` or `PATH@SCALE`; none: the profile's."""
     motion_from: tuple[str, ...] = ()
     """Whose motion shots have: `clip.mp4`, `shot 1` or `run 7 shot 2` for all, `2=clip.mp4` for shot 2."""
     motion_share: float | None = None
@@ -78,8 +80,9 @@ class Order:
             raise UsageError(f"seconds: expected more than 0 and at most 36000, got {self.seconds:g}")
         if self.size is not None and not all(16 <= side <= 8192 for side in self.size):
             raise UsageError(f"size: expected two numbers from 16 to 8192, got {self.size[0]}x{self.size[1]}")
-        if isinstance(self.motion_from, str):
-            raise UsageError(f"motion from: expected a tuple of sources, got {self.motion_from!r}; write it as (…,)")
+        for name, listed in (("motion from", self.motion_from), ("lora", self.lora)):
+            if isinstance(listed, str):
+                raise UsageError(f"{name}: expected a tuple, got {listed!r}; write it as (…,)")
         motion_wishes(self.motion_from)
         if self.motion_share is not None and not 0 < self.motion_share <= 1:
             raise UsageError(f"motion share: expected more than 0 and at most 1, got {self.motion_share:g}")
@@ -97,6 +100,7 @@ class Wishes(TypedDict, total=False):
     size: tuple[int, int] | None
     steps: int | None
     first_frame: Path | None
+    lora: tuple[str, ...]
     motion_from: tuple[str, ...]
     motion_share: float | None
     style: str

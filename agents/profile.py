@@ -88,6 +88,8 @@ class BackendChoice(Shape):
     """`auto`: bfloat16 on an accelerator, float32 on a CPU."""
     offload: bool = False
     """Keep on the accelerator only the network that is at work."""
+    lora: tuple[str, ...] = ()
+    """Adapters on top of the model, each a .safetensors file or a folder with one, `PATH` or `PATH@SCALE`."""
     steps: int | None = Field(default=None, ge=1)
     guidance: float | None = Field(default=None, ge=0)
     guidance_2: float | None = Field(default=None, ge=0)
@@ -190,6 +192,8 @@ def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
     found: list[str] = []
     if backends is not None and profile.backend.kind not in backends:
         found.append(f"backend.kind: expected one of {', '.join(sorted(backends))}, got {profile.backend.kind!r}")
+    if profile.backend.lora and profile.backend.kind == "instant":
+        found.append("backend.lora: expected none, for the instant backend has no model to put adapters on")
     if profile.brains.base_url or profile.needs_endpoint:
         found += _unfit_address(profile.brains.base_url)
     if not profile.brains.key_env.isidentifier():

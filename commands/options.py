@@ -25,6 +25,10 @@ FirstFrame = Annotated[
     Path | None,
     typer.Option(metavar="PICTURE", help="A picture that shots start from; picture-to-video models need one."),
 ]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH[@SCALE]", help="An adapter (LoRA) on top of the weights: a file or folder. Repeatable."),
+]
 MotionSource = Annotated[
     list[str] | None,
     typer.Option(

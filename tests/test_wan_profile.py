@@ -17,10 +17,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import yaml
+from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 
 from generators.digests import weights_digest
-from generators.models.tiny import TinyKind, tiny_wan
+from generators.models.tiny import TinyKind, tiny_pipeline, tiny_wan
 from generators.video import read_take
 
 Cli = Callable[..., Any]
@@ -231,3 +232,23 @@ def test_other_weights_under_the_same_name_never_go_on_with_a_run_but_begin_thei
     shutil.copytree(make(FAST), studio / "model")
     assert cli(*words).data["run"] == 1
     assert cli("retry", 1, "--shot", 1).code == 0
+
+
+@pytest.mark.slow
+def test_an_adapter_films_its_own_run_and_is_missed_by_name(cli: Cli, studio: Path, make: Make) -> None:
+    pipe: Any = tiny_pipeline(FAST)
+    pipe.transformer.add_adapter(LoraConfig(r=2, target_modules=["to_v"], init_lora_weights=False))
+    pipe.save_lora_weights(studio / "learnt", transformer_lora_layers=get_peft_model_state_dict(pipe.transformer))
+    words = ["run", "A red fox jumps.", "--model", make(FAST), "--json"]
+    plain, styled = cli(*words).data, cli(*words, "--lora", "learnt@0.5").data
+    assert (plain["run"], styled["run"]) == (1, 2)
+    assert plain["shots"][0]["takes"][0]["weights"] != styled["shots"][0]["takes"][0]["weights"]
+    assert not np.array_equal(*(read_take(path)[0] for path in takes()))
+    os.rename("learnt", "moved")
+    refused = cli("retry", 2, "--shot", 1)
+    assert refused.code == 1
+    assert "learnt" in refused.err
+    assert "does not exist" in refused.err
+    again = cli(*words, "--lora", "nowhere.safetensors")
+    assert again.code == 2
+    assert "lora: nowhere.safetensors does not exist" in again.data["error"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from generators.adapters import adapter, with_adapters
 from generators.backends.checkpoint import check_checkpoint, is_hub_id, starts_from_picture
 from generators.clip import Backend, Canvas, Limits
 from generators.digests import weights_digest
@@ -47,6 +48,8 @@ class BackendConfig:
     """`auto`: bfloat16 on an accelerator, float32 on a CPU."""
     offload: bool = False
     """Keep on the device only the network that is at work."""
+    lora: tuple[str, ...] = ()
+    """Adapters on top of the model, each `PATH` or `PATH@SCALE`."""
     steps: int | None = None
     guidance: float | None = None
     guidance_2: float | None = None
@@ -99,6 +102,7 @@ def _open(config: BackendConfig, model: str, name: str | None = None) -> Backend
         device=config.device,
         dtype=config.dtype,
         offload=config.offload,
+        lora=config.lora,
         steps=config.steps,
         guidance=config.guidance,
         guidance_2=config.guidance_2,
@@ -143,13 +147,14 @@ def weights_of(config: BackendConfig) -> str | None:
 
     Of a hub id nothing is known before it is opened. Raises BackendUnavailable for a folder that cannot be filmed with.
     """
+    adapters = [adapter(told) for told in config.lora]
     if config.kind == "bundled" and config.model is None:
         found = _bundled_folders()
-        return weights_digest(found[0]) if found else None
+        return with_adapters(weights_digest(found[0]), adapters) if found else None
     if config.kind not in ("bundled", "local") or config.model is None or is_hub_id(config.model):
         return None
     check_checkpoint(config.model)
-    return weights_digest(Path(config.model))
+    return with_adapters(weights_digest(Path(config.model)), adapters)
 
 
 def _bundled_folders() -> list[Path]:

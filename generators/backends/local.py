@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from safetensors import SafetensorError
 
+from generators.adapters import Adapter, adapter, with_adapters
 from generators.backends.checkpoint import fetch_checkpoint
 from generators.backends.clips import check_limits, make_clip
 from generators.cast import CastSample, CastSettings, sample_cast
@@ -46,9 +47,10 @@ class LocalBackend:
     """Films with a pipeline in diffusers' format, of any family there is a VideoModel for: a folder or a hub id.
 
     `name` is what takes will say, the model itself by default; `limits`, `steps` and `guidance` are by default those
-    the checkpoint's kind was made for. The last two and `guidance_2` are used where a request leaves them open.
-    `at_once` shots of a set go into one batch, all of them by default. `segmenter` finds what a set shares, in frames
-    of the limits' size; without, it is read off the attention to its words. Raises
+    the checkpoint's kind was made for. Steps, guidance and `guidance_2` are used where a request leaves them open.
+    `lora` are adapters on top, `PATH` or `PATH@SCALE`. `at_once` shots of a set go into one batch, all of them by
+    default. `segmenter` finds what a set shares, in frames of the limits' size; without, it is read off the attention
+    to its words. Raises
     BackendUnavailable when the model or the device is not there, RequestRejected for a canvas it cannot film.
     """
 
@@ -62,6 +64,7 @@ class LocalBackend:
         device: str | None = None,
         dtype: Dtype = "auto",
         offload: bool = False,
+        lora: Sequence[str] = (),
         steps: int | None = None,
         guidance: float | None = None,
         guidance_2: float | None = None,
@@ -73,9 +76,10 @@ class LocalBackend:
         place = _checked(device, offload)
         folder = fetch_checkpoint(model)
         self.name = name or model
-        self.weights: str | None = weights_digest(folder)
+        adapters = [adapter(told) for told in lora]
+        self.weights: str | None = with_adapters(weights_digest(folder), adapters)
         own = {} if gives_tokens_at_zero is None else {"gives_tokens_at_zero": gives_tokens_at_zero}
-        opened = _opened(folder, model, place, _dtype(dtype, device), offload, own)
+        opened = _opened(folder, model, place, _dtype(dtype, device), offload, adapters, own)
         self.model: VideoModel | None = opened
         made = made_for(opened)
         self.limits = canvas.on(_within(limits, made))
@@ -257,11 +261,12 @@ def _opened(
     device: torch.device,
     dtype: torch.dtype,
     offload: bool,
+    lora: Sequence[Adapter],
     options: dict[str, bool],
 ) -> VideoModel:
     """The pipeline, loaded; what diffusers raises over broken files becomes BackendUnavailable."""
     try:
-        return open_model(str(folder), device=device, dtype=dtype, offload=offload, **options)
+        return open_model(str(folder), device=device, dtype=dtype, offload=offload, lora=lora, **options)
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(
             f"{model} does not fit into the memory of {device}: film with offload, in bfloat16, or a smaller checkpoint"

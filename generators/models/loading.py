@@ -6,12 +6,13 @@ light: a family's file, and torch with it, is read when one of its checkpoints i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generators.adapters import Adapter, put_on
 from generators.clip import Extension, Limits
 from generators.errors import BackendUnavailable
 
@@ -50,13 +51,15 @@ def open_model(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     offload: bool = False,
+    lora: Sequence[Adapter] = (),
     **options: Any,
 ) -> VideoModel:
     """Load a folder or hub id of any family: safetensors only, never remote code; float32 by default.
 
-    `offload` moves one network at a time to the device. `options` are the family's own: `gives_tokens_at_zero` (Wan),
-    `dynamic_guidance` (CogVideoX), `decode_timestep`, `decode_noise` and `given_noise` (LTX), `eta` (UNets). Raises
-    BackendUnavailable for what cannot be loaded, a class there is no VideoModel for, and another family's option.
+    `offload` moves one network at a time to the device; `lora` are adapters put on top. `options` are the family's
+    own: `gives_tokens_at_zero` (Wan), `dynamic_guidance` (CogVideoX), `decode_timestep`, `decode_noise` and
+    `given_noise` (LTX), `eta` (UNets). Raises BackendUnavailable for what cannot be loaded, a class there is no
+    VideoModel for, and another family's option.
     """
     family = _family(class_of(model), model)
     unknown = sorted(set(options) - set(family.options))
@@ -65,6 +68,7 @@ def open_model(
             f"{model}: expected options among {family.options or 'none'} for this family, got {', '.join(unknown)}"
         )
     pipe = load_pipeline(model, dtype=dtype, device=device, offload=offload, float32=family.float32)
+    put_on(pipe, lora)
     return family.take(pipe, name=model, **options)
 
 

@@ -77,6 +77,19 @@ def noise_levels(normal: Tensor, mean: float, shift: float) -> Tensor:
     return shift * level / (1 + (shift - 1) * level)
 
 
+def spread_normal(count: int, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers (count,), shuffled, one from each of `count` equally likely intervals.
+
+    Batches then hold the same mixture of noise levels, whose losses differ far more than those of clips.
+    """
+    device = generator.device
+    places = torch.randperm(count, generator=generator, device=device) + torch.rand(
+        count, generator=generator, device=device
+    )
+    normal: Tensor = torch.special.ndtri((places / count).clamp(1e-6, 1 - 1e-6))
+    return normal
+
+
 def given_frames(rng: np.random.Generator, clips: int, frames: int, config: GivenSegments) -> Tensor:
     """Which of `frames` latent frames are handed over finished: bool (clips, frames), each row part true, part false.
 
@@ -146,7 +159,7 @@ class DenoiserTrainee:
         noise = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         clean = batch.latents.to(self.device)
         noisy = torch.randn(clean.shape, generator=noise, device=self.device)
-        normal = torch.randn(clips, generator=noise, device=self.device)
+        normal = spread_normal(clips, noise)
         levels = noise_levels(normal, config.noise_mean, config.shift)
         target = noisy - clean
         split = round(clips * config.given.share)

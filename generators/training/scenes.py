@@ -211,7 +211,7 @@ def open_trained(config: ScenesTraining) -> VideoModel:
     accelerated = torch.device(config.machine.device).type != "cpu"
     dtype = fast_dtype(config.machine) if config.lora is not None and accelerated else torch.float32
     takes_times = "gives_tokens_at_zero" in FAMILIES[_known(config.model)].options
-    options = {"gives_tokens_at_zero": True} if takes_times else {}
+    options: dict[str, Any] = {"gives_tokens_at_zero": True} if takes_times else {}
     return open_model(config.model, dtype=dtype, device=config.machine.device, **options)
 
 

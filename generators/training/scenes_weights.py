@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generators.adapters import LORA_FILES
 from generators.errors import TrainingError
 from generators.training.checkpoint import State, replace_folder
 from generators.training.loop import follow
 from generators.training.scenes_config import Lora
 
-LORA_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights_2.safetensors")
-"""Of the transformer, and of the low-noise expert of pipelines with two."""
 PEFT = "LoRA needs the package peft, which is not installed: pip install --editable '.[train]', or train with --full"
 
 

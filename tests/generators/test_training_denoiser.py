@@ -25,7 +25,7 @@ from generators.training.config import (
     VaeTraining,
 )
 from generators.training.data import ShardFolder
-from generators.training.denoiser import build_denoiser, given_frames, train_denoiser
+from generators.training.denoiser import build_denoiser, given_frames, spread_normal, train_denoiser
 from generators.training.export import export, load_trained
 from generators.training.forward import few_columns, predict
 from generators.training.text import build_tokenizer, text_columns
@@ -103,6 +103,16 @@ def test_few_text_columns_score_as_the_512_of_the_stock_pipeline() -> None:
     torch.testing.assert_close(ours, stock, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(by_frame, stock, atol=2e-5, rtol=1e-4)
     assert torch.equal(again, stock)
+
+
+def test_noise_levels_of_a_batch_are_spread_evenly_and_normal() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([spread_normal(16, generator) for _ in range(400)])
+    places = (torch.special.ndtr(drawn) * 16).floor().sort(1).values
+    assert torch.equal(places, torch.arange(16.0).expand(400, 16))
+    assert abs(drawn.mean()) < 0.01
+    assert abs(drawn.std() - 1) < 0.02
+    assert abs(drawn[:, 0].mean()) < 0.15  # and shuffled: no row of the batch has levels of its own
 
 
 def test_the_tokenizer_splits_punctuation_keeps_offsets_and_ends_every_text() -> None:

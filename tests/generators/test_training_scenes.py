@@ -19,6 +19,7 @@ from diffusers import CogVideoXPipeline, WanPipeline
 from safetensors.torch import load_file
 from torch import Tensor
 
+from generators.adapters import LORA_FILES
 from generators.attention_groups import ACROSS, SceneMask, Scenes
 from generators.clip import Given, ShotRequest
 from generators.controls.base import attached
@@ -37,7 +38,6 @@ from generators.training.scenes import LEARNT, ScenesTrainee, train_scenes
 from generators.training.scenes_config import Lora, NoiseLevels, ScenesTraining
 from generators.training.scenes_data import DrawnSet, WorldStories
 from generators.training.scenes_noise import lesson_of, loss_of, objective_of
-from generators.training.scenes_weights import LORA_FILES
 from generators.world.grammar import is_held_out
 
 SIDE = 32
