@@ -50,6 +50,7 @@ class BatchStory(Shape):
     style: str = ""
     out: str | None = None
     sets: bool | None = None
+    scenes: bool = False
     attention: bool = False
     budget: dict[str, float] = Field(default_factory=dict)
 
@@ -87,6 +88,7 @@ class BatchStory(Shape):
             motion_from=self.motion_from,
             motion_share=self.motion_share,
             sets=self.sets,
+            scenes=self.scenes,
             attention=self.attention,
             style=self.style,
             out=Path(self.out) if self.out else None,

@@ -40,6 +40,8 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
         changes["backend.steps"] = order.steps
     if order.sets is not None:
         changes["backend.sets"] = order.sets
+    if order.scenes or order.sets is False:
+        changes |= {"backend.sets": order.scenes, "backend.scenes": order.scenes}
     profile = load_profile(name, backends=BACKENDS)
     try:
         changes["backend.lora"] = tuple(map(resolved, order.lora or profile.backend.lora))
@@ -68,7 +70,7 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
     check_moves(profile, limits, asked=bool(order.motion_from))
     moved: dict[str, object] = {"motion_from": list(order.motion_from), "motion_share": order.motion_share}
     unsaid = {"first_frame"} if profile.backend.sets else {"first_frame", "sets", "at_once"}
-    unsaid |= set() if profile.backend.lora else {"lora"}
+    unsaid |= {name for name in ("lora", "scenes") if not getattr(profile.backend, name)}
     left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid}
     return {
         "seed": order.seed,
@@ -132,6 +134,7 @@ def backend_config(profile: Profile) -> BackendConfig:
         offload=choice.offload,
         lora=choice.lora,
         at_once=choice.at_once,
+        scenes=choice.scenes,
         canvas=Canvas(width=choice.width, height=choice.height, fps=choice.fps, frame_counts=choice.frame_counts),
     )
 

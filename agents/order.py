@@ -69,6 +69,8 @@ class Order:
     """Stop after the storyboard, for a person to look at it."""
     sets: bool | None = None
     """Film shots that share a cast as one set; None: the profile's."""
+    scenes: bool = False
+    """Film sets as one sequence, for which the model was trained; implies `sets`."""
     attention: bool = False
     """Put into the report where the model looked."""
     budget: Caps = Caps()
@@ -86,6 +88,8 @@ class Order:
         motion_wishes(self.motion_from)
         if self.motion_share is not None and not 0 < self.motion_share <= 1:
             raise UsageError(f"motion share: expected more than 0 and at most 1, got {self.motion_share:g}")
+        if self.scenes and self.sets is False:
+            raise UsageError("scenes: expected sets too, for it says how sets are filmed; leave one of the two away")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise UsageError(f"steps: expected 1 to 1000, got {self.steps}")
 
@@ -108,6 +112,7 @@ class Wishes(TypedDict, total=False):
     name: str
     approve: bool
     sets: bool | None
+    scenes: bool
     attention: bool
     budget: Caps
 

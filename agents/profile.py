@@ -103,6 +103,8 @@ class BackendChoice(Shape):
     """A picture from which every shot that begins with a cut starts; picture-to-video checkpoints need one."""
     sets: bool = False
     """Film shots that share a cast as one set, where the backend can (docs/methods/storyboarding.md)."""
+    scenes: bool = False
+    """Film sets as one sequence: the model, or an adapter on it, was trained for that (`train scenes`)."""
     at_once: int | None = Field(default=None, ge=3)
     """Shots of a set in one batch, its two anchors among them; None: all. Fewer take less memory and more time."""
 
@@ -194,6 +196,8 @@ def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
         found.append(f"backend.kind: expected one of {', '.join(sorted(backends))}, got {profile.backend.kind!r}")
     if profile.backend.lora and profile.backend.kind == "instant":
         found.append("backend.lora: expected none, for the instant backend has no model to put adapters on")
+    if profile.backend.scenes and not profile.backend.sets:
+        found.append("backend.scenes: expected backend.sets too, for it says how sets are filmed")
     if profile.brains.base_url or profile.needs_endpoint:
         found += _unfit_address(profile.brains.base_url)
     if not profile.brains.key_env.isidentifier():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from agents.storyboard import PlannedShot, Storyboard, Subject, shot_named
 from agents.takespec import TakeSpec, Together, clip_frames, overlap_frames, subject_words
 from generators.clip import Extension, Limits
+from generators.controls.config import ControlConfig
 
 ANCHORS = 2
 """Shots of a set that everybody reads, as published."""
@@ -27,6 +28,7 @@ WAYS: dict[Extension, str] = {
 }
 Members = tuple[tuple[int, ...], str]
 """Numbers of a set's shots, and the member of the cast that they share."""
+NO_CONTROLS = "a sequence takes no controls"
 HELD_BY_ITSELF = "only a window of it is filmed, alone: the frames around it keep the cast"
 
 
@@ -74,7 +76,8 @@ def stage_shots(
             staged.append(Staged(shot=number, why=goes_on(number - 1, limits) + _moved(shot, ", with")))
         elif number in together:
             members, subject = together[number]
-            why = f"filmed as one set with {_listed(members, but=number)}: share {_called(subject, cast)}"
+            way = "in one sequence" if limits.scenes else "as one set"
+            why = f"filmed {way} with {_listed(members, but=number)}: share {_called(subject, cast)}"
             staged.append(Staged(shot=number, why=_cut(shot) + why, members=members, subject=subject))
         elif number in moving:
             staged.append(Staged(shot=number, why=_cut(shot) + "filmed alone" + _moved(shot, ": it has")))
@@ -84,17 +87,21 @@ def stage_shots(
     return tuple(staged)
 
 
-def first_staged(spec: TakeSpec, staged: Staged, cast: Sequence[Subject]) -> TakeSpec:
+def first_staged(spec: TakeSpec, staged: Staged, cast: Sequence[Subject], limits: Limits) -> TakeSpec:
     """The first take of a shot as it is staged; a shot that meant to go on and has nothing to go on from says so."""
     if not staged.members:
         return replace(spec, staged=staged.why)
     words = subject_words(staged.subject, spec.prompt, cast)
-    return replace(
-        spec, together=Together(shots=staged.members, anchors=staged.anchors, words=words), staged=staged.why
-    )
+    together = Together(shots=staged.members, anchors=staged.anchors, words=words)
+    why = staged.why
+    if limits.scenes and spec.controls:
+        spec, why = replace(spec, controls=()), f"{why}; without {_named(spec.controls)}: {NO_CONTROLS}"
+    return replace(spec, together=together, staged=why)
 
 
-def again_staged(spec: TakeSpec, first: TakeSpec, remedy: str, cast: Sequence[Subject], staged: Staged) -> TakeSpec:
+def again_staged(
+    spec: TakeSpec, first: TakeSpec, remedy: str, cast: Sequence[Subject], staged: Staged, limits: Limits
+) -> TakeSpec:
     """A later take: with the set's anchors where that is possible, else alone; it says which."""
     if remedy == "refilm":
         return replace(spec, together=None, staged=HELD_BY_ITSELF)
@@ -106,9 +113,15 @@ def again_staged(spec: TakeSpec, first: TakeSpec, remedy: str, cast: Sequence[Su
     if not words or words not in spec.prompt:
         return replace(spec, together=None, staged="filmed alone: its new words do not name what the set shares")
     anchors = _listed(first.together.anchors)
+    if limits.scenes and spec.controls:
+        return replace(spec, together=None, staged=f"filmed alone, with {_named(spec.controls)}: {NO_CONTROLS}")
     return replace(
         spec, together=replace(first.together, words=words), staged=f"filmed again with the set's anchors, {anchors}"
     )
+
+
+def _named(controls: Sequence[ControlConfig]) -> str:
+    return ", ".join(type(control).__name__ for control in controls)
 
 
 def alone_after(spec: TakeSpec, error: str) -> TakeSpec:

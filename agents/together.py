@@ -79,7 +79,7 @@ class SetFilming:
 
     def staged(self, shot: ShotRecord, spec: TakeSpec) -> TakeSpec:
         """The first take of a shot that goes on from no other, as it is staged."""
-        spec = first_staged(spec, self._stage.staged[shot.shot.number], self._stage.cast)
+        spec = first_staged(spec, self._stage.staged[shot.shot.number], self._stage.cast, self._stage.look.limits)
         failed = self.alone.get(shot.label) if spec.together is not None else None
         return spec if failed is None else alone_after(spec, failed)
 
@@ -119,7 +119,8 @@ class SetFilming:
             rows = self._missing(own, shot, together)
             order = 1, together.shots[0]
         else:
-            rows = self._composed(own, take, together) or self._with_anchors(own, together)
+            composed = None if self._stage.look.limits.scenes else self._composed(own, take, together)
+            rows = composed or self._with_anchors(own, together)  # a sequence's bits need the anchors alone
         wave = _Wave(rows=rows, order=order, first=first)
         wave.task = asyncio.create_task(self._film(wave, together))
         self._waves.append(wave)

@@ -44,6 +44,9 @@ Sets = Annotated[
     bool | None,
     typer.Option("--sets/--alone", help="Film shots that share a cast as one set, or each alone; else as the profile."),
 ]
+Scenes = Annotated[
+    bool, typer.Option("--scenes", help="Film sets as one sequence: the model was trained for it (`train scenes`).")
+]
 Style = Annotated[str, typer.Option(help="How it should look, in words.")]
 Attention = Annotated[
     bool,

@@ -200,6 +200,8 @@ class Limits:
     """The best way this model has of going on from finished frames; None where nothing is known of it."""
     films_sets: bool = False
     """Whether shots that share a subject can be filmed as one set (`FilmsTogether`)."""
+    scenes: bool = False
+    """Whether a set is filmed as one sequence, which takes no controls (Mask2DiT), and not by shared attention."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,3 +69,32 @@ def test_a_set_and_a_shot_that_goes_on_are_filmed_and_told_of(
     alone = cli("run", "--from-plan", "board.yaml", *model, "--alone", "--out", "other", "--json")
     assert alone.data["run"] != filmed.data["run"]
     assert not np.array_equal(takes()[3], clips[0])
+
+
+@pytest.mark.slow
+def test_a_set_in_one_sequence_is_filmed_told_of_and_made_again_with_its_bits(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(PROFILE.format(kind="local", canvas="width = 32\nheight = 32\nfps = 8"))
+    monkeypatch.setenv("FABULA_PROFILE", str(tmp_path / "tiny.toml"))
+    words = ["run", STORY, "--model", tiny_wan("world", tmp_path / "wan", scheduler="euler"), "--json"]
+    filmed = cli(*words, "--scenes")
+    assert filmed.code == 0, filmed
+    told = [shot["takes"][0]["staged"] for shot in filmed.data["shots"]]
+    assert [line.split(":")[0] for line in told] == [
+        "filmed in one sequence with shots 2, 3",
+        "filmed in one sequence with shots 1, 3",
+        "filmed in one sequence with shots 1, 2",
+    ]
+    files = sorted(Path(os.environ["FABULA_HOME"]).rglob("*.mkv"))
+    before = takes()
+    for lost in (2, 0):  # one behind the anchors, and an anchor
+        files[lost].unlink()
+        assert cli(*words, "--scenes").data["run"] == 1
+        assert all(np.array_equal(*pair) for pair in zip(takes(), before, strict=True))
+    by_attention = cli(*words, "--sets")
+    assert by_attention.data["run"] == 2
+    refused = cli(*words, "--scenes", "--alone")
+    assert refused.code == 2
+    assert "scenes: expected sets too" in refused.data["error"]

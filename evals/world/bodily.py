@@ -16,6 +16,29 @@ from generators.world.words import WIDTH
 
 OFF_GROUND = 0.16
 """Heights above the ground that are no longer a step."""
+_ASIDE = 0.55
+"""Heights that a jump may land from where it began."""
+_LONGEST_JUMP = 3.4
+"""Seconds."""
+_SLID = 0.3
+"""Heights that an edge went out of the canvas in the last samples: gone, and not faded."""
+_SLIPPED = 0.35
+"""Heights that the far edge ran after it."""
+_ON_THE_SPOT = 0.5
+"""Heights that who fades away may move meanwhile."""
+_FEWEST = 4
+"""Usable samples below which nothing is said of a spin."""
+_CLEARLY_THIN = 0.12
+"""Widths below the threshold at which a single turn counts."""
+_FACING = 0.78
+"""Share of its usual shape from which on a puppet is no longer turning."""
+_CREEP = 0.012
+"""Growth a frame, as a share, that still belongs to a change of size."""
+_FALLEN = 0.6
+"""Tilt, in radians, that is no longer a swing of a dance."""
+_LEANS = 0.07
+"""Tilt, in radians, that is a swing of a dance."""
+_FEWEST_SWINGS = 3
 _BEAT = 0.8
 """Seconds between two swings of one dance, at most."""
 
@@ -52,7 +75,7 @@ def jump(view: View) -> list[Seen]:
             continue
         start, end = flight_times(view, run)
         far = abs(float(view.me.x[run[1] + 1] - view.me.x[run[0] - 1])) / TALL
-        if high < view.setting.rise or far > 0.55 or end - start > 3.4:
+        if high < view.setting.rise or far > _ASIDE or end - start > _LONGEST_JUMP:
             found.append(missed(f"rises {high:.2f} heights, lands {far:.2f} heights away", high / view.setting.rise))
         else:
             found.append(kept(f"rises {high:.2f} heights and lands", start, end, view.scene, high / view.setting.rise))
@@ -76,10 +99,10 @@ def vanish(view: View) -> list[Seen]:
     if last >= len(view.times) - 2:
         return [missed("is still there at the end")]
     before = max(last - 2, view.first)
-    gone = view.me.left[last] < EDGE and view.me.left[before] - view.me.left[last] > 0.3 * TALL
-    gone |= view.me.right[last] > WIDTH - EDGE and view.me.right[last] - view.me.right[before] > 0.3 * TALL
+    gone = view.me.left[last] < EDGE and view.me.left[before] - view.me.left[last] > _SLID * TALL
+    gone |= view.me.right[last] > WIDTH - EDGE and view.me.right[last] - view.me.right[before] > _SLID * TALL
     moved = abs(float(view.me.x[last] - view.me.x[before])) / TALL
-    if gone or moved > 0.5 or _slips_out(view):
+    if gone or moved > _ON_THE_SPOT or _slips_out(view):
         return [missed(f"goes off the stage, moving {moved:.2f} heights", 0.3)]
     whole = np.flatnonzero(view.me.glow > OPAQUE)
     first = int(whole[-1]) if len(whole) else view.first
@@ -91,8 +114,8 @@ def _slips_out(view: View) -> bool:
     """Whether the far edge of the puppet ran toward the near side of the canvas before it was gone."""
     last = view.last
     before = max(last - 3, view.first)
-    out_left = view.me.left[last] < EDGE and view.me.right[before] - view.me.right[last] > 0.35 * TALL
-    out_right = view.me.right[last] > WIDTH - EDGE and view.me.left[last] - view.me.left[before] > 0.35 * TALL
+    out_left = view.me.left[last] < EDGE and view.me.right[before] - view.me.right[last] > _SLIPPED * TALL
+    out_right = view.me.right[last] > WIDTH - EDGE and view.me.left[last] - view.me.left[before] > _SLIPPED * TALL
     return bool(out_left or out_right)
 
 
@@ -100,7 +123,7 @@ def spin(view: View) -> list[Seen]:
     """Gets thin and wide again while it stays as tall."""
     me = view.me
     usable = me.seen & ~me.at_edge & _standing(view) & ~_flying(view)
-    if usable.sum() < 4:
+    if usable.sum() < _FEWEST:
         return [missed("is hardly ever whole and upright on the stage")]
     ends = _against_neighbours(me.wide / np.maximum(me.tall, 1), usable)
     filled = _against_neighbours(me.area / np.maximum(me.tall, 1) ** 2, usable)
@@ -108,7 +131,7 @@ def spin(view: View) -> list[Seen]:
     thin = stretches(usable & (wide < view.setting.thin))
     turns = [run for run in thin if view.first < run[0] and run[1] < view.last]
     least = float(wide[usable].min())
-    if not turns or (len(turns) < 2 and least > view.setting.thin - 0.12):
+    if not turns or (len(turns) < 2 and least > view.setting.thin - _CLEARLY_THIN):
         return [missed(f"shows at least {least:.2f} of its width", 0.7 * view.setting.thin / max(least, 0.1))]
     start, end = float(view.times[turns[0][0]]), float(view.times[turns[-1][1]])
     margin = max(0.3, 0.24 * (end - start) + 0.2)
@@ -160,7 +183,7 @@ def _resized(view: View, bigger: bool) -> Seen:
     whole = me.seen & ~me.at_edge & (np.abs(me.tilt) < UPRIGHT) & (me.glow > OPAQUE) & (me.area > 0)
     aspect = me.wide / np.maximum(me.tall, 1)
     if whole.any():
-        whole &= aspect > 0.78 * np.percentile(aspect[whole], 60)  # not while it spins
+        whole &= aspect > _FACING * np.percentile(aspect[whole], 60)  # not while it spins
     at = np.flatnonzero(whole)
     if len(at) < 6:
         return missed("is hardly ever whole and upright on the stage")
@@ -192,9 +215,9 @@ def _resize_verdict(view: View, whole: np.ndarray, size: Curve, tall: Curve, cut
 
 
 def _levels(size: Curve, cut: int, bigger: bool) -> Run:
-    """Where the change around `cut` began and ended: as far as the curve keeps rising (or falling) by 1.2 % a frame."""
+    """Where the change around `cut` began and ended: as far as the curve keeps rising (or falling)."""
     steps = np.diff(size) if bigger else -np.diff(size)
-    moving = steps > 0.012 * size[:-1]
+    moving = steps > _CREEP * size[:-1]
     first = last = cut
     while first > 0 and (moving[first - 1] or (first > 1 and moving[first - 2])):
         first -= 1
@@ -206,19 +229,21 @@ def _levels(size: Curve, cut: int, bigger: bool) -> Run:
 def dance(view: View) -> list[Seen]:
     """Sways from side to side, leaning with it, at least two times over."""
     me = view.me
-    lean = np.where(me.seen & (np.abs(me.tilt) < 0.6), me.tilt, 0.0)
+    lean = np.where(me.seen & (np.abs(me.tilt) < _FALLEN), me.tilt, 0.0)
     drift = _drift(me.x)
     sway = (me.x - drift) / TALL
     beats = _swings(view, sway, lean, view.setting.sway / 2)
-    if len(beats) < 3:
-        return [missed(f"sways {len(beats)} times", len(beats) / 4)]
+    if len(beats) < _FEWEST_SWINGS:
+        return [missed(f"sways {len(beats)} times", len(beats) / (_FEWEST_SWINGS + 1))]
     first, last = beats[0], beats[-1]
     wide = float(np.ptp(sway[first : last + 1]))
     if wide < view.setting.sway:
         return [missed(f"sways by {wide:.2f} heights", wide / view.setting.sway)]
     margin = 0.2
     start, end = float(view.times[first]) - margin, float(view.times[last]) + margin
-    return [kept(f"sways {len(beats)} times by {wide:.2f} heights", start, end, view.scene, len(beats) / 3)]
+    return [
+        kept(f"sways {len(beats)} times by {wide:.2f} heights", start, end, view.scene, len(beats) / _FEWEST_SWINGS)
+    ]
 
 
 def _drift(x: Curve) -> Curve:
@@ -231,7 +256,7 @@ def _swings(view: View, sway: Curve, lean: Curve, least: float) -> list[int]:
     """Samples at which the puppet is far out, each on the other side than the one before and soon after it."""
     groups: list[list[int]] = [[]]
     for i, (aside, tilt) in enumerate(zip(sway, lean, strict=True)):
-        if abs(tilt) < 0.07 or aside * tilt <= 0 or abs(aside) < 0.4 * least:
+        if abs(tilt) < _LEANS or aside * tilt <= 0 or abs(aside) < 0.4 * least:
             continue
         if groups[-1] and view.times[i] - view.times[groups[-1][-1]] > _BEAT:
             groups.append([])

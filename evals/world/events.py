@@ -1,7 +1,8 @@
 """Did it happen, and when: one automaton a verb, over the tracks of a scene.
 
 `judge_event` answers for one promised event. The automata themselves live in `bodily` (what a puppet does on the
-spot) and `travels` (where it goes); each returns every time it saw something like its verb.
+spot), `travels` (where it goes) and `handling` (what it does with a prop); each returns every time it saw something
+like its verb.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 
 from evals.world.bodily import dance, float_up, grow, jump, lie_down, shrink, spin, vanish
 from evals.world.detectors import Curve
+from evals.world.handling import lift, push
 from evals.world.sightings import OPAQUE, Seen, View, missed
 from evals.world.tracks import Scene, Track
-from evals.world.travels import approach, chase, enter, hop_over, leave, lift, push, walk
+from evals.world.travels import approach, chase, enter, hop_over, leave, walk
 from generators.world.script import Script, ScriptEvent
 from generators.world.words import HUES, PROPS, SIDES, VERBS
 

@@ -1,4 +1,4 @@
-"""Where a puppet goes: walk, enter, leave, push, lift, approach, chase, hop over.
+"""Where a puppet goes: walk, enter, leave, approach, chase, hop over.
 
 One movement is one thing: somebody who pushes, chases, approaches, enters or leaves does not also walk. Each
 automaton takes a View and returns what it saw, done or not. Lengths are nominal heights unless they say pixels.
@@ -9,15 +9,33 @@ from __future__ import annotations
 import numpy as np
 
 from evals.world.bodily import flight_times, flights, landed
-from evals.world.curves import Run, eased, pieces, runs, stretches
+from evals.world.curves import Run, eased, pieces, runs
 from evals.world.detectors import Curve
+from evals.world.handling import pushes
+from evals.world.movement import LEVEL, PAUSE, STILL, moves, went
 from evals.world.sightings import Seen, View, kept, missed
-from evals.world.tracks import EDGE, PropTrack, Track
-from generators.world.motion import GROUND, OFF_LEFT, OFF_RIGHT, TALL
+from evals.world.tracks import EDGE, Track
+from generators.world.motion import OFF_LEFT, OFF_RIGHT, TALL
 from generators.world.words import WIDTH
 
-STILL = 0.9
-"""Pixels between two frames looked at that are rest."""
+_OFF_FEET = 0.3
+"""Heights above the ground, on the whole, at which one flies and does not walk."""
+_SLIVER = 0.25
+"""Share of the usual area below which a puppet at the edge is gone."""
+_CAME_IN, _DEEP = 0.25, 0.35
+"""Heights that one must come in, and be inside at the end."""
+_WENT_OUT = 0.35
+"""Heights that one must go towards the edge."""
+_CLOSED = 0.5
+"""Heights by which a gap must close to be walked up to."""
+_TOGETHER = 0.55
+"""Share of the longer of two ways that the shorter must be."""
+_BEHIND = (0.3, 2.2)
+"""Heights that a hunter is behind its prey."""
+_BESIDE = 0.3
+"""Heights before and behind the other where a hop begins and ends."""
+_SAME_GROUND = 0.4
+"""Heights that the feet of both may differ when a hop begins."""
 
 
 def walk(view: View) -> list[Seen]:
@@ -32,25 +50,8 @@ def walk(view: View) -> list[Seen]:
         elif reason:
             found.append(missed(f"goes {far:.2f} heights to the {view.side}, but {reason}", 0.8))
         else:
-            found.append(_went(view, run, f"walks {far:.2f} heights to the {view.side}", far / view.setting.stride))
+            found.append(went(view, run, f"walks {far:.2f} heights to the {view.side}", far / view.setting.stride))
     return found or [missed("stays where it is")]
-
-
-def moves(view: View) -> list[Run]:
-    """Everything that may be one movement: whole runs and their parts between slow-downs."""
-    x = view.me.x
-    whole = [r for r in runs(x, STILL) if view.me.seen[r[0]] and view.me.seen[r[1]] and abs(x[r[1]] - x[r[0]]) > 4]
-    found = list(whole)
-    for run in whole:
-        cut = pieces(x, run, 0.4 * TALL)
-        found += cut if len(cut) > 1 else []
-    return found
-
-
-def _went(view: View, run: Run, evidence: str, *shares: float) -> Seen:
-    x = view.me.x
-    start, end = eased(view.times, x, run[0], run[1], float(x[run[0]]), float(x[run[1]]))
-    return kept(evidence, start, end, view.scene, *shares)
 
 
 def _other_name(view: View, run: Run) -> str:
@@ -59,10 +60,10 @@ def _other_name(view: View, run: Run) -> str:
         return "comes from outside"
     if _to_outside(view, run):
         return "leaves the stage"
-    if float(np.median(view.rise[run[0] : run[1] + 1])) > 0.3:
+    if float(np.median(view.rise[run[0] : run[1] + 1])) > _OFF_FEET:
         return "flies"
     for prop in view.scene.props.values():
-        if prop.seen[run[0] : run[1] + 1].mean() > 0.6 and _pushes(view.me, prop, run):
+        if prop.seen[run[0] : run[1] + 1].mean() > 0.6 and pushes(view.me, prop, run):
             return f"pushes the {prop.kind}"
     for hue, other in view.scene.tracks.items():
         if other is not view.me and hue != view.me.hue and _stands_there(other, run):
@@ -104,7 +105,7 @@ def enter(view: View) -> list[Seen]:
 
 
 def _whole_and_first(x: Curve, run: Run) -> list[Run]:
-    cut = pieces(x, run, 0.4 * TALL)
+    cut = pieces(x, run, PAUSE * TALL)
     return [run, cut[0]] if len(cut) > 1 else [run]
 
 
@@ -112,7 +113,7 @@ def _entered(view: View, run: Run, outside: float) -> Seen:
     x = view.me.x
     far = (x[run[1]] - x[run[0]]) / TALL * (1 if view.side == "left" else -1)
     depth = (x[run[1]] if view.side == "left" else WIDTH - x[run[1]]) / TALL
-    if far < 0.25 or depth < 0.35:
+    if far < _CAME_IN or depth < _DEEP:
         return missed(f"comes in only {depth:.2f} heights", depth)
     path = np.where(np.arange(len(x)) < view.first, outside, x)
     start, end = eased(view.times, path, max(view.first - 1, 0), run[1], outside, float(x[run[1]]))
@@ -131,86 +132,23 @@ def leave(view: View) -> list[Seen]:
         return [missed(f"is last seen {me.x[last]:.0f} pixels from the left edge", 0.4)]
     run = _last_piece(me.x, outward[-1])
     far = (me.x[run[0]] - me.x[run[1]]) / TALL * (1 if left else -1)
-    if far < 0.35:
+    if far < _WENT_OUT:
         return [missed(f"goes {far:.2f} heights to the {view.side}", 0.6)]
     outside = OFF_LEFT if left else OFF_RIGHT
     path = np.where(np.arange(len(me.x)) > last, outside, me.x)
     start, end = eased(view.times, path, run[0], min(last + 1, len(path) - 1), float(me.x[run[0]]), outside)
-    return [kept(f"goes out to the {view.side}", start, end, view.scene, far / 0.35)]
+    return [kept(f"goes out to the {view.side}", start, end, view.scene, far / _WENT_OUT)]
 
 
 def _last_of_substance(view: View) -> int:
     """The last sample that shows more than a sliver at the edge."""
     me = view.me
     usual = float(np.median(me.area[me.area > 0]))
-    return int(np.flatnonzero(me.seen & ~(me.at_edge & (me.area < 0.25 * usual)))[-1])
+    return int(np.flatnonzero(me.seen & ~(me.at_edge & (me.area < _SLIVER * usual)))[-1])
 
 
 def _last_piece(x: Curve, run: Run) -> Run:
-    return pieces(x, run, 0.4 * TALL)[-1]
-
-
-def push(view: View) -> list[Seen]:
-    """Goes and the prop goes before it, on the ground."""
-    assert view.prop is not None
-    found = []
-    for run in moves(view):
-        far = abs(float(view.prop.x[run[1]] - view.prop.x[run[0]])) / TALL
-        if _pushes(view.me, view.prop, run) and far >= view.setting.stride:
-            evidence = f"pushes the {view.prop.kind} {far:.2f} heights"
-            found.append(_went(view, run, evidence, far / view.setting.stride))
-        else:
-            found.append(missed(f"the {view.prop.kind} moves {far:.2f} heights", 0.8 * far / view.setting.stride))
-    return found or [missed("stays where it is")]
-
-
-def _pushes(me: Track, prop: PropTrack, run: Run) -> bool:
-    """The prop is seen, moves as the puppet does, ahead of it, and stays down."""
-    inner = slice(run[0], run[1] + 1)
-    if not (prop.seen[max(run[0] - 1, 0) : run[0] + 2].any() and prop.seen[run[1] - 1 : run[1] + 2].any()):
-        return False
-    mine, its = me.x[run[1]] - me.x[run[0]], prop.x[run[1]] - prop.x[run[0]]
-    ahead = np.median((prop.x - me.x)[inner]) * np.sign(mine) / TALL
-    down = np.ptp(prop.foot[inner]) < 0.35 * TALL
-    grounded = np.median(prop.foot[inner] - me.foot[inner]) > -0.5 * TALL
-    return bool(abs(mine - its) < 0.4 * abs(mine) + 3 and 0.3 < ahead < 1.3 and down and grounded)
-
-
-def lift(view: View) -> list[Seen]:
-    """The prop goes up from the ground and is held over the actor's head."""
-    assert view.prop is not None
-    prop, me = view.prop, view.me
-    on = prop.seen & me.seen
-    high = (GROUND - prop.foot) / TALL
-    held = on & (np.abs(prop.x - me.x) < 0.45 * TALL) & (np.abs(prop.foot - me.top) < 0.5 * TALL)
-    low = np.flatnonzero(on & (high < 0.2))
-    up = stretches(held & (high >= view.setting.lifted))
-    up = [run for run in up if run[1] > run[0] and _carried(prop, low[low < run[0]], run[0])]
-    if not up:
-        most = float(high[on].max(initial=0))
-        return [missed(f"the {prop.kind} is at most {most:.2f} heights up", most / view.setting.lifted * 0.8)]
-    begin = int(low[low < up[0][0]][-1])
-    rest = _comes_to_rest(high, up[0][0])
-    start, end = eased(view.times, high, begin, rest, 0.0, float(high[rest]))
-    evidence = f"lifts the {prop.kind} {high[rest]:.2f} heights over its head"
-    return [kept(evidence, start, end, view.scene, float(high[rest]) / view.setting.lifted)]
-
-
-def _carried(prop: PropTrack, low: np.ndarray, up: int) -> bool:
-    """Whether the prop went all the way from its last low place without a leap."""
-    if not len(low):
-        return False
-    at = np.flatnonzero(prop.seen[low[-1] : up + 1]) + low[-1]
-    leaps = np.hypot(np.diff(prop.x[at]), np.diff(prop.foot[at])) / np.diff(at)
-    return bool(np.diff(at).max(initial=0) <= 5 and leaps.max(initial=0) < 0.75 * TALL)
-
-
-def _comes_to_rest(high: Curve, first: int) -> int:
-    """The first sample from `first` on after which the curve hardly rises."""
-    for i in range(first, len(high) - 1):
-        if high[i + 1] - high[i] < 0.05:
-            return i
-    return len(high) - 1
+    return pieces(x, run, PAUSE * TALL)[-1]
 
 
 def approach(view: View) -> list[Seen]:
@@ -222,10 +160,10 @@ def approach(view: View) -> list[Seen]:
         closed = before - after
         evidence = f"comes from {before:.2f} to {after:.2f} heights of the {view.other.hue} puppet"
         high = float(np.median(view.rise[run[0] : run[1] + 1]))
-        if closed < view.setting.stride or after > view.setting.near or not _rests(view.other, run) or high > 0.3:
+        if closed < view.setting.stride or after > view.setting.near or not _rests(view.other, run) or high > _OFF_FEET:
             found.append(missed(evidence, 0.8 * closed / view.setting.stride))
         else:
-            found.append(_went(view, run, evidence, closed / view.setting.stride))
+            found.append(went(view, run, evidence, closed / view.setting.stride))
     return found or [missed("stays where it is")]
 
 
@@ -241,17 +179,17 @@ def _stand(track: Track, at: int) -> float:
 
 def _gap_closed(view: View, other: Track, run: Run) -> bool:
     before, after = _gap(view.me, other, run[0]), _gap(view.me, other, run[1])
-    return after < view.setting.near and before - after > 0.5
+    return after < view.setting.near and before - after > _CLOSED
 
 
 def _rests(other: Track, run: Run) -> bool:
-    return float(np.ptp(other.x[run[0] : run[1] + 1])) < 0.35 * TALL and bool(other.seen[run[0] : run[1] + 1].all())
+    return float(np.ptp(other.x[run[0] : run[1] + 1])) < LEVEL * TALL and bool(other.seen[run[0] : run[1] + 1].all())
 
 
 def _together(me: Track, other: Track, run: Run) -> bool:
     """Both go the same way, as far, at the same time."""
     mine, its = me.x[run[1]] - me.x[run[0]], other.x[run[1]] - other.x[run[0]]
-    return bool(mine * its > 0 and min(abs(mine), abs(its)) > 0.55 * max(abs(mine), abs(its)))
+    return bool(mine * its > 0 and min(abs(mine), abs(its)) > _TOGETHER * max(abs(mine), abs(its)))
 
 
 def chase(view: View) -> list[Seen]:
@@ -265,10 +203,11 @@ def chase(view: View) -> list[Seen]:
         mine, its = (abs(float(t.x[run[1]] - t.x[run[0]])) / TALL for t in (me, other))
         evidence = f"goes {mine:.2f} heights, {ahead.mean():.2f} behind the {other.hue} puppet, which goes {its:.2f}"
         far = min(mine, its)
-        if far < view.setting.stride or not _together(me, other, run) or not ahead.min() > 0.3 or ahead.max() > 2.2:
+        behind = bool(ahead.min() > _BEHIND[0] and ahead.max() <= _BEHIND[1])
+        if far < view.setting.stride or not _together(me, other, run) or not behind:
             found.append(missed(evidence, 0.8 * far / view.setting.stride))
         else:
-            found.append(_went(view, run, evidence, far / view.setting.stride))
+            found.append(went(view, run, evidence, far / view.setting.stride))
     return found or [missed("stays where it is")]
 
 
@@ -281,13 +220,13 @@ def hop_over(view: View) -> list[Seen]:
         high = float(view.rise[run[0] : run[1] + 1].max())
         before, after = max(run[0] - 1, 0), min(run[1] + 1, len(view.times) - 1)
         a, b = (float(me.x[i] - other.x[i]) / TALL for i in (before, after))
-        over = a * b < 0 and min(abs(a), abs(b)) > 0.3
+        over = a * b < 0 and min(abs(a), abs(b)) > _BESIDE
         evidence = f"rises {high:.2f} heights, from {abs(a):.2f} before to {abs(b):.2f} behind the {other.hue} puppet"
         if (
             not over
             or high < view.setting.rise
             or not landed(view, run)
-            or abs(float(other.foot[before] - me.foot[before])) > 0.4 * TALL
+            or abs(float(other.foot[before] - me.foot[before])) > _SAME_GROUND * TALL
         ):
             found.append(missed(evidence if over else f"rises {high:.2f} heights and stays on its side", 0.6))
         else:

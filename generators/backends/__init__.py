@@ -62,6 +62,8 @@ class BackendConfig:
     """Whether the model was trained with finished tokens at timestep 0; None asks the pipeline."""
     at_once: int | None = None
     """Shots of a set in one batch; None: all. Never what happens to fit: equal runs must give equal frames."""
+    scenes: bool = False
+    """Film sets as one sequence: the model was trained for it."""
     segmenter: Segmenter | None = field(default=None, repr=False, compare=False)
     """Finds what the shots of a set share, in frames of the limits' size; None reads it off attention to its words."""
 
@@ -69,7 +71,7 @@ class BackendConfig:
 def _instant(config: BackendConfig) -> Backend:
     from generators.backends.instant import SMALL, InstantBackend
 
-    return InstantBackend(limits=config.canvas.on(config.limits or SMALL))
+    return InstantBackend(limits=replace(config.canvas.on(config.limits or SMALL), scenes=config.scenes))
 
 
 def _local(config: BackendConfig) -> Backend:
@@ -108,6 +110,7 @@ def _open(config: BackendConfig, model: str, name: str | None = None) -> Backend
         guidance_2=config.guidance_2,
         gives_tokens_at_zero=config.gives_tokens_at_zero,
         at_once=config.at_once,
+        scenes=config.scenes,
         segmenter=config.segmenter,
     )
 
@@ -131,9 +134,9 @@ def open_backend(config: BackendConfig) -> Backend:
 def limits_of(config: BackendConfig) -> Limits | None:
     """What the backend will say of itself, where that is known without opening it."""
     if config.kind == "bundled":
-        return config.canvas.on(config.limits or BUNDLED_LIMITS)
+        return replace(config.canvas.on(config.limits or BUNDLED_LIMITS), scenes=config.scenes)
     if config.kind == "local":
-        return config.limits and config.canvas.on(config.limits)
+        return config.limits and replace(config.canvas.on(config.limits), scenes=config.scenes)
     return open_backend(config).limits if config.kind == "instant" else None
 
 

@@ -10,28 +10,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 
-from generators.adapters import Adapter, adapter, with_adapters
+from generators.adapters import adapter, with_adapters
 from generators.backends.checkpoint import fetch_checkpoint
 from generators.backends.clips import check_limits, make_clip
+from generators.backends.opening import Dtype, best_device, checked_device, dtype_of, films_scenes, opened, within
+from generators.backends.sequence import film_in_sequence
 from generators.cast import CastSample, CastSettings, sample_cast
 from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest, ShotSet
 from generators.controls.base import Control
-from generators.devices import devices
 from generators.digests import weights_digest
 from generators.errors import BackendUnavailable, OutOfMemory, RequestRejected
 from generators.models.base import VideoModel, video_as_frames
-from generators.models.loading import MadeFor, made_for, open_model
+from generators.models.loading import made_for
 from generators.sampler import Sample, Settings, sample
 from generators.seams import keep
 from generators.segmenters import Segmenter
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 OWN_CANVAS = Canvas()
 
 
@@ -48,7 +46,8 @@ class LocalBackend:
 
     `name` is what takes will say, the model itself by default; `limits`, `steps` and `guidance` are by default those
     the checkpoint's kind was made for. Steps, guidance and `guidance_2` are used where a request leaves them open.
-    `lora` are adapters on top, `PATH` or `PATH@SCALE`. `at_once` shots of a set go into one batch, all of them by
+    `lora` are adapters on top, `PATH` or `PATH@SCALE`; `scenes` says that the model was trained for sets in one
+    sequence. `at_once` shots of a set go into one batch, all of them by
     default. `segmenter` finds what a set shares, in frames of the limits' size; without, it is read off the attention
     to its words. Raises
     BackendUnavailable when the model or the device is not there, RequestRejected for a canvas it cannot film.
@@ -70,19 +69,20 @@ class LocalBackend:
         guidance_2: float | None = None,
         gives_tokens_at_zero: bool | None = None,
         at_once: int | None = None,
+        scenes: bool = False,
         segmenter: Segmenter | None = None,
     ) -> None:
-        device = device or _best_device()
-        place = _checked(device, offload)
+        device = device or best_device()
+        place = checked_device(device, offload)
         folder = fetch_checkpoint(model)
         self.name = name or model
         adapters = [adapter(told) for told in lora]
         self.weights: str | None = with_adapters(weights_digest(folder), adapters)
         own = {} if gives_tokens_at_zero is None else {"gives_tokens_at_zero": gives_tokens_at_zero}
-        opened = _opened(folder, model, place, _dtype(dtype, device), offload, adapters, own)
-        self.model: VideoModel | None = opened
-        made = made_for(opened)
-        self.limits = canvas.on(_within(limits, made))
+        there = opened(folder, model, place, dtype_of(dtype, device), offload, adapters, own)
+        self.model: VideoModel | None = there
+        made = made_for(there)
+        self.limits = replace(canvas.on(within(limits, made)), scenes=films_scenes(there, scenes))
         self.steps = made.steps if steps is None else steps
         self.guidance = made.guidance if guidance is None else guidance
         self.guidance_2 = guidance_2
@@ -121,7 +121,10 @@ class LocalBackend:
         on_progress: OnProgress | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Clip]:
-        """Film a set by Video Storyboarding, `at_once` shots a batch; their anchors are in each."""
+        """Film a set: as one sequence where the model was trained for it, else by Video Storyboarding.
+
+        Then `at_once` shots are in a batch, the anchors in each.
+        """
         if not self.limits.films_sets:
             raise RequestRejected(f"{self.name} cannot film shots as one set: its attention does not see a whole clip")
         for request in shots.requests:
@@ -129,6 +132,8 @@ class LocalBackend:
         settings = {self._batch(request).settings for request in shots.requests}
         if len(settings) > 1:
             raise RequestRejected(f"requests: expected one number of steps and one guidance in a set, got {settings}")
+        if self.limits.scenes:
+            return self._in_sequence(shots, settings.pop(), on_progress, cancelled)
         cast = CastSettings(anchors=shots.anchors, at_once=self.at_once, steering=self._steering(shots.requests[0]))
         asked = (shots.requests, shots.subjects, settings.pop(), cast)
         with self._told(shots.requests) as model:
@@ -139,6 +144,28 @@ class LocalBackend:
         return [
             self._clip(shots.requests[i], frames, taken, i, taken.compositions[i], spent)
             for i, frames in zip(shots.wanted, videos, strict=True)
+        ]
+
+    def _in_sequence(
+        self, shots: ShotSet, settings: Settings, on_progress: OnProgress | None, cancelled: threading.Event | None
+    ) -> list[Clip]:
+        with self._told(shots.requests) as model:
+            begun = time.perf_counter()
+            taken = film_in_sequence(model, shots, settings, on_progress, cancelled)
+            with torch.no_grad():
+                videos = [video_as_frames(model.decode(shot.latents))[0] for shot in taken.values()]
+            spent = (time.perf_counter() - begun) / len(taken)
+        return [
+            make_clip(
+                shots.requests[place],
+                frames,
+                model=self.name,
+                composition=shot.composition,
+                seconds_spent=spent,
+                weights=self.weights,
+                notes=shot.notes + _cut_notes(shot.cut),
+            )
+            for (place, shot), frames in zip(taken.items(), videos, strict=True)
         ]
 
     def _steering(self, request: ShotRequest) -> dict[str, Any]:
@@ -235,67 +262,3 @@ def _decoded(model: VideoModel, taken: Sample | CastSample, wanted: Sequence[int
 
 def _cut_notes(cut: bool) -> tuple[str, ...]:
     return ("the prompt is longer than the model reads; its end was cut off",) if cut else ()
-
-
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _checked(device: str, offload: bool) -> torch.device:
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        there = ", ".join(found.name for found in devices())
-        raise BackendUnavailable(
-            f"device: {device!r} cannot be used on this machine ({str(error).splitlines()[0]}); there are {there}"
-        ) from error
-    place = torch.device(device)
-    if offload and place.type == "cpu":
-        raise BackendUnavailable("offload: expected an accelerator to move networks to and from, got device 'cpu'")
-    return place
-
-
-def _opened(
-    folder: Path,
-    model: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    offload: bool,
-    lora: Sequence[Adapter],
-    options: dict[str, bool],
-) -> VideoModel:
-    """The pipeline, loaded; what diffusers raises over broken files becomes BackendUnavailable."""
-    try:
-        return open_model(str(folder), device=device, dtype=dtype, offload=offload, lora=lora, **options)
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            f"{model} does not fit into the memory of {device}: film with offload, in bfloat16, or a smaller checkpoint"
-        ) from error
-    except (SafetensorError, RuntimeError, AttributeError, KeyError, TypeError) as error:
-        raise BackendUnavailable(
-            f"model: {model} could not be loaded ({type(error).__name__}: {str(error)[:300]}); its files are damaged "
-            "or do not belong together: download it again"
-        ) from error
-
-
-def _within(limits: Limits | None, made: MadeFor) -> Limits:
-    """The limits asked for, with the multiples and strides that the network itself demands."""
-    if limits is None:
-        return made.limits
-    own = made.limits
-    return replace(
-        limits,
-        size_multiple=max(limits.size_multiple, own.size_multiple),
-        frame_step=own.frame_step,
-        needs_picture=own.needs_picture,
-        guides=own.guides,
-        moves=own.moves,
-        continues=own.continues,
-        films_sets=own.films_sets,
-    )
-
-
-def _dtype(name: Dtype, device: str) -> torch.dtype:
-    if name == "auto":
-        return torch.float32 if device.startswith("cpu") else torch.bfloat16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from agents.boardfile import board_text, parse_board
-from agents.staging import Staged, said, stage_board
+from agents.staging import Staged, again_staged, first_staged, said, stage_board
 from agents.storyboard import PlannedShot, Storyboard, Subject
-from agents.takespec import overlap_frames
+from agents.takespec import TakeSpec, Together, overlap_frames
 from generators.clip import Extension, Limits
+from generators.controls.config import TSAttn
 
 LIMITS = Limits(width=16, height=16, fps=8, frame_counts=(17, 33), extends=True, films_sets=True)
 CAST = (Subject(name="Pim", description="the red fox"), Subject(name="Mo", description="the blue owl"))
@@ -45,6 +46,25 @@ def test_the_first_two_shots_of_a_set_are_its_anchors() -> None:
     made = staged(*[shot("Pim")] * 4)
     assert {one.anchors for one in made} == {(1, 2)}
     assert made[0].why == "filmed as one set with shots 2, 3, 4: share the red fox"
+
+
+def test_where_a_set_is_one_sequence_it_says_so_and_goes_without_controls() -> None:
+    limits = replace(LIMITS, scenes=True)
+    one, _ = staged(shot("Pim"), shot("Pim"), limits=limits)
+    assert one.why == "filmed in one sequence with shot 2: share the red fox"
+    spec = TakeSpec(prompt=shot("Pim").prompt, frames=33, fps=8, width=16, height=16, seed=0, controls=(TSAttn(),))
+    first = first_staged(spec, one, CAST, limits)
+    assert first.controls == ()
+    assert first.together == Together(shots=(1, 2), anchors=(1, 2), words="red fox")
+    assert first.staged == f"{one.why}; without TSAttn: a sequence takes no controls"
+    assert first_staged(spec, one, CAST, LIMITS).controls == (TSAttn(),)
+
+    again = again_staged(spec, first, "strengthen", CAST, one, limits)
+    assert (again.together, again.controls) == (None, (TSAttn(),))
+    assert again.staged == "filmed alone, with TSAttn: a sequence takes no controls"
+    plain = again_staged(replace(spec, controls=()), first, "reseed", CAST, one, limits)
+    assert plain.together == first.together
+    assert again_staged(spec, first, "strengthen", CAST, one, LIMITS).together is not None
 
 
 def test_a_shot_is_in_one_set_only_the_largest_first() -> None:
