@@ -93,12 +93,16 @@ from diffusers import WanPipeline
 pipeline = WanPipeline.from_pretrained("FOLDER")
 clip = pipeline(
     "In the meadow by day, the red fox jumps high up.",
-    height={HEIGHT}, width={WIDTH}, num_frames={SHORT}, num_inference_steps=20, guidance_scale=3.0,
+    height={HEIGHT},
+    width={WIDTH},
+    num_frames={SHORT},
+    num_inference_steps=20,
+    guidance_scale=3.0,
 ).frames[0]
 ```
 
 How good it is: `python main.py bench world` prints it, with ceiling, floor, interval and count. A few hundred steps
-know places and colours but hardly any event yet; acts come with some thousands.
+know places and colours but hardly any event yet; acts come with some thousands, those of two puppets last.
 
 Settings of the run:
 
