@@ -22,7 +22,7 @@ from agents.order import Caps, Order, motion_wishes, read_bytes
 from agents.profile import Profile, load_profile, override, parse_profile
 from agents.state import Job, brief_for
 from agents.storyboard import Storyboard
-from generators.adapters import resolved
+from generators.adapters import whole_name
 from generators.backends import BACKENDS, BackendConfig, limits_of, needs_picture, weights_of
 from generators.clip import Canvas, Limits, check_size
 from generators.errors import BackendUnavailable, MediaError, RequestRejected
@@ -38,13 +38,12 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
     changes = order.budget.changes()
     if order.steps is not None:
         changes["backend.steps"] = order.steps
-    if order.sets is not None:
-        changes["backend.sets"] = order.sets
-    if order.scenes or order.sets is False:
-        changes |= {"backend.sets": order.scenes, "backend.scenes": order.scenes}
     profile = load_profile(name, backends=BACKENDS)
+    sets = True if order.scenes else order.sets
+    if sets is not None:
+        changes |= {"backend.sets": sets, "backend.scenes": order.scenes or (sets and profile.backend.scenes)}
     try:
-        changes["backend.lora"] = tuple(map(resolved, order.lora or profile.backend.lora))
+        changes["backend.lora"] = tuple(map(whole_name, order.lora or profile.backend.lora))
     except BackendUnavailable as error:
         raise UsageError(str(error)) from error
     if model := model or profile.backend.model:

@@ -186,7 +186,7 @@ async def _next(stage: Stage, shot: ShotRecord, history: list[TakeRecord], befor
     spec = next_spec(shot, stage.cast, stage.look, history)
     first = TakeSpec.from_json(history[0].take.request)
     staged = stage.staged[shot.shot.number]
-    spec = again_staged(spec, first, remedy.kind if remedy else "", stage.cast, staged, stage.look.limits)
+    spec = again_staged(spec, first, remedy.kind if remedy else "", stage.cast, staged)
     failed = stage.sets.alone.get(shot.label) if spec.together is not None else None
     return spec if failed is None else alone_after(spec, failed)
 

@@ -41,6 +41,8 @@ class Staged:
     members: tuple[int, ...] = ()
     subject: str = ""
     """The member of the cast that the set shares."""
+    sequence: bool = False
+    """Whether the set is filmed as one sequence, which takes no controls."""
 
     @property
     def anchors(self) -> tuple[int, ...]:
@@ -78,7 +80,9 @@ def stage_shots(
             members, subject = together[number]
             way = "in one sequence" if limits.scenes else "as one set"
             why = f"filmed {way} with {_listed(members, but=number)}: share {_called(subject, cast)}"
-            staged.append(Staged(shot=number, why=_cut(shot) + why, members=members, subject=subject))
+            staged.append(
+                Staged(shot=number, why=_cut(shot) + why, members=members, subject=subject, sequence=limits.scenes)
+            )
         elif number in moving:
             staged.append(Staged(shot=number, why=_cut(shot) + "filmed alone" + _moved(shot, ": it has")))
         else:
@@ -87,21 +91,19 @@ def stage_shots(
     return tuple(staged)
 
 
-def first_staged(spec: TakeSpec, staged: Staged, cast: Sequence[Subject], limits: Limits) -> TakeSpec:
+def first_staged(spec: TakeSpec, staged: Staged, cast: Sequence[Subject]) -> TakeSpec:
     """The first take of a shot as it is staged; a shot that meant to go on and has nothing to go on from says so."""
     if not staged.members:
         return replace(spec, staged=staged.why)
     words = subject_words(staged.subject, spec.prompt, cast)
     together = Together(shots=staged.members, anchors=staged.anchors, words=words)
     why = staged.why
-    if limits.scenes and spec.controls:
+    if staged.sequence and spec.controls:
         spec, why = replace(spec, controls=()), f"{why}; without {_named(spec.controls)}: {NO_CONTROLS}"
     return replace(spec, together=together, staged=why)
 
 
-def again_staged(
-    spec: TakeSpec, first: TakeSpec, remedy: str, cast: Sequence[Subject], staged: Staged, limits: Limits
-) -> TakeSpec:
+def again_staged(spec: TakeSpec, first: TakeSpec, remedy: str, cast: Sequence[Subject], staged: Staged) -> TakeSpec:
     """A later take: with the set's anchors where that is possible, else alone; it says which."""
     if remedy == "refilm":
         return replace(spec, together=None, staged=HELD_BY_ITSELF)
@@ -112,9 +114,9 @@ def again_staged(
     words = subject_words(staged.subject, spec.prompt, cast) if staged.subject else first.together.words
     if not words or words not in spec.prompt:
         return replace(spec, together=None, staged="filmed alone: its new words do not name what the set shares")
-    anchors = _listed(first.together.anchors)
-    if limits.scenes and spec.controls:
+    if staged.sequence and spec.controls:
         return replace(spec, together=None, staged=f"filmed alone, with {_named(spec.controls)}: {NO_CONTROLS}")
+    anchors = _listed(first.together.anchors)
     return replace(
         spec, together=replace(first.together, words=words), staged=f"filmed again with the set's anchors, {anchors}"
     )

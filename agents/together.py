@@ -79,7 +79,7 @@ class SetFilming:
 
     def staged(self, shot: ShotRecord, spec: TakeSpec) -> TakeSpec:
         """The first take of a shot that goes on from no other, as it is staged."""
-        spec = first_staged(spec, self._stage.staged[shot.shot.number], self._stage.cast, self._stage.look.limits)
+        spec = first_staged(spec, self._stage.staged[shot.shot.number], self._stage.cast)
         failed = self.alone.get(shot.label) if spec.together is not None else None
         return spec if failed is None else alone_after(spec, failed)
 

@@ -22,9 +22,8 @@ from generators.errors import BackendUnavailable
 LORA_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights_2.safetensors")
 """Of the transformer, and of the low-noise expert of pipelines with two."""
 _WANTED = "expected a .safetensors file, or a folder that holds " + LORA_FILES[0]
-
-_AMISS = "an inconsistency was discovered"
-"""What peft warns of when an adapter's layers are not the network's."""
+_SAID_ANYWAY = ("Already found a `peft_config`", "While injecting the PEFT adapters, an inconsistency")
+"""What peft warns of; several adapters are meant, and layers are counted here."""
 _FIRST = ("lora_A.", "lora_down.", "lora.down.")
 """In the name of a layer's first matrix."""
 
@@ -43,7 +42,7 @@ class Adapter:
         return (self.file,) if self.second is None else (self.file, self.second)
 
 
-def adapter(told: str) -> Adapter:
+def read_adapter(told: str) -> Adapter:
     """Read `PATH` or `PATH@SCALE`. Raises BackendUnavailable naming what is not there."""
     name, at, number = told.rpartition("@")
     if not at or Path(told).expanduser().exists():
@@ -63,9 +62,9 @@ def adapter(told: str) -> Adapter:
     return Adapter(file=file, scale=scale, second=second if file.name == LORA_FILES[0] and second.is_file() else None)
 
 
-def resolved(told: str) -> str:
-    """The same adapter by its whole path, so that it is found from any folder. Raises as `adapter`."""
-    one = adapter(told)
+def whole_name(told: str) -> str:
+    """The same adapter by its whole path, so that it is found from any folder. Raises as `read_adapter`."""
+    one = read_adapter(told)
     return f"{one.file.resolve()}@{one.scale:g}"
 
 
@@ -99,21 +98,22 @@ def put_on(pipe: Any, adapters: Sequence[Adapter]) -> None:
 
 
 def _load(pipe: Any, file: Path, name: str, more: dict[str, Any]) -> None:
-    kind = type(pipe).__name__
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        try:  # safetensors by name: with nothing said, diffusers reads pickles too
+    kind, before = type(pipe).__name__, _layers_on(pipe, name)
+    try:
+        with warnings.catch_warnings():
+            for message in _SAID_ANYWAY:
+                warnings.filterwarnings("ignore", message=message)
+            # safetensors by name: with nothing said, diffusers reads pickles too
             pipe.load_lora_weights(
                 str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True, **more
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise BackendUnavailable(
-                f"lora: {file} could not be put on {kind} ({str(error).strip()[:300]}); it was made for another model, "
-                "or its file is damaged"
-            ) from error
-    # None of these is an error to the libraries: layers that the network has not are left out with a warning.
-    found, put = _layers(file), _layers_on(pipe, name)
-    if put < found or any(_AMISS in str(one.message) for one in told):
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise BackendUnavailable(
+            f"lora: {file} could not be put on {kind} ({str(error).strip()[:300]}); it was made for another model, "
+            "or its file is damaged"
+        ) from error
+    found, put = _layers(file), _layers_on(pipe, name) - before
+    if put < found:  # no error to the libraries: they leave out layers that the network has not
         raise BackendUnavailable(f"lora: {file} is for another model: this {kind} takes {put} of its {found} layers")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from generators.adapters import adapter, with_adapters
+from generators.adapters import read_adapter, with_adapters
 from generators.backends.checkpoint import check_checkpoint, is_hub_id, starts_from_picture
 from generators.clip import Backend, Canvas, Limits
 from generators.digests import weights_digest
@@ -150,7 +150,7 @@ def weights_of(config: BackendConfig) -> str | None:
 
     Of a hub id nothing is known before it is opened. Raises BackendUnavailable for a folder that cannot be filmed with.
     """
-    adapters = [adapter(told) for told in config.lora]
+    adapters = [read_adapter(told) for told in config.lora]
     if config.kind == "bundled" and config.model is None:
         found = _bundled_folders()
         return with_adapters(weights_digest(found[0]), adapters) if found else None

@@ -14,10 +14,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from generators.adapters import adapter, with_adapters
+from generators.adapters import read_adapter, with_adapters
 from generators.backends.checkpoint import fetch_checkpoint
 from generators.backends.clips import check_limits, make_clip
-from generators.backends.opening import Dtype, best_device, checked_device, dtype_of, films_scenes, opened, within
+from generators.backends.opening import (
+    Dtype,
+    best_device,
+    check_scenes,
+    checked_device,
+    dtype_of,
+    limits_within,
+    opened_model,
+)
 from generators.backends.sequence import film_in_sequence
 from generators.cast import CastSample, CastSettings, sample_cast
 from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest, ShotSet
@@ -46,11 +54,11 @@ class LocalBackend:
 
     `name` is what takes will say, the model itself by default; `limits`, `steps` and `guidance` are by default those
     the checkpoint's kind was made for. Steps, guidance and `guidance_2` are used where a request leaves them open.
-    `lora` are adapters on top, `PATH` or `PATH@SCALE`; `scenes` says that the model was trained for sets in one
-    sequence. `at_once` shots of a set go into one batch, all of them by
-    default. `segmenter` finds what a set shares, in frames of the limits' size; without, it is read off the attention
-    to its words. Raises
-    BackendUnavailable when the model or the device is not there, RequestRejected for a canvas it cannot film.
+    `lora` are adapters on top, `PATH` or `PATH@SCALE`. A set is filmed as one sequence where `scenes` says that the
+    model was trained for it; else by storyboarding, with `at_once` shots in a batch, all of them by default, and a
+    `segmenter` that finds what the set shares in frames of the limits' size (without, it is read off the attention to
+    its words). Raises BackendUnavailable when the model or the device is not there, RequestRejected for a canvas it
+    cannot film.
     """
 
     def __init__(
@@ -76,13 +84,13 @@ class LocalBackend:
         place = checked_device(device, offload)
         folder = fetch_checkpoint(model)
         self.name = name or model
-        adapters = [adapter(told) for told in lora]
+        adapters = [read_adapter(told) for told in lora]
         self.weights: str | None = with_adapters(weights_digest(folder), adapters)
         own = {} if gives_tokens_at_zero is None else {"gives_tokens_at_zero": gives_tokens_at_zero}
-        there = opened(folder, model, place, dtype_of(dtype, device), offload, adapters, own)
-        self.model: VideoModel | None = there
-        made = made_for(there)
-        self.limits = replace(canvas.on(within(limits, made)), scenes=films_scenes(there, scenes))
+        loaded = opened_model(folder, model, place, dtype_of(dtype, device), offload, adapters, own)
+        self.model: VideoModel | None = loaded
+        made = made_for(loaded)
+        self.limits = replace(canvas.on(limits_within(limits, made)), scenes=check_scenes(loaded, scenes))
         self.steps = made.steps if steps is None else steps
         self.guidance = made.guidance if guidance is None else guidance
         self.guidance_2 = guidance_2
@@ -121,10 +129,7 @@ class LocalBackend:
         on_progress: OnProgress | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Clip]:
-        """Film a set: as one sequence where the model was trained for it, else by Video Storyboarding.
-
-        Then `at_once` shots are in a batch, the anchors in each.
-        """
+        """Film a set as one sequence, or by Video Storyboarding, `at_once` shots a batch with the anchors in each."""
         if not self.limits.films_sets:
             raise RequestRejected(f"{self.name} cannot film shots as one set: its attention does not see a whole clip")
         for request in shots.requests:
@@ -142,7 +147,14 @@ class LocalBackend:
             videos = _decoded(model, taken, shots.wanted)
             spent = (time.perf_counter() - begun) / len(shots.wanted)
         return [
-            self._clip(shots.requests[i], frames, taken, i, taken.compositions[i], spent)
+            self._clip(
+                shots.requests[i],
+                frames,
+                composition=taken.compositions[i],
+                notes=taken.notes,
+                cut=taken.text.maps[i].cut,
+                seconds=spent,
+            )
             for i, frames in zip(shots.wanted, videos, strict=True)
         ]
 
@@ -156,14 +168,13 @@ class LocalBackend:
                 videos = [video_as_frames(model.decode(shot.latents))[0] for shot in taken.values()]
             spent = (time.perf_counter() - begun) / len(taken)
         return [
-            make_clip(
+            self._clip(
                 shots.requests[place],
                 frames,
-                model=self.name,
                 composition=shot.composition,
-                seconds_spent=spent,
-                weights=self.weights,
-                notes=shot.notes + _cut_notes(shot.cut),
+                notes=shot.notes,
+                cut=shot.cut,
+                seconds=spent,
             )
             for (place, shot), frames in zip(taken.items(), videos, strict=True)
         ]
@@ -210,7 +221,14 @@ class LocalBackend:
             spent = (time.perf_counter() - begun) / len(requests)
         composition = tuple(request.digest() for request in requests)
         clips = [
-            self._clip(request, frames, taken, i, composition, spent)
+            self._clip(
+                request,
+                frames,
+                composition=composition,
+                notes=taken.start.notes,
+                cut=taken.text.maps[i].cut,
+                seconds=spent,
+            )
             for i, (request, frames) in enumerate(zip(requests, videos, strict=True))
         ]
         return clips, taken
@@ -219,13 +237,13 @@ class LocalBackend:
         self,
         request: ShotRequest,
         frames: Frames,
-        taken: Sample | CastSample,
-        place: int,
+        *,
         composition: tuple[str, ...],
+        notes: tuple[str, ...],
+        cut: bool,
         seconds: float,
     ) -> Clip:
-        """One clip of what was sampled; `place` is its row."""
-        told = taken.start.notes if isinstance(taken, Sample) else taken.notes
+        """One clip of what was sampled; `cut` says that its prompt was longer than the model reads."""
         return make_clip(
             request,
             keep(frames, request.given),
@@ -233,7 +251,7 @@ class LocalBackend:
             composition=composition,
             seconds_spent=seconds,
             weights=self.weights,
-            notes=told + _cut_notes(taken.text.maps[place].cut),
+            notes=notes + _cut_notes(cut),
         )
 
     @contextmanager

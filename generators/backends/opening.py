@@ -41,7 +41,7 @@ def checked_device(device: str, offload: bool) -> torch.device:
     return place
 
 
-def opened(
+def opened_model(
     folder: Path,
     model: str,
     device: torch.device,
@@ -64,7 +64,7 @@ def opened(
         ) from error
 
 
-def films_scenes(model: VideoModel, asked: bool) -> bool:
+def check_scenes(model: VideoModel, asked: bool) -> bool:
     """Whether sets are filmed in one sequence. Raises BackendUnavailable where that is asked and cannot be."""
     if asked and not isinstance(model, FilmsSets):
         raise BackendUnavailable(
@@ -74,7 +74,7 @@ def films_scenes(model: VideoModel, asked: bool) -> bool:
     return asked
 
 
-def within(limits: Limits | None, made: MadeFor) -> Limits:
+def limits_within(limits: Limits | None, made: MadeFor) -> Limits:
     """The limits asked for, with the multiples and strides that the network itself demands."""
     if limits is None:
         return made.limits

@@ -198,7 +198,7 @@ class DenoiserTrainee:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def draw(self, path: Path) -> Losses:
+    def examine(self, path: Path) -> Losses:
         """What the averaged nets film for held-out captions, by the stock pipeline; their error on held-out clips."""
         rng = np.random.default_rng([self.config.seed, 2**31])
         source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source

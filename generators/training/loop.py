@@ -43,8 +43,8 @@ class Trainee(Protocol):
         """Become what `state` was taken from."""
         ...
 
-    def draw(self, path: Path) -> Losses:
-        """Draw what the net does now as a contact sheet, and what it was measured to do on what it never saw."""
+    def examine(self, path: Path) -> Losses:
+        """Draw what the net does now as a contact sheet; its errors on clips it never saw, where they are measured."""
         ...
 
 
@@ -100,7 +100,8 @@ def run(
             step += 1
             report.add(step, losses)
             if schedule.sample_every and step % schedule.sample_every == 0:
-                folder.append({"step": step, **trainee.draw(folder.folder / f"samples-{step:07d}.png")})
+                if measured := trainee.examine(folder.folder / f"samples-{step:07d}.png"):
+                    folder.append({"step": step, **measured})
                 draw_losses(folder.rows(), folder.folder / "loss.png")
             now = time.monotonic()
             if agree(stop.is_set()):

@@ -152,7 +152,7 @@ class ScenesTrainee:
         self.learning.restore(state["learning"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def draw(self, path: Path) -> Losses:
+    def examine(self, path: Path) -> Losses:
         """A story filmed whole, and in stage 2 its last shot filmed after the true ones before it: a row a shot."""
         if not self.processes.is_first:
             return {}

@@ -181,7 +181,7 @@ class VaeTrainee:
         self.optimiser.load_state_dict(state["optimiser"])
 
     @torch.no_grad()
-    def draw(self, path: Path) -> Losses:
+    def examine(self, path: Path) -> Losses:
         """Truth above reconstruction for four fixed clips at full length; the losses are on fresh clips as they are."""
         rng = np.random.default_rng([self.config.seed, 2**31])
         drawn = self.source.draw(rng, clips=4, frames=SHORT, captions=0).frames

@@ -53,18 +53,18 @@ def test_where_a_set_is_one_sequence_it_says_so_and_goes_without_controls() -> N
     one, _ = staged(shot("Pim"), shot("Pim"), limits=limits)
     assert one.why == "filmed in one sequence with shot 2: share the red fox"
     spec = TakeSpec(prompt=shot("Pim").prompt, frames=33, fps=8, width=16, height=16, seed=0, controls=(TSAttn(),))
-    first = first_staged(spec, one, CAST, limits)
+    first = first_staged(spec, one, CAST)
     assert first.controls == ()
     assert first.together == Together(shots=(1, 2), anchors=(1, 2), words="red fox")
     assert first.staged == f"{one.why}; without TSAttn: a sequence takes no controls"
-    assert first_staged(spec, one, CAST, LIMITS).controls == (TSAttn(),)
+    assert first_staged(spec, replace(one, sequence=False), CAST).controls == (TSAttn(),)
 
-    again = again_staged(spec, first, "strengthen", CAST, one, limits)
+    again = again_staged(spec, first, "strengthen", CAST, one)
     assert (again.together, again.controls) == (None, (TSAttn(),))
     assert again.staged == "filmed alone, with TSAttn: a sequence takes no controls"
-    plain = again_staged(replace(spec, controls=()), first, "reseed", CAST, one, limits)
+    plain = again_staged(replace(spec, controls=()), first, "reseed", CAST, one)
     assert plain.together == first.together
-    assert again_staged(spec, first, "strengthen", CAST, one, LIMITS).together is not None
+    assert again_staged(spec, first, "strengthen", CAST, replace(one, sequence=False)).together is not None
 
 
 def test_a_shot_is_in_one_set_only_the_largest_first() -> None:

@@ -13,7 +13,7 @@ from diffusers import WanPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from generators.adapters import LORA_FILES, adapter, resolved, with_adapters
+from generators.adapters import LORA_FILES, read_adapter, whole_name, with_adapters
 from generators.backends import BackendConfig, open_backend, weights_of
 from generators.clip import Canvas, ShotRequest
 from generators.errors import BackendUnavailable
@@ -56,7 +56,7 @@ def weight(opened: Any) -> torch.nn.Module:
 def test_an_adapter_adds_its_scaled_product_to_the_weights_it_was_made_for(
     model: Path, lora: Path, scale: float
 ) -> None:
-    plain, with_it = open_model(str(model)), open_model(str(model), lora=[adapter(f"{lora}@{scale}")])
+    plain, with_it = open_model(str(model)), open_model(str(model), lora=[read_adapter(f"{lora}@{scale}")])
     held = load_file(lora / LORA_FILES[0])
     (down,) = [x for name, x in held.items() if "blocks.0.attn1.to_q" in name and ("lora_A" in name or "down" in name)]
     (up,) = [x for name, x in held.items() if "blocks.0.attn1.to_q" in name and ("lora_B" in name or "up" in name)]
@@ -69,11 +69,11 @@ def test_an_adapter_adds_its_scaled_product_to_the_weights_it_was_made_for(
 @pytest.mark.slow
 def test_an_adapter_of_two_files_reaches_both_experts(tmp_path: Path) -> None:
     folder, lora = tiny_wan("t2v-2.2", tmp_path / "model"), write_adapter("t2v-2.2", tmp_path / "lora")
-    assert [file.name for file in adapter(str(lora)).files] == list(LORA_FILES)
-    opened: Any = open_model(str(folder), lora=[adapter(str(lora))])
+    assert [file.name for file in read_adapter(str(lora)).files] == list(LORA_FILES)
+    opened: Any = open_model(str(folder), lora=[read_adapter(str(lora))])
     assert opened.pipe.get_list_adapters() == {"transformer": ["fabula_0"], "transformer_2": ["fabula_0"]}
     with pytest.raises(BackendUnavailable, match="is for a second expert, and WanPipeline has one"):
-        open_model(str(tiny_wan("t2v-2.1", tmp_path / "one")), lora=[adapter(str(lora))])
+        open_model(str(tiny_wan("t2v-2.1", tmp_path / "one")), lora=[read_adapter(str(lora))])
 
 
 @pytest.mark.slow
@@ -95,9 +95,9 @@ def test_clips_filmed_with_an_adapter_differ_and_say_so_in_their_weights(model: 
 def test_names_are_read_and_what_is_not_there_is_named(lora: Path, tmp_path: Path) -> None:
     odd = tmp_path / "style@2.safetensors"
     shutil.copy(lora / LORA_FILES[0], odd)
-    assert adapter(str(odd)).scale == 1.0
-    assert adapter(f"{odd}@0.5") == adapter(resolved(f"{odd}@0.5"))
-    assert resolved(str(lora)) == f"{(lora / LORA_FILES[0]).resolve()}@1"
+    assert read_adapter(str(odd)).scale == 1.0
+    assert read_adapter(f"{odd}@0.5") == read_adapter(whole_name(f"{odd}@0.5"))
+    assert whole_name(str(lora)) == f"{(lora / LORA_FILES[0]).resolve()}@1"
     (tmp_path / "old.bin").write_bytes(b"")
     for told, says in {
         str(tmp_path / "nowhere"): "nowhere does not exist",
@@ -106,12 +106,12 @@ def test_names_are_read_and_what_is_not_there_is_named(lora: Path, tmp_path: Pat
         f"{lora}@strong": "expected PATH or PATH@SCALE",
     }.items():
         with pytest.raises(BackendUnavailable, match=re.escape(says)):
-            adapter(told)
+            read_adapter(told)
 
 
 def test_a_digest_counts_adapters_their_order_and_scales(lora: Path, tmp_path: Path) -> None:
-    other = adapter(str(write_adapter("t2v-2.1", tmp_path, seed=1)))
-    one, weaker = adapter(str(lora)), adapter(f"{lora}@0.5")
+    other = read_adapter(str(write_adapter("t2v-2.1", tmp_path, seed=1)))
+    one, weaker = read_adapter(str(lora)), read_adapter(f"{lora}@0.5")
     found = [with_adapters("ab", on) for on in ([], [one], [weaker], [other], [one, other], [other, one])]
     assert found[0] == "ab"
     assert len(set(found)) == len(found)
@@ -121,7 +121,7 @@ def test_a_digest_counts_adapters_their_order_and_scales(lora: Path, tmp_path: P
 def test_an_adapter_of_another_model_is_refused(lora: Path, tmp_path: Path) -> None:
     cog = tiny_cogvideox("t2v-2b", tmp_path / "cog")
     with pytest.raises(BackendUnavailable, match="could not be put on CogVideoXPipeline .*made for another model"):
-        open_model(str(cog), lora=[adapter(str(lora))])
+        open_model(str(cog), lora=[read_adapter(str(lora))])
 
 
 @pytest.mark.slow
@@ -130,14 +130,14 @@ def test_an_adapter_some_of_whose_layers_the_model_has_not_is_refused(model: Pat
     moved = {name.replace("blocks.0.", "blocks.9."): tensor for name, tensor in held.items()}
     save_file(moved, tmp_path / "other.safetensors")
     with pytest.raises(BackendUnavailable, match="for another model: this WanPipeline takes 8 of its 12"):
-        open_model(str(model), lora=[adapter(str(tmp_path / "other.safetensors"))])
+        open_model(str(model), lora=[read_adapter(str(tmp_path / "other.safetensors"))])
 
 
 @pytest.mark.slow
 def test_the_same_adapter_gives_the_stock_pipelines_frames(model: Path, lora: Path) -> None:
     stock = WanPipeline.from_pretrained(model)
     stock.load_lora_weights(str(lora), adapter_name="mine")
-    opened: Any = open_model(str(model), lora=[adapter(str(lora))])
+    opened: Any = open_model(str(model), lora=[read_adapter(str(lora))])
     x = torch.randn(1, stock.transformer.config["in_channels"], 3, 4, 4)
     text = torch.randn(1, 5, stock.transformer.config["text_dim"])
     with torch.no_grad():
