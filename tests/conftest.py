@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+import sqlalchemy as sa
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch: spinning threads slow small models down up to 70 times
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and tiny models gain nothing from a second thread
@@ -62,6 +65,20 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def checkout() -> Path:
     """The folder that holds main.py."""
     return ROOT
+
+
+@pytest.fixture
+def database_work() -> Iterator[Counter[str]]:
+    """What each SQLite file costs, by its folder's name: hundreds of steps of SQLite's machine, whatever else runs."""
+    steps: Counter[str] = Counter()
+
+    def count(connection: sqlite3.Connection, _record: object) -> None:
+        file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+        connection.set_progress_handler(lambda: steps.update([file.parent.name]), 100)
+
+    sa.event.listen(sa.Engine, "connect", count)
+    yield steps
+    sa.event.remove(sa.Engine, "connect", count)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ without wrapping a network: attention by groups can come and go as it does for f
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ class Processes:
         self.count: int = state.num_processes
         self.rank: int = state.process_index
         self.device: torch.device = torch.device(device) if self.count == 1 else state.device
+        if self.count > 1:  # a group still up when the interpreter ends can abort it; a second training uses it again
+            atexit.register(state.destroy_process_group)
 
     @property
     def is_first(self) -> bool:

@@ -124,7 +124,7 @@ def test_an_ffmpeg_that_hangs_is_stopped(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(MediaError, match="it was stopped"):
         write_film(tmp_path / "film.mp4", [noise(200, 64, 96)], 8, ffmpeg=str(sleeper), timeout=0.3)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50
 
 
 def test_a_named_ffmpeg_that_is_not_there_is_an_error_not_another_ffmpeg() -> None:

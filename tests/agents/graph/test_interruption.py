@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -35,10 +34,8 @@ async def test_stopping_between_two_steps_loses_nothing_but_the_running_take(stu
 
     crew = studio.crew()
     crew.on_event = stop
-    begun = time.monotonic()
     with pytest.raises(RunStopped, match="resume"):
         await film_story(studio.job(), crew)
-    assert time.monotonic() - begun < 10
     assert studio.archive.run(studio.run_id).owner is None
     done = [t for t in ("1", "2", "3") if studio.takes(t) and studio.takes(t)[0][1] == TakeStatus.DONE]
     assert done == ["1"]

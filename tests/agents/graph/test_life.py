@@ -156,4 +156,4 @@ async def test_thirty_two_shots_go_through_quickly(tmp_path: Path, blank: Path) 
     outcome = await studio.film()
     studio.archive.close()
     assert outcome.all_seen
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 20
