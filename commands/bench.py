@@ -50,7 +50,7 @@ def world(
     model: Annotated[Path | None, typer.Option(help="A folder in diffusers' format; the bundled model's.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases of one event, and as many of two.")] = 96,
     out: Annotated[Path | None, typer.Option(help="Where the rows go, bench/world by default; goes on.")] = None,
-    stock: Annotated[bool, typer.Option("--stock", help="Film with diffusers alone.")] = False,
+    stock: Annotated[bool, typer.Option("--stock", help="Film with diffusers alone, at its own defaults.")] = False,
     split: Annotated[str, typer.Option(help="What was kept from training, with commas between.")] = "both",
     json: Json = False,
 ) -> int:

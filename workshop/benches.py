@@ -58,7 +58,7 @@ def bench_world(
 ) -> list[WorldRow]:
     """Scores of a puppet-world model on cases kept from training; goes on where `out` (bench/world) stopped.
 
-    `stock` films with diffusers alone instead of our sampler.
+    `stock` films with diffusers alone and its own steps and guidance instead of our sampler and profile.
     """
     if cases < 1:
         raise UsageError(f"bench world: expected at least 1 case, got {cases}")

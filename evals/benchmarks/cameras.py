@@ -1,11 +1,12 @@
 """What the world bench films with: a model's folder through our backend, or through stock diffusers and nothing else.
 
-Both use the same noise, steps and guidance, so that they can be seen to score the same.
+Both start from the same noise. Stock leaves steps and guidance to diffusers, as a person would who knows nothing of us;
+with both named they film the same pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,18 +39,24 @@ def open_camera(
     folder: Path | None = None,
     *,
     stock: bool = False,
-    steps: int = BUNDLED_STEPS,
-    guidance: float = BUNDLED_GUIDANCE,
+    steps: int | None = None,
+    guidance: float | None = None,
 ) -> Camera:
     """The model in `folder` (by default the bundled one) behind our backend, or stock.
 
+    Steps and guidance that are not named are the bundled profile's, or for stock what diffusers does unasked.
     Raises BackendUnavailable when there is none.
     """
     folder = folder or bundled_folder()
     if not (folder / "model_index.json").is_file():
         raise BackendUnavailable(f"{folder} is not a folder in diffusers' format: it holds no model_index.json")
-    name = f"{weights_digest(folder)[:16]}-{'stock' if stock else 'ours'}-{steps}-{guidance:g}"
-    return _stock(folder, name, steps, guidance) if stock else _ours(folder, name, steps, guidance)
+    digest = weights_digest(folder)[:16]
+    if stock:
+        asked = {"num_inference_steps": steps, "guidance_scale": guidance}
+        named = {name: value for name, value in asked.items() if value is not None}
+        return _stock(folder, "-".join([digest, "stock", *(f"{value:g}" for value in named.values())]), named)
+    steps, guidance = steps or BUNDLED_STEPS, BUNDLED_GUIDANCE if guidance is None else guidance
+    return _ours(folder, f"{digest}-ours-{steps}-{guidance:g}", steps, guidance)
 
 
 def request_of(case: Case, seed: int) -> ShotRequest:
@@ -78,7 +85,7 @@ def _ours(folder: Path, name: str, steps: int, guidance: float) -> Camera:
     return Camera(name=name, generate=generate, roundtrip=through(pipe.vae))
 
 
-def _stock(folder: Path, name: str, steps: int, guidance: float) -> Camera:
+def _stock(folder: Path, name: str, named: Mapping[str, Any]) -> Camera:
     pipe: Any = WanPipeline.from_pretrained(str(folder))
     pipe.set_progress_bar_config(disable=True)
     if torch.cuda.is_available():
@@ -90,8 +97,7 @@ def _stock(folder: Path, name: str, steps: int, guidance: float) -> Camera:
             height=HEIGHT,
             width=WIDTH,
             num_frames=cases[0].script.frames,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
+            **named,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             output_type="pt",
         ).frames

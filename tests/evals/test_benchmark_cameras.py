@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.benchmarks.cameras import open_camera, request_of, weights_digest
+from evals.benchmarks.cameras import open_camera, request_of
 from evals.world.controls import film
 from evals.world.splits import cases
+from generators.digests import weights_digest
 from generators.errors import BackendUnavailable
 from generators.models.tiny import tiny_wan
 
@@ -18,7 +19,7 @@ from generators.models.tiny import tiny_wan
 def test_stock_diffusers_and_our_backend_film_the_same_pixels(tmp_path: Path) -> None:
     tiny_wan("world", tmp_path)
     listed = cases("both", 1, 1)
-    ours, stock = (open_camera(tmp_path, stock=stock, steps=2) for stock in (False, True))
+    ours, stock = (open_camera(tmp_path, stock=stock, steps=2, guidance=3.0) for stock in (False, True))
     (one,), (other,) = ours.generate(listed, [3]), stock.generate(listed, [3])
     assert one.shape == (33, 64, 96, 3)
     assert np.array_equal(one, other)
@@ -27,6 +28,16 @@ def test_stock_diffusers_and_our_backend_film_the_same_pixels(tmp_path: Path) ->
     truth = film(listed[0].script)
     assert ours.roundtrip(truth).shape == truth.shape
     assert np.array_equal(ours.roundtrip(truth), stock.roundtrip(truth))
+
+
+@pytest.mark.slow
+def test_stock_diffusers_films_at_its_own_defaults_unless_told(tmp_path: Path) -> None:
+    tiny_wan("world", tmp_path)
+    listed = cases("both", 1, 1)
+    unasked = open_camera(tmp_path, stock=True)
+    named = open_camera(tmp_path, stock=True, steps=50, guidance=5.0)  # those of WanPipeline.__call__
+    assert unasked.name != named.name
+    assert np.array_equal(unasked.generate(listed, [3]), named.generate(listed, [3]))
 
 
 def test_the_digest_follows_weights_and_not_the_model_card(tmp_path: Path) -> None:
