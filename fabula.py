@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from generators.training.preparing.prepare import PreparingProgress as PreparingProgress
     from storage.archive import Archive
     from workshop.ablations import AblationOutcome as AblationOutcome
-    from workshop.ablations import evaluate_retry, evaluate_steering
+    from workshop.ablations import evaluate_cast, evaluate_extension, evaluate_retry, evaluate_steering
     from workshop.benches import bench_controls, bench_graph, bench_sampler, bench_scenes, bench_world
     from workshop.calibrating import CalibrationResult as CalibrationResult
     from workshop.calibrating import calibrate
@@ -109,7 +109,7 @@ if TYPE_CHECKING:
     from workshop.inspecting import inspect_attention
     from workshop.motion import MotionOutcome as MotionOutcome
     from workshop.motion import evaluate_motion
-    from workshop.training import export_world, train_world
+    from workshop.training import distil_world, export_world, train_world
     from workshop.training_scenes import SceneWishes, prepare_scenes, train_scenes
     from workshop.worlds import evaluate_world
 
@@ -140,9 +140,12 @@ __all__ = [
     "calibrate",
     "counts_of",
     "decode",
+    "distil_world",
     "doctor",
     "environment",
     "evaluate",
+    "evaluate_cast",
+    "evaluate_extension",
     "evaluate_motion",
     "evaluate_retry",
     "evaluate_steering",

@@ -22,6 +22,7 @@ MOST_LISTED = 8
 """Shots that are listed by number: every take keeps its sentence, which must not grow with the film."""
 WAYS: dict[Extension, str] = {
     "tokens at zero": "by given latent frames (its last {frames}, as tokens at t = 0)",
+    "diffusion forcing": "by diffusion forcing (its last {frames}, at a time of their own)",
     "conditions": "by the model's own conditions (its last {frames})",
     "last frame": "from its last frame, as the model's picture",
     "noised latents": "by noised latents held in the place of its last {frames}",

@@ -20,6 +20,8 @@ from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
 
 OVERLAP_STEPS = 1
 """Latent frames after the first that a continuing shot takes over from the shot before it."""
+HISTORY_STEPS = 4
+"""As many under diffusion forcing, as its authors recommend; fewer where that is over half of the shortest clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,8 +202,12 @@ def _prompt(plan: ShotPlan, style: str) -> str:
 
 
 def overlap_frames(limits: Limits) -> int:
-    """Finished frames that a clip goes on from: one picture where the model reads one, else one latent frame more."""
-    return 1 if limits.continues == "last frame" else 1 + OVERLAP_STEPS * limits.frame_step
+    """Finished frames that a clip goes on from: one picture where the model reads one, else latent frames more."""
+    if limits.continues == "last frame":
+        return 1
+    most = limits.frame_counts[0] // 2 // limits.frame_step
+    steps = max(OVERLAP_STEPS, min(HISTORY_STEPS, most)) if limits.continues == "diffusion forcing" else OVERLAP_STEPS
+    return 1 + steps * limits.frame_step
 
 
 def _together(data: dict[str, Any] | None) -> Together | None:

@@ -196,6 +196,68 @@ def steering(
 
 
 @group.command()
+def cast(
+    arms: Annotated[str, typer.Option(help="Arms, with commas between; all by default, independent always.")] = "",
+    sets: Annotated[int, typer.Option(min=1, help="Sets for each number of shots.")] = 24,
+    sizes: Annotated[str, typer.Option(help="Shots a set, with commas between: 2 to 6.")] = "2,3,4,5,6",
+    split: Annotated[str, typer.Option(help="test, or tune: other sets, to choose a strength on.")] = "test",
+    profile: Profile = "bundled",
+    model: Model = None,
+    steps: FilmSteps = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same sets and noise.")] = 0,
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """Is a cast the same in every shot of a set, and what does it cost: looks, motion and events, with and without."""
+    found = fabula.evaluate_cast(
+        _names(arms),
+        sets=sets,
+        sizes=fabula.counts_of(sizes),
+        split=split,
+        profile=profile,
+        model=model,
+        steps=steps,
+        seed=seed,
+        out=out,
+        on_progress=None if json else screen.tell_arm,
+    )
+    return screen.show_ablation(found, json)
+
+
+@group.command()
+def extension(
+    arms: Annotated[str, typer.Option(help="Arms, with commas between; all by default, cut always.")] = "",
+    chains: Annotated[int, typer.Option(min=1, help="Chains for each number of shots.")] = 16,
+    sizes: Annotated[str, typer.Option(help="Shots a chain, with commas between: 2 to 6.")] = "2,3,4,5,6",
+    split: Annotated[str, typer.Option(help="test, or tune: other chains, to choose a setting on.")] = "test",
+    scenes: Annotated[
+        Path | None, typer.Option(help="What `train scenes` learnt, for the arm that films in sequence.")
+    ] = None,
+    profile: Profile = "bundled",
+    model: Model = None,
+    steps: FilmSteps = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same chains and noise.")] = 0,
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """Shots that go on from one another: which seams hold, and how place, look and events last down the chain."""
+    found = fabula.evaluate_extension(
+        _names(arms),
+        chains=chains,
+        sizes=fabula.counts_of(sizes),
+        split=split,
+        scenes=scenes,
+        profile=profile,
+        model=model,
+        steps=steps,
+        seed=seed,
+        out=out,
+        on_progress=None if json else screen.tell_arm,
+    )
+    return screen.show_ablation(found, json)
+
+
+@group.command()
 def retry(
     policies: Annotated[str, typer.Option(help="Policies, with commas between; all by default, off always.")] = "",
     cases: Annotated[int, typer.Option(min=1, help="Captions for each number of events.")] = 96,

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from evals.benchmarks import cast, cast_arms, extension, extension_arms
+from evals.benchmarks.cast_draw import SIZES
 from evals.benchmarks.protocol import ALL
 from evals.benchmarks.retry_policies import OFF, POLICIES
 from evals.benchmarks.steering_arms import ARMS, NONE
@@ -45,6 +47,8 @@ class Layout:
     """Measures of a second table, over all items."""
     less: frozenset[str] = frozenset()
     """Measures of which less is better."""
+    trade_offs: tuple[tuple[str, str], ...] = ()
+    """Pairs of measures that are drawn against one another, the first one across."""
 
 
 STEERING = Layout(
@@ -69,7 +73,43 @@ RETRY = Layout(
     order=tuple(POLICIES),
     less=frozenset({"wrongly content", "spend", "lost", "cost of a retry"}),
 )  # fmt: skip
-LAYOUTS: Mapping[str, Layout] = {"steering": STEERING, "steering-tune": STEERING, "retry": RETRY}
+CAST = Layout(
+    baseline=cast_arms.ALONE,
+    columns=(
+        cast.LOOK, cast.PACE, "completion", cast.LOOK_ALL, cast.COLOUR, cast.COLOUR_ALL, cast.COMPARED,
+        "dynamic degree (dis)", "place", "kind", "colour", "identity within shots",
+    ),
+    forest=(cast.LOOK, cast.LOOK_ALL, cast.COLOUR, cast.PACE, "completion", "place"),
+    order=(TRUTH, *cast_arms.ARMS),
+    detail=(*(cast.apart(name, away) for name in cast.GATES for away in range(1, SIZES[-1])), cast.FLOOR),
+    less=frozenset({cast.COLOUR, cast.COLOUR_ALL}),
+    trade_offs=((cast.LOOK_ALL, cast.PACE), (cast.LOOK_ALL, "completion"), (cast.LOOK, "completion")),
+)  # fmt: skip
+EXTENSION = Layout(
+    baseline=extension_arms.CUT,
+    columns=(
+        extension.HOLD, "completion", extension.BACKDROP, extension.JUMP, extension.LEVELS, cast.LOOK_ALL, cast.LOOK,
+        cast.COLOUR_ALL, cast.COMPARED, cast.PACE, "dynamic degree (dis)", "place", "kind", "colour",
+        "identity within shots",
+    ),
+    forest=(extension.HOLD, extension.BACKDROP, "completion", cast.LOOK_ALL, cast.PACE),
+    order=(TRUTH, *extension_arms.ARMS),
+    detail=(
+        *(extension.of_shot("completion", number) for number in range(1, SIZES[-1] + 1)),
+        *(extension.of_shot("kind", number) for number in range(1, SIZES[-1] + 1)), cast.FLOOR,
+    ),
+    less=frozenset({extension.JUMP, extension.LEVELS, extension.BACKDROP, cast.COLOUR_ALL, cast.FLOOR}),
+    trade_offs=((extension.HOLD, "completion"), (extension.HOLD, cast.PACE)),
+)  # fmt: skip
+LAYOUTS: Mapping[str, Layout] = {
+    "steering": STEERING,
+    "steering-tune": STEERING,
+    "retry": RETRY,
+    "cast": CAST,
+    "cast-tune": CAST,
+    "extension": EXTENSION,
+    "extension-tune": EXTENSION,
+}
 """By the benchmark's name."""
 
 

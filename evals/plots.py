@@ -93,6 +93,19 @@ def costs(title: str, quality: str, points: Mapping[str, tuple[float, Point]]) -
     return png_bytes(figure)
 
 
+def trade_off(title: str, across: str, up: str, points: Mapping[str, tuple[Point, Point]]) -> bytes:
+    """One measure against another, a point a method with both its intervals; both must have been measured."""
+    figure, axes = _figure(title)
+    for number, (method, (x, y)) in enumerate(points.items()):
+        at, colour = ([x.mean or 0.0], [y.mean or 0.0]), COLOURS[number % len(COLOURS)]
+        axes.errorbar(*at, xerr=_errors([x]), yerr=_errors([y]), fmt="o", capsize=2, linewidth=0.9,
+                      color=colour, label=_short(method))  # fmt: skip
+    axes.set_xlabel(across, fontsize=8)
+    axes.set_ylabel(up, fontsize=8)
+    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return png_bytes(figure)
+
+
 def forest(title: str, across: str, series: Series) -> bytes:
     """Differences with intervals, a line a method from the top; every group of a method is a point, zero is drawn."""
     groups = list(dict.fromkeys(group for points in series.values() for group in points))
@@ -108,6 +121,26 @@ def forest(title: str, across: str, series: Series) -> bytes:
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.set_xlabel(across)
     axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return png_bytes(figure)
+
+
+def slices(title: str, strips: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> bytes:
+    """Pictures (H, T, 3) under one another on one axis of frames, a method each, its seams marked above and below."""
+    longest = max(picture.shape[1] for picture, _ in strips.values())
+    figure = Figure(figsize=(9.0, 0.4 + 1.25 * len(strips)), dpi=DPI, facecolor=PAPER, layout="constrained")
+    figure.suptitle(plain_text(title), fontsize=10, color=INK, x=0.01, ha="left")
+    for row, (method, (picture, seams)) in enumerate(strips.items(), 1):
+        axes = figure.add_subplot(len(strips), 1, row, facecolor=PAPER)
+        axes.imshow(picture, aspect="auto", interpolation="nearest")
+        axes.set_xlim(-0.5, longest - 0.5)
+        axes.set_title(_short(method), fontsize=8, color=INK, loc="left", pad=6)
+        axes.set_yticks([])
+        axes.tick_params(colors=FAINT, labelsize=7)
+        axes.spines[:].set_visible(False)
+        for edge, marker in ((-1.5, "v"), (picture.shape[0] + 0.5, "^")):
+            axes.plot([at - 0.5 for at in seams], [edge] * len(seams), marker, color=COLOURS[1], markersize=4,
+                      clip_on=False)  # fmt: skip
+        axes.set_ylim(picture.shape[0] - 0.5, -0.5)
     return png_bytes(figure)
 
 

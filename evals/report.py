@@ -15,21 +15,20 @@ from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from evals import plots
 from evals.benchmarks.protocol import ALL
 from evals.comparison import LAYOUTS, Cell, Comparison, compare, forests
-from evals.metrics.score import NotMeasured, Score, Summary, difference
+from evals.metrics.score import NotMeasured, Summary, difference
 from evals.plots import Point
 from evals.results import Method, read_results
 from evals.rows import Row
+from evals.sheets import best_and_worst
+from evals.slices import slices
 from evals.suite import slug
-from generators.pictures import SheetRow, contact_sheet
 
-SHEET = 3
-"""Units of every rank on a sheet of best, median and worst."""
-AXES = {"distance": "shots apart", "spend": "first takes' worth of work", "threshold": "sure of at least, percent"}
+AXES = {"distance": "shots apart", "spend": "first takes' worth of work", "threshold": "sure of at least, percent",
+        "shot": "number of the shot"}  # fmt: skip
 """Groups of a table that are points of a curve, and what they count."""
 _POINT = re.compile(rf"({'|'.join(AXES)}) (\d+)")
 
@@ -169,6 +168,12 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
     if name in LAYOUTS:
         for number, one in enumerate(forests(methods, LAYOUTS[name])):
             add(one.title, f"forest-{number}", plots.forest(one.title, "difference [95 %]", one.differences))
+        for number, (across, up) in enumerate(LAYOUTS[name].trade_offs):
+            pairs = {m.name: (_point(m.line(across)), _point(m.line(up))) for m in methods}
+            both = {one: (x, y) for one, (x, y) in pairs.items() if x.mean is not None and y.mean is not None}
+            caption = f"{up} against {across}"
+            if both:
+                add(caption, f"trade-off-{number}", plots.trade_off(caption, across, up, both))
     elif metric is not None:
         groups = [g for g in _groups(methods, metric) if not _POINT.fullmatch(g)]
         series = {m.name: {g: _point(m.line(metric, g)) for g in groups} for m in methods}
@@ -180,6 +185,8 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
             add("Cost beside quality", "cost", plots.costs("Cost beside quality", metric, known))
     for (curve, axis), lines in _curves(methods).items():
         add(f"{curve} over {axis}", slug(f"{axis}-{curve}"), plots.curves(curve, AXES[axis], lines))
+    for unit, png in slices(methods):
+        add(f"A column of pixels over time, {unit}", f"slice-{slug(unit)}", png)
     for method in methods:
         cells = timing(method.rows)
         if cells is not None:
@@ -230,29 +237,6 @@ def timing(rows: Sequence[Row]) -> np.ndarray | None:
     asked = ~np.isnan(stack)
     counts = asked.sum(0)
     return np.where(counts > 0, np.where(asked, stack, 0).sum(0) / np.maximum(counts, 1), np.nan)
-
-
-def best_and_worst(method: Method, metric: str) -> bytes | None:
-    """A contact sheet of the best, the middle and the worst units; None when no strip is there."""
-    scored = [(outcome.value, unit) for unit, outcome in method.outcomes(metric).items() if isinstance(outcome, Score)]
-    ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1]))
-    middle = max((len(ranked) - SHEET) // 2, 0)
-    picks = {"best": ranked[:SHEET], "median": ranked[middle : middle + SHEET], "worst": ranked[-SHEET:]}
-    by_unit = {row["unit"]: row for row in method.rows}
-    first = {unit: (rank, value) for rank, some in reversed(picks.items()) for value, unit in some}
-    order = list(dict.fromkeys(unit for some in picks.values() for _, unit in some))  # each unit once
-    sheet = [_sheet_row(method, by_unit[unit], *first[unit]) for unit in order]
-    shown = [row for row in sheet if row.frames is not None]
-    return contact_sheet(method.name, metric, shown) if shown else None
-
-
-def _sheet_row(method: Method, row: Row, rank: str, value: float) -> SheetRow:
-    path = method.folder / row["strip"] if row["strip"] else None
-    frames = None
-    if path is not None and path.is_file():
-        with Image.open(path) as strip:
-            frames = np.asarray(strip.convert("RGB"))[None]
-    return SheetRow(label="", text=f"{rank} {value:.3f} · {row['prompt']}", seconds=row["length"], frames=frames)
 
 
 def _manifest_line(method: Method) -> str:

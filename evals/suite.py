@@ -1,6 +1,6 @@
 """Runs a benchmark over footage: films, judges, keeps a row a unit, goes on where it stopped, and writes the table.
 
-    out/<benchmark>/<method>/  manifest.json  rows.jsonl  table.json  table.md  strips/
+    out/<benchmark>/<method>/  manifest.json  rows.jsonl  table.json  table.md  strips/  pictures/
 
 Two runs of one call give the same table byte for byte; seconds spent stand in the rows and not in the table. Knows
 no measurement: those are the benchmarks'.
@@ -41,7 +41,7 @@ from storage.media import keep_file
 PROTOCOL = 1
 """Goes up whenever a metric's definition changes: rows of another number are not read."""
 PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch", "transformers", "diffusers", "pillow")
-STRIP_FRAMES, STRIP_WIDTH = 6, 160
+STRIP_WIDTH = 160
 
 
 Settings = (
@@ -216,6 +216,7 @@ def _judge(
         "facts": dict(judgement.facts),
         "headline": judgement.headline,
         "strip": _strip(folder, unit, seen),
+        "pictures": {name: _picture(folder, unit, name, png) for name, png in judgement.pictures.items()},
         "length": sum(len(film.frames) / film.fps for film in seen),
         "seconds": [film.seconds for film in seen],
         "judging": round(time.monotonic() - started, 3),
@@ -233,13 +234,20 @@ def _strip(folder: Path, unit: Unit, films: Sequence[Film]) -> str | None:
     """A strip of frames of the unit's clips beside the rows, for the report."""
     if not films:
         return None
-    each = max(1, STRIP_FRAMES // len(films))
+    each = max(1, unit.shown // len(films))
     shown: list[Frames] = [thumbnails(film.frames, each, STRIP_WIDTH) for film in films]
     shown = [frames for frames in shown if frames.shape[1:] == shown[0].shape[1:]]
     path = folder / "strips" / f"{slug(unit.name)}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(strip_jpeg(np.concatenate(shown)))
     return f"strips/{path.name}"
+
+
+def _picture(folder: Path, unit: Unit, name: str, png: bytes) -> str:
+    """A picture that the judgement drew, beside the rows."""
+    path = folder / "pictures" / f"{slug(f'{unit.name}-{name}')}.png"
+    keep_file(path, png)
+    return f"pictures/{path.name}"
 
 
 def _seconds(rows: Sequence[Row]) -> float | None:

@@ -97,6 +97,10 @@ class RowSteppers(Stepper):
         """Finished latents as a model that knows such tokens reads them at step i."""
         return self._first.stirred(clean, held, i, generators)
 
+    def left(self, clean: Tensor, held: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Finished latents as the last step leaves them in the clip."""
+        return self._first.left(clean, held, generators)
+
     def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
         """Latents of step i + 1; keeps those of step i where a row is kept."""
         stepped = []

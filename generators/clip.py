@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -152,6 +152,8 @@ class ShotSet:
     """How many of them, from the first, everybody reads."""
     wanted: tuple[int, ...]
     """Places of the shots whose clips are asked for; the others are filmed along to be read."""
+    steering: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of `Storyboarding` in the place of the backend's own; a set filmed as one sequence takes none."""
 
     def __post_init__(self) -> None:
         count = len(self.requests)
@@ -171,9 +173,9 @@ class ShotSet:
         return SET_WORK * sum(request.frames for request in self.requests)
 
 
-Extension = Literal["tokens at zero", "conditions", "last frame", "noised latents"]
-"""How a model goes on from finished frames: tokens at t = 0 that it was trained with, conditions of its own, the last
-frame as its picture, or noised latents held in their places."""
+Extension = Literal["tokens at zero", "diffusion forcing", "conditions", "last frame", "noised latents"]
+"""How a model goes on from finished frames: tokens at t = 0 that it was trained with, diffusion forcing (frames that
+have a time of their own), conditions of its own, the last frame as its picture, or noised latents held in place."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What a computation costs, by counter where clocks drown in noise: FLOPs, and peak bytes of live tensors.
 
-`compare_with_stock` puts the sampler beside the pipeline it took apart. Knows Wan pipelines only for that.
+`compare_with_stock` puts the sampler beside the pipeline it took apart. Knows pipelines of Wan's shape only for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from generators.clip import ShotRequest
-from generators.models.wan import WanVideoModel
+from generators.models.wan import WanShaped
 from generators.sampler import Settings, sample
 
 
@@ -136,7 +136,7 @@ _CPU_ATTENTION = {
 }
 
 
-def compare_with_stock(model: WanVideoModel, request: ShotRequest, *, guidance: float = 5.0) -> CostRatios:
+def compare_with_stock(model: WanShaped, request: ShotRequest, *, guidance: float = 5.0) -> CostRatios:
     """The second of three denoising steps, ours beside the stock pipeline's.
 
     A request with controls is compared with the stock pipeline's step without them. On a picture-to-video checkpoint
@@ -150,7 +150,7 @@ def compare_with_stock(model: WanVideoModel, request: ShotRequest, *, guidance: 
 
 
 def stock_latents(
-    model: WanVideoModel, request: ShotRequest, settings: Settings, on_step: Callable[[], None] = lambda: None
+    model: WanShaped, request: ShotRequest, settings: Settings, on_step: Callable[[], None] = lambda: None
 ) -> torch.Tensor:
     """Latents (1, C, F, h, w) of the same request through the stock pipeline's own `__call__`."""
     from PIL import Image

@@ -111,7 +111,7 @@ def denoise(
             on_step(Progress(step=i + 1, of=total))
     if span is not None and span.stop < total:
         return latents
-    return hold(latents, start, _given(model, start, stepper, total - 1) if model.gives_tokens_at_zero else start.clean)
+    return hold(latents, start, _left(start, stepper))
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,13 @@ def _given(model: VideoModel, start: Start, stepper: Stepper, i: int) -> Tensor 
     if model.gives_tokens_at_zero:
         return stepper.stirred(start.clean, start.held, i, start.generators)
     return stepper.noised(start.clean, start.noise, i)
+
+
+def _left(start: Start, stepper: Stepper) -> Tensor | None:
+    """Given frames as they stand in the finished clip."""
+    if start.clean is None or start.held is None:
+        return None
+    return stepper.left(start.clean, start.held, start.generators)
 
 
 def _guided(

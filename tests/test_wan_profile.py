@@ -22,6 +22,7 @@ from PIL import Image
 
 from generators.digests import weights_digest
 from generators.models.tiny import TinyKind, tiny_pipeline, tiny_wan
+from generators.models.tiny_skyreels import tiny_skyreels
 from generators.video import read_take
 
 Cli = Callable[..., Any]
@@ -53,7 +54,11 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
     def made(kind: str) -> Path:
         there = folder / kind
-        return there if there.exists() else tiny_wan(kind, there)  # type: ignore[arg-type]
+        if there.exists():
+            return there
+        if kind.startswith("skyreels-"):
+            return tiny_skyreels(kind.removeprefix("skyreels-"), there)  # type: ignore[arg-type]
+        return tiny_wan(kind, there)  # type: ignore[arg-type]
 
     return made
 
@@ -100,6 +105,31 @@ def test_a_story_is_filmed_with_any_wan_checkpoint(cli: Cli, studio: Path, make:
     again = cli(*words)
     assert {**again.data, "spent": None} == {**data, "spent": None}
     assert [path.stat().st_mtime_ns for path in takes()] == stamps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "way", "kept"),
+    [
+        ("skyreels-df", "by diffusion forcing (its last 5 frames, at a time of their own)", 5),
+        ("skyreels-t2v", "by noised latents held in the place of its last 5 frames", 5),
+        ("skyreels-i2v", "from its last frame, as the model's picture", 1),
+    ],
+)
+def test_a_story_is_filmed_with_a_skyreels_checkpoint(
+    cli: Cli, studio: Path, make: Make, kind: str, way: str, kept: int
+) -> None:
+    words = ["--model", make(kind), *(["--first-frame", "still.png"] if kind.endswith("i2v") else [])]
+    assert cli("plan", STORY, *words, "--out", "board.yaml").code == 0
+    board = yaml.safe_load((studio / "board.yaml").read_text())
+    board["shots"][1]["transition"] = "continues"
+    (studio / "board.yaml").write_text(yaml.safe_dump(board))
+    filmed = cli("run", "--from-plan", "board.yaml", *words, "--json")
+    assert filmed.code == 0, filmed
+    assert filmed.data["shots"][1]["takes"][0]["staged"] == f"continues shot 1 (take 1) {way}"
+    first, second = (read_take(path)[0] for path in takes())
+    assert np.array_equal(second[:kept], first[-kept:])
+    assert not np.array_equal(second[kept:], first[kept:])
 
 
 @pytest.mark.slow

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 _ROOM = {
-    "ablations": ("evaluate_retry", "evaluate_steering"),
+    "ablations": ("evaluate_cast", "evaluate_extension", "evaluate_retry", "evaluate_steering"),
     "benches": ("bench_controls", "bench_graph", "bench_sampler", "bench_scenes", "bench_world"),
     "calibrating": ("calibrate",),
     "evaluations": ("evaluate", "evaluation_report"),
     "inspecting": ("inspect_attention",),
     "motion": ("evaluate_motion",),
-    "training": ("export_world", "train_world"),
+    "training": ("distil_world", "export_world", "train_world"),
     "training_scenes": ("SceneWishes", "prepare_scenes", "train_scenes"),
     "worlds": ("evaluate_world",),
 }

@@ -1,24 +1,28 @@
-"""What steering and filming again are worth, from Python: arms side by side on the puppet world, and their report."""
+"""What steering, sets, going on and filming again are worth, from Python: arms side by side on the puppet world."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.errors import UsageError
 
 if TYPE_CHECKING:
+    from evals.benchmarks.world import Roundtrip
+    from evals.benchmarks.world_controls import Cases
     from evals.comparison import Comparison
     from evals.footage import Footage
     from evals.report import ReportFiles
     from evals.suite import Progress, Result
     from generators.clip import Backend
+    from generators.segmenters import Segmenter
 
 OnArm = Callable[[str, "Progress"], None]
 STEERING_EVENTS, RETRY_EVENTS = (2, 3, 4), (2,)
+SET_SIZES = (2, 3, 4, 5, 6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,6 @@ def evaluate_steering(
     """
     from evals.benchmarks.steering import Steering, SteeringSettings, arm_footage, run_arms
     from evals.benchmarks.steering_arms import arms_named
-    from evals.benchmarks.world_controls import AUTOENCODER, ControlFootage
 
     with _opened("steering", profile, model, steps) as backend:
         try:
@@ -59,12 +62,88 @@ def evaluate_steering(
             footages: list[Footage] = [arm_footage(benchmark, backend, arm) for arm in arms_named(arms)]
         except ValueError as error:
             raise UsageError(f"eval steering: {error}") from error
-        vae = _autoencoder(backend)
-        if vae is not None:
-            from evals.benchmarks.cameras import through
-
-            footages.append(ControlFootage(AUTOENCODER, benchmark.pairs, through(vae)))
         folder = out or _results()
+        results = run_arms(benchmark, [*footages, *_ceiling(backend, benchmark.pairs)], folder, seed, on_progress)
+    return _outcome(benchmark.name, results, folder)
+
+
+def evaluate_cast(
+    arms: Sequence[str] = (),
+    *,
+    sets: int = 24,
+    sizes: Sequence[int] = SET_SIZES,
+    split: str = "test",
+    profile: str = "bundled",
+    model: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    on_progress: OnArm | None = None,
+) -> AblationOutcome:
+    """Film sets of shots that share one puppet under each arm, every shot from its own noise, or go on with it.
+
+    No `arms` are all of `evals.benchmarks.cast_arms`; `independent` is always among them. `sets` for each of `sizes`;
+    `split` tune draws others. Raises UsageError.
+    """
+    from evals.benchmarks.cast import Cast, CastSettings, SetFootage
+    from evals.benchmarks.cast_arms import arms_named
+    from evals.benchmarks.steering import run_arms
+    from evals.world.segmenter import WorldSegmenter
+
+    with _opened("cast", profile, model, steps, WorldSegmenter()) as backend:
+        if not backend.limits.films_sets:
+            raise UsageError(f"eval cast: {backend.name} films shots one by one; expected a model that films sets")
+        try:
+            settings = CastSettings(sets=sets, sizes=tuple(sizes), split=split, seed=seed, film=_film(backend))
+            chosen = arms_named(arms)
+        except ValueError as error:
+            raise UsageError(f"eval cast: {error}") from error
+        benchmark = Cast(settings)
+        footages: list[Footage] = [SetFootage(benchmark, backend, arm) for arm in chosen]
+        folder = out or _results()
+        results = run_arms(benchmark, [*footages, *_ceiling(backend, benchmark.pairs)], folder, seed, on_progress)
+    return _outcome(benchmark.name, results, folder)
+
+
+def evaluate_extension(
+    arms: Sequence[str] = (),
+    *,
+    chains: int = 16,
+    sizes: Sequence[int] = SET_SIZES,
+    split: str = "test",
+    scenes: Path | None = None,
+    profile: str = "bundled",
+    model: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    on_progress: OnArm | None = None,
+) -> AblationOutcome:
+    """Film chains of shots that go on from one another under each arm, from the same noise, or go on with it.
+
+    No `arms` are all of `evals.benchmarks.extension_arms`; `cut` is always among them. `chains` for each of `sizes`;
+    `split` tune draws others. `scenes` is what `train scenes` learnt, an adapter's folder or a whole model's; without
+    it that arm is not measured. Raises UsageError.
+    """
+    from evals.benchmarks.extension import Extension, ExtensionSettings
+    from evals.benchmarks.extension_arms import TruthFootage, arm_footages, arms_named
+    from evals.benchmarks.steering import run_arms
+
+    with ExitStack() as opened:
+        backend = opened.enter_context(_opened("extension", profile, model, steps))
+        trained = None
+        if scenes is not None:
+            trained = opened.enter_context(_opened("extension", profile, model, steps, scenes=scenes))
+        try:
+            settings = ExtensionSettings(chains=chains, sizes=tuple(sizes), split=split, seed=seed, film=_film(backend))
+            chosen = arms_named(arms)
+        except ValueError as error:
+            raise UsageError(f"eval extension: {error}") from error
+        benchmark = Extension(settings)
+        through = _through(backend)
+        ceiling: list[Footage] = [TruthFootage(benchmark, through)] if through else []
+        folder = out or _results()
+        footages = [*arm_footages(benchmark, backend, chosen, trained), *ceiling]
         results = run_arms(benchmark, footages, folder, seed, on_progress)
     return _outcome(benchmark.name, results, folder)
 
@@ -121,14 +200,30 @@ def _results() -> Path:
 
 
 @contextmanager
-def _opened(command: str, profile: str, model: str | None, steps: int | None) -> Iterator[Backend]:
-    """The profile's backend, which must film the puppet world's canvas."""
+def _opened(
+    command: str,
+    profile: str,
+    model: str | None,
+    steps: int | None,
+    segmenter: Segmenter | None = None,
+    scenes: Path | None = None,
+) -> Iterator[Backend]:
+    """The profile's backend, which must film the puppet world's canvas; `segmenter` finds what a set shares.
+
+    `scenes` is what was learnt to film sets in sequence: a whole model in the place of the profile's, or an adapter.
+    """
     from agents.casting import backend_config, profile_for
     from agents.order import Order
     from generators.backends import open_backend
     from generators.world.words import HEIGHT, WIDTH
 
-    with closing(open_backend(backend_config(profile_for(Order(story="", steps=steps), profile, model)))) as backend:
+    order = Order(story="", steps=steps)
+    if scenes is not None:
+        whole = (scenes / "model_index.json").is_file()
+        model = str(scenes) if whole else model
+        order = replace(order, scenes=True, lora=() if whole else (str(scenes),))
+    config = backend_config(profile_for(order, profile, model))
+    with closing(open_backend(replace(config, segmenter=segmenter))) as backend:
         canvas = backend.limits.width, backend.limits.height
         if canvas != (WIDTH, HEIGHT):
             raise UsageError(
@@ -144,8 +239,24 @@ def _film(backend: Backend) -> Mapping[str, Any]:
     return {"weights": backend.weights or backend.name} | {k: v for k, v in told.items() if v is not None}
 
 
-def _autoencoder(backend: Backend) -> Any:
-    return getattr(getattr(getattr(backend, "model", None), "pipe", None), "vae", None)
+def _through(backend: Backend) -> Roundtrip | None:
+    """Clips through the model's autoencoder and back; None where it has none."""
+    vae = getattr(getattr(getattr(backend, "model", None), "pipe", None), "vae", None)
+    if vae is None:
+        return None
+    from evals.benchmarks.cameras import through
+
+    return through(vae)
+
+
+def _ceiling(backend: Backend, cases: Cases) -> list[Footage]:
+    """The rendered truth through the model's autoencoder; nothing where there is none."""
+    through = _through(backend)
+    if through is None:
+        return []
+    from evals.benchmarks.world_controls import AUTOENCODER, ControlFootage
+
+    return [ControlFootage(AUTOENCODER, cases, through)]
 
 
 def _outcome(benchmark: str, results: Sequence[Result], folder: Path) -> AblationOutcome:

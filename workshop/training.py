@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agents.errors import UsageError
-from generators.training.config import RUN_FOLDER, DenoiserTraining, Machine, VaeTraining
+from generators.training.config import RUN_FOLDER, DenoiserTraining, Machine, Schedule, VaeTraining
+from generators.training.distil_config import DistilTraining
 
 if TYPE_CHECKING:
     from generators.training.loop import OnTrainingProgress, TrainingOutcome
@@ -30,13 +31,7 @@ def train_world(
     if compiled and part == "vae":
         raise UsageError("--compile: only the denoiser's blocks can be compiled; leave it out for the vae")
     config: VaeTraining | DenoiserTraining = VaeTraining() if part == "vae" else DenoiserTraining()
-    usual = config.schedule
-    steps = usual.steps if steps is None else steps
-    decay_steps = min(usual.decay_steps, steps) if decay_steps is None else decay_steps
-    try:
-        schedule = replace(usual, steps=steps, decay_steps=decay_steps, minutes=minutes)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    schedule = _schedule(config.schedule, steps, decay_steps, minutes)
     machine = Machine(device=device, threads=threads, compile=compiled)
     config = replace(config, out=out or config.out, seed=seed, schedule=schedule, machine=machine)
     if isinstance(config, DenoiserTraining):
@@ -46,6 +41,41 @@ def train_world(
     from generators.training.vae import train_vae
 
     return train_vae(config, on_progress)
+
+
+def distil_world(
+    film_steps: int = 8,
+    guidance: float = 3.0,
+    *,
+    out: Path | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    decay_steps: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    on_progress: OnTrainingProgress | None = None,
+) -> TrainingOutcome:
+    """Teach adapters to film in few steps, without guidance, what the run's denoiser films in many; or go on."""
+    from generators.training.distil import train_distilled
+
+    try:
+        config = DistilTraining(film_steps=film_steps, guidance=guidance, seed=seed, out=out or RUN_FOLDER)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    schedule = _schedule(config.schedule, steps, decay_steps, minutes)
+    return train_distilled(
+        replace(config, schedule=schedule, machine=Machine(device=device, threads=threads)), on_progress
+    )
+
+
+def _schedule(usual: Schedule, steps: int | None, decay_steps: int | None, minutes: float | None) -> Schedule:
+    steps = usual.steps if steps is None else steps
+    decay_steps = min(usual.decay_steps, steps) if decay_steps is None else decay_steps
+    try:
+        return replace(usual, steps=steps, decay_steps=decay_steps, minutes=minutes)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def export_world(out: Path | None = None, to: Path | None = None) -> Path:

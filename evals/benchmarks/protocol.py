@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from evals.metrics.score import Case, NotMeasured, Outcome, Score, Summary, summarise
 from generators.clip import Frames
 
+T = TypeVar("T")
 ALL = "all"
+SHOWN = 6
+"""Frames in a unit's strip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,8 @@ class Unit:
     name: str
     cases: tuple[Case, ...]
     classes: tuple[str, ...] = ()
+    shown: int = SHOWN
+    """Frames in its strip, over all its clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,8 @@ class Film:
     frames: Frames = field(repr=False)
     fps: float
     seconds: float | None = None
+    lead: int = 0
+    """Leading frames that the clip before it shows already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,8 @@ class Judgement:
     facts: Mapping[str, Any] = field(default_factory=dict)
     headline: str = ""
     """The metric that ranks units best to worst."""
+    pictures: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """PNG by what it shows, kept beside the row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +93,16 @@ class Benchmark(Protocol):
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
         """The table."""
         ...
+
+
+def chosen(what: str, table: Mapping[str, T], names: Sequence[str], always: str) -> tuple[T, ...]:
+    """Entries of these names in the table's order, all for no names, `always` in any case.
+
+    Raises ValueError for an unknown name; `what` says of what it is one.
+    """
+    if unknown := [name for name in names if name not in table]:
+        raise ValueError(f"{what}: expected some of {', '.join(table)}; got {', '.join(unknown)}")
+    return tuple(entry for name, entry in table.items() if not names or name in names or name == always)
 
 
 def lines_by_class(judged: Sequence[Judged], classes: Sequence[str] = ()) -> list[Line]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.director import LADDER, Kind, Repairs
+from evals.benchmarks.protocol import chosen
 
 OFF = "off"
 SWEEP = "every-take"
@@ -65,6 +66,4 @@ POLICIES: Mapping[str, Policy] = {
 
 def policies_named(names: Sequence[str]) -> tuple[Policy, ...]:
     """The policies of these names, all for none, and `off` first in any case. Raises ValueError for an unknown one."""
-    if unknown := [name for name in names if name not in POLICIES]:
-        raise ValueError(f"policies: expected some of {', '.join(POLICIES)}; got {', '.join(unknown)}")
-    return tuple(policy for name, policy in POLICIES.items() if not names or name in names or name == OFF)
+    return chosen("policies", POLICIES, names, OFF)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from agents.sentences import cut_prompt
+from evals.benchmarks.protocol import chosen
 from generators.clip import ShotRequest
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 from generators.errors import RequestRejected
@@ -152,6 +153,4 @@ ARMS: Mapping[str, Arm] = {
 
 def arms_named(names: Sequence[str]) -> tuple[Arm, ...]:
     """The arms of these names, all for none, and `none` first in any case. Raises ValueError for an unknown one."""
-    if unknown := [name for name in names if name not in ARMS]:
-        raise ValueError(f"arms: expected some of {', '.join(ARMS)}; got {', '.join(unknown)}")
-    return tuple(arm for name, arm in ARMS.items() if not names or name in names or name == NONE)
+    return chosen("arms", ARMS, names, NONE)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-import cv2
 import numpy as np
 
 from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
@@ -21,9 +20,11 @@ from evals.metrics.entities import occm
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured, Outcome, Score
 from evals.world.detectors import Frames
+from evals.world.looks import mean_colour, usual_size
 from evals.world.scores import ClipJudgement, judge_scene
 from evals.world.settings import SCORE
 from evals.world.splits import Case
+from evals.world.stages import empty_stage, stages_apart
 from evals.world.tracks import Scene, watch
 from generators.world.captions import write_caption
 from generators.world.grammar import sample_script
@@ -164,26 +165,11 @@ def _appearances(seen: Sequence[_Seen | None]) -> dict[str, list[_Look]]:
             continue
         for actor in (actor for actor in one.judged.actors if actor.seen):
             own = [e.done for e in one.judged.events if actor.hue in (e.promise.hue, e.promise.other)]
-            vector = np.array([*_colour(one, actor.hue), _size(one, actor.hue)])
+            vector = np.array([*mean_colour(one.scene, one.frames, actor.hue), usual_size(one.scene, actor.hue)])
             fidelity = float(np.mean(own)) if own else None
             look = Appearance(shot=number, embedding=vector, fidelity=fidelity)
             found.setdefault(actor.hue, []).append((look, actor.kind))
     return found
-
-
-def _colour(one: _Seen, hue: str) -> np.ndarray:
-    """Mean CIELAB of the puppet's own pixels."""
-    setting, masks = one.scene.setting, one.scene.sightings[hue].masks
-    frames = one.frames[setting.first :: setting.step]
-    pixels = frames[masks].astype(np.float32).reshape(1, -1, 3) / 255
-    mean: np.ndarray = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).reshape(-1, 3).mean(0)
-    return mean
-
-
-def _size(one: _Seen, hue: str) -> float:
-    """Root of its median area while it is seen."""
-    area = one.scene.sightings[hue].area
-    return float(np.sqrt(np.median(area[area > 0])))
 
 
 def _kept(looks: Mapping[str, Sequence[_Look]]) -> dict[str, Outcome]:
@@ -218,29 +204,15 @@ def _gaps(looks: Mapping[str, Sequence[_Look]]) -> dict[str, float]:
 
 def _places(shots: Sequence[Case], seen: Sequence[_Seen | None]) -> dict[str, Outcome]:
     """How far apart empty stages look, in mean levels outside all puppets, for pairs of one place and of two."""
-    stages = [(shot.script.place, _stage(one)) for shot, one in zip(shots, seen, strict=True) if one]
+    stages = [
+        (shot.script.place, empty_stage(one.scene, one.frames)) for shot, one in zip(shots, seen, strict=True) if one
+    ]
     found: dict[str, list[float]] = {SAME: [], APART: []}
     for (place, first), (other, second) in combinations(stages, 2):
-        apart = np.nanmean(np.abs(first - second))
-        if np.isfinite(apart):
-            found[SAME if place == other else APART].append(float(apart))
+        if (apart := stages_apart(first, second)) is not None:
+            found[SAME if place == other else APART].append(apart)
     why = NotMeasured(reason="no two shots of the kind")
     return {name: Score(value=float(np.mean(values))) if values else why for name, values in found.items()}
-
-
-def _stage(one: _Seen) -> np.ndarray:
-    """The median picture (H, W, 3) without what stood in front of it in most frames, NaN there."""
-    setting = one.scene.setting
-    frames = one.frames[setting.first :: setting.step].astype(np.float64)
-    masks = [sighting.masks for sighting in one.scene.sightings.values()]
-    covered = np.any(masks, axis=0) if masks else np.zeros(frames.shape[:3], bool)
-    grown = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) for mask in covered]) > 0
-    frames[grown] = np.nan
-    hidden = grown.mean(0) > 0.5
-    frames[:, hidden] = 0.0  # a median of nothing but NaN would warn
-    stage: np.ndarray = np.nanmedian(frames, axis=0)
-    stage[hidden] = np.nan
-    return stage
 
 
 def _cut_f1(clips: Sequence[Frames]) -> Outcome:

@@ -28,7 +28,7 @@ from generators.costs import measured
 from generators.models.walking import frozen
 from generators.models.wan import WanVideoModel
 from generators.models.wan_attention import TEXT_COLUMNS
-from generators.models.wan_walk import walk
+from generators.models.wan_walk import WalkedWan, walk
 from generators.sampler import Settings, denoise
 
 
@@ -161,7 +161,7 @@ def _move(
         return word_attention(q, k[:, :, : TOKENS + 1], columns, counts_M=counts)[0]
 
     with measured() as meter, torch.enable_grad():
-        maps = walk(network, inputs, range(blocks), read, recompute=recompute)
+        maps = walk(network, inputs, range(blocks), read, WalkedWan, recompute=recompute)
         loss = objective(torch.stack(maps).mean(0).unflatten(1, size.grid), _targets(size), Weights())
         torch.autograd.grad(loss, latents)
         del maps, loss

@@ -6,6 +6,7 @@ For tests and dry work. Same request, same frames; given frames are kept; it can
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,12 +70,13 @@ class InstantBackend:
         on_progress: OnProgress | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Clip]:
-        """Draw the wanted shots, each from its own digest and the anchors': the same whichever batch it is in."""
+        """Draw the wanted shots, each from its own digest, the anchors' and the steering: the same in any batch."""
         begun = time.perf_counter()
         self._go_through(shots.requests, on_progress, cancelled)
         plain = [request.digest() for request in shots.requests]
-        anchors = "".join(plain[: shots.anchors])
-        steered = [hashlib.sha256((digest + anchors).encode()).hexdigest() for digest in plain]
+        read = "".join(plain[: shots.anchors])
+        read += json.dumps(dict(shots.steering), sort_keys=True) if shots.steering else ""
+        steered = [hashlib.sha256((digest + read).encode()).hexdigest() for digest in plain]
         spent = (time.perf_counter() - begun) / len(shots.wanted)
         return [
             make_clip(

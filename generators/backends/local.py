@@ -138,8 +138,13 @@ class LocalBackend:
         if len(settings) > 1:
             raise RequestRejected(f"requests: expected one number of steps and one guidance in a set, got {settings}")
         if self.limits.scenes:
+            if shots.steering:
+                raise RequestRejected(
+                    f"steering: a set filmed as one sequence takes none, got {', '.join(shots.steering)}"
+                )
             return self._in_sequence(shots, settings.pop(), on_progress, cancelled)
-        cast = CastSettings(anchors=shots.anchors, at_once=self.at_once, steering=self._steering(shots.requests[0]))
+        steering = self._steering(shots.requests[0]) | dict(shots.steering)
+        cast = CastSettings(anchors=shots.anchors, at_once=self.at_once, steering=steering)
         asked = (shots.requests, shots.subjects, settings.pop(), cast)
         with self._told(shots.requests) as model:
             begun = time.perf_counter()

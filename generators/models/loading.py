@@ -57,9 +57,9 @@ def open_model(
     """Load a folder or hub id of any family: safetensors only, never remote code; float32 by default.
 
     `offload` moves one network at a time to the device; `lora` are adapters put on top. `options` are the family's
-    own: `gives_tokens_at_zero` (Wan), `dynamic_guidance` (CogVideoX), `decode_timestep`, `decode_noise` and
-    `given_noise` (LTX), `eta` (UNets). Raises BackendUnavailable for what cannot be loaded, a class there is no
-    VideoModel for, and another family's option.
+    own: `gives_tokens_at_zero` (Wan), `given_time` (SkyReels-V2), `dynamic_guidance` (CogVideoX), `decode_timestep`,
+    `decode_noise` and `given_noise` (LTX), `eta` (UNets). Raises BackendUnavailable for what cannot be loaded, a class
+    there is no VideoModel for, and another family's option.
     """
     family = _family(class_of(model), model)
     unknown = sorted(set(options) - set(family.options))
@@ -102,6 +102,8 @@ def _extension(model: Any) -> Extension:
         return "last frame"
     if getattr(model, "family", None) == "ltx":
         return "conditions"
+    if getattr(model, "diffusion_forcing", False):
+        return "diffusion forcing"
     return "tokens at zero" if model.gives_tokens_at_zero else "noised latents"
 
 
@@ -176,6 +178,12 @@ def _take_wan(pipe: Any, **options: Any) -> VideoModel:
     return WanVideoModel.from_pipeline(pipe, **options)
 
 
+def _take_skyreels(pipe: Any, **options: Any) -> VideoModel:
+    from generators.models.skyreels import SkyReelsVideoModel
+
+    return SkyReelsVideoModel.from_pipeline(pipe, **options)
+
+
 def _take_cogvideox(pipe: Any, **options: Any) -> VideoModel:
     from generators.models.cogvideox import CogVideoXVideoModel
 
@@ -200,6 +208,12 @@ def _made_for_wan(model: Any) -> MadeFor:
     return MadeFor(limits=large if model.expands_timesteps else small, steps=50, guidance=5.0)
 
 
+def _made_for_skyreels(model: Any) -> MadeFor:
+    limits = Limits(width=960, height=544, fps=24, frame_counts=(49, 97))
+    pictures = "ImageToVideo" in type(model.pipe).__name__
+    return MadeFor(limits=limits, steps=50, guidance=5.0 if pictures else 6.0)
+
+
 def _made_for_cogvideox(model: Any) -> MadeFor:
     first = Limits(width=720, height=480, fps=8, frame_counts=(49,))
     later = Limits(width=1360, height=768, fps=16, frame_counts=(81, 161))  # 1.5 has patches in time
@@ -218,6 +232,9 @@ def _made_for_unet(model: Any) -> MadeFor:
 _WAN = Family(
     take=_take_wan, made_for=_made_for_wan, options=("gives_tokens_at_zero",), float32=("vae", "image_encoder")
 )
+_SKYREELS = Family(
+    take=_take_skyreels, made_for=_made_for_skyreels, options=("given_time",), float32=("vae", "image_encoder")
+)
 _COGVIDEOX = Family(take=_take_cogvideox, made_for=_made_for_cogvideox, options=("dynamic_guidance",))
 _LTX = Family(take=_take_ltx, made_for=_made_for_ltx, options=("decode_timestep", "decode_noise", "given_noise"))
 _UNET = Family(take=_take_unet, made_for=_made_for_unet, options=("eta",))
@@ -225,6 +242,11 @@ _UNET = Family(take=_take_unet, made_for=_made_for_unet, options=("eta",))
 FAMILIES: dict[str, Family] = {
     "WanPipeline": _WAN,
     "WanImageToVideoPipeline": _WAN,
+    "SkyReelsV2DiffusionForcingPipeline": _SKYREELS,
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": _SKYREELS,
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline": _SKYREELS,
+    "SkyReelsV2Pipeline": _SKYREELS,
+    "SkyReelsV2ImageToVideoPipeline": _SKYREELS,
     "CogVideoXPipeline": _COGVIDEOX,
     "CogVideoXImageToVideoPipeline": _COGVIDEOX,
     "LTXPipeline": _LTX,

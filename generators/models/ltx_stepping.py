@@ -9,7 +9,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from generators.models.stepping import Stepper
+from generators.models.stepping import Draws, Stepper
 
 
 class LTXConditionStepper(Stepper):
@@ -22,7 +22,7 @@ class LTXConditionStepper(Stepper):
         super().__init__(scheduler)
         self.stir = stir
         self._unpack = unpack
-        self._drawn: dict[int, tuple[int, Tensor]] = {}
+        self._draws = Draws()
 
     def stirred(self, clean: Tensor, held: Tensor, i: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Finished latents with noise that falls with the square of time, drawn once a step from each clip's own."""
@@ -34,14 +34,18 @@ class LTXConditionStepper(Stepper):
         ]
         return torch.cat(rows)
 
+    def left(self, clean: Tensor, held: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Finished latents as the pipeline leaves them in the clip: as its last step read them."""
+        return self.stirred(clean, held, len(self.timesteps) - 1, generators)
+
     def _noise(self, generator: torch.Generator, i: int, like: Tensor) -> Tensor:
         """This step's draw; a probe and the step itself read the same one."""
-        step, noise = self._drawn.get(id(generator), (-1, like))
-        if step != i:
-            tokens = (1, like[0, 0].numel(), like.shape[1])
-            noise = self._unpack(randn_tensor(tokens, generator=generator, device=like.device, dtype=like.dtype))
-            self._drawn[id(generator)] = i, noise
-        return noise
+        tokens = (1, like[0, 0].numel(), like.shape[1])
+
+        def draw() -> Tensor:
+            return self._unpack(randn_tensor(tokens, generator=generator, device=like.device, dtype=like.dtype))
+
+        return self._draws.at(i, generator, draw)
 
     def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
         """Latents of step i + 1; held tokens are stepped like the others and replaced by whoever holds them."""

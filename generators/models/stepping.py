@@ -6,7 +6,7 @@ whose scheduler wants more (a history, a cast after every step) subclasses `Step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -95,7 +95,26 @@ class Stepper:
         """Finished latents as a model that knows such tokens reads them at step i: as they are, in most families."""
         return clean
 
+    def left(self, clean: Tensor, held: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Finished latents as the last step leaves them in the clip: as they are, in most families."""
+        return clean
+
     def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
         """Latents of step i + 1 from the network's (guided) prediction at step i. Generators feed stochastic steps."""
         after: Tensor = self.scheduler.step(prediction, self.timesteps[i], latents, return_dict=False)[0]
         return after
+
+
+class Draws:
+    """Noise that a step draws from a clip's own generator: one draw, however often the step is read."""
+
+    def __init__(self) -> None:
+        self._newest: dict[int, tuple[int, Tensor]] = {}
+
+    def at(self, i: int, generator: torch.Generator, draw: Callable[[], Tensor]) -> Tensor:
+        """Step i's noise of this generator."""
+        step, noise = self._newest.get(id(generator), (-1, None))
+        if step != i or noise is None:
+            noise = draw()
+            self._newest[id(generator)] = i, noise
+        return noise

@@ -1,7 +1,7 @@
 """Random Wan pipelines of every kind, small enough to film on a CPU in a blink; written in diffusers' own format.
 
 For tests, CI and benches: the classes are the real ones, only the sizes are tiny and the weights noise. Nothing is
-downloaded; the tokenizer is byte-level. Other families: `tiny_cogvideox`, `tiny_ltx`, `tiny_unet`.
+downloaded; the tokenizer is byte-level. Other families: `tiny_skyreels`, `tiny_cogvideox`, `tiny_ltx`, `tiny_unet`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def tiny_pipeline(kind: TinyKind, *, scheduler: TinyScheduler = "unipc", seed: i
         torch.manual_seed(seed)
         parts = {
             "tokenizer": byte_tokenizer(),
-            "text_encoder": _text_encoder(),
-            "vae": _vae(kind),
-            "scheduler": _scheduler(scheduler),
+            "text_encoder": tiny_umt5(),
+            "vae": tiny_wan_vae(kind),
+            "scheduler": wan_scheduler(scheduler),
             "transformer": _transformer(kind),
         }
         if kind in ("t2v-2.2", "i2v-2.2"):
@@ -50,11 +50,12 @@ def tiny_pipeline(kind: TinyKind, *, scheduler: TinyScheduler = "unipc", seed: i
         if kind == "ti2v-2.2":
             parts |= {"expand_timesteps": True}
         if kind == "i2v-2.1":
-            parts |= _image_encoder()
+            parts |= tiny_clip()
     return (WanImageToVideoPipeline if kind.startswith("i2v") else WanPipeline)(**parts)
 
 
-def _text_encoder() -> Any:
+def tiny_umt5() -> Any:
+    """A random UMT5 encoder of one block, `TEXT_DIM` wide."""
     from transformers import UMT5Config, UMT5EncoderModel
 
     config = UMT5Config(
@@ -90,13 +91,19 @@ def _transformer(kind: TinyKind) -> Any:
         image_dim=IMAGE_DIM if reads_images else None,
         added_kv_proj_dim=48 if reads_images else None,
     )
-    for block in model.blocks:  # default weights leave cross-attention almost uniform: nothing to steer
+    return steerable(model)
+
+
+def steerable(network: Any) -> Any:
+    """The network with wider weights in cross-attention, which the default leaves almost uniform: nothing to steer."""
+    for block in network.blocks:
         for layer in (block.attn2.to_q, block.attn2.to_k, block.attn2.to_v):
             torch.nn.init.normal_(layer.weight, std=0.5)
-    return model.eval()
+    return network.eval()
 
 
-def _vae(kind: TinyKind) -> Any:
+def tiny_wan_vae(kind: TinyKind) -> Any:
+    """A random VAE of the kind's strides and channels."""
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     sizes: dict[str, Any] = {
@@ -115,19 +122,21 @@ def _vae(kind: TinyKind) -> Any:
     return AutoencoderKLWan(**sizes).eval()
 
 
-def _scheduler(kind: TinyScheduler) -> Any:
+def wan_scheduler(kind: TinyScheduler, shift: float = 3.0) -> Any:
+    """As the checkpoints of Wan and of models of its architecture come, or as the bundled one does."""
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
     if kind == "euler":
-        return FlowMatchEulerDiscreteScheduler(shift=3.0)
+        return FlowMatchEulerDiscreteScheduler(shift=shift)
     return UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=3.0
+        prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=shift
     )
 
 
-def _image_encoder() -> dict[str, Any]:
-    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+def tiny_clip(*, projects: bool = False) -> dict[str, Any]:
+    """A random image encoder with its processor, `IMAGE_DIM` wide."""
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
     config = CLIPVisionConfig(
         hidden_size=IMAGE_DIM,
@@ -138,4 +147,5 @@ def _image_encoder() -> dict[str, Any]:
         patch_size=4,
     )
     processor = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    return {"image_encoder": CLIPVisionModel(config).eval(), "image_processor": processor}
+    encoder: Any = CLIPVisionModelWithProjection if projects else CLIPVisionModel
+    return {"image_encoder": encoder(config).eval(), "image_processor": processor}

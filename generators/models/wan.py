@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -37,61 +38,33 @@ from generators.models.scenes import SceneModel, SceneSettings
 from generators.models.stepping import Stepper
 from generators.models.wan_attention import TEXT_COLUMNS, ControlledWanAttention
 from generators.models.wan_given import WanGiven
-from generators.models.wan_walk import walk
+from generators.models.wan_walk import WalkedWan, walk
 from generators.tokens import TextMap, map_text
 
 
-class WanVideoModel:
-    """A Wan pipeline as the sampler sees it.
-
-    `gives_tokens_at_zero` says that the transformer was trained with finished tokens at timestep 0; None asks the
-    pipeline (true for those that expand timesteps).
-    """
+class WanShaped:
+    """A pipeline around a transformer of Wan's architecture: what Wan's and SkyReels-V2's have in common."""
 
     family: Family = "wan"
     stride = 4
     joins_branches = False
+    walked: type[WalkedWan] = WalkedWan
+    """How a block of the network is read."""
     _stepper: Stepper | None = None
     """The newest."""
 
-    def __init__(self, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> None:
+    def __init__(self, pipe: Any, *, name: str, gives_tokens_at_zero: bool) -> None:
         self.pipe = pipe
         self.name = name
-        self.expands_timesteps = bool(pipe.config.expand_timesteps)
-        self.gives_tokens_at_zero = self.expands_timesteps if gives_tokens_at_zero is None else gives_tokens_at_zero
-        self.experts: tuple[Any, ...] = tuple(x for x in (pipe.transformer, pipe.transformer_2) if x is not None)
+        self.gives_tokens_at_zero = gives_tokens_at_zero
+        self.expands_timesteps = bool(pipe.config.get("expand_timesteps"))
+        parts = (pipe.transformer, getattr(pipe, "transformer_2", None))
+        self.experts: tuple[Any, ...] = tuple(x for x in parts if x is not None)
         self._config = self.experts[0].config
         self.joins_channels = self._config.in_channels != pipe.vae.config.z_dim
         self._holder = OneHolder(name)
         self.held = self._holder.held
         self._given = WanGiven(self)
-
-    @classmethod
-    def from_pipeline(cls, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> Self:
-        """Take a loaded pipeline apart; it stays usable. Raises BackendUnavailable for another family."""
-        if not isinstance(pipe, WanPipeline | WanImageToVideoPipeline):
-            raise BackendUnavailable(
-                f"{name}: expected a WanPipeline or WanImageToVideoPipeline, got {type(pipe).__name__}"
-            )
-        return cls(pipe, name=name, gives_tokens_at_zero=gives_tokens_at_zero)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str | torch.device = "cpu",
-        offload: bool = False,
-        gives_tokens_at_zero: bool | None = None,
-    ) -> Self:
-        """Load a folder or hub id: safetensors only, never remote code; VAE and image encoder stay float32.
-
-        `offload` moves one network at a time to the device. Raises BackendUnavailable when it cannot be loaded.
-        """
-        float32 = FAMILIES["WanPipeline"].float32
-        pipe = load_pipeline(model, dtype=dtype, device=device, offload=offload, float32=float32)
-        return cls.from_pipeline(pipe, name=model, gives_tokens_at_zero=gives_tokens_at_zero)
 
     @property
     def device(self) -> torch.device:
@@ -156,7 +129,7 @@ class WanVideoModel:
         generators = [torch.Generator().manual_seed(request.seed) for request in requests]
         shape = (len(requests), *layout.shape)
         noise = randn_tensor(shape, generator=generators, device=self.device, dtype=torch.float32)
-        return self._given.start(requests, layout, noise)
+        return replace(self._given.start(requests, layout, noise), generators=tuple(generators))
 
     def stepper(self, steps: int, layout: Layout) -> Stepper:
         """A fresh schedule of so many steps."""
@@ -172,7 +145,7 @@ class WanVideoModel:
         return guidance if guidance_2 is None or self._is_high_noise(t) else guidance_2
 
     def _is_high_noise(self, t: Tensor) -> bool:
-        ratio = self.pipe.config.boundary_ratio
+        ratio = self.pipe.config.get("boundary_ratio")
         return ratio is None or bool(t >= ratio * self.pipe.scheduler.config.num_train_timesteps)
 
     def expert(self, t: Tensor) -> Any:
@@ -214,7 +187,8 @@ class WanVideoModel:
     ) -> list[Tensor]:
         """What `read` makes of the text attention of these layers; the pass ends after the last of them."""
         network = self.expert(t)
-        return walk(network, self._inputs(network, latents, t, text.cond, start), layers, read, recompute=recompute)
+        inputs = self._inputs(network, latents, t, text.cond, start)
+        return walk(network, inputs, layers, read, self.walked, recompute=recompute)
 
     def _inputs(self, network: Any, latents: Tensor, t: Tensor, states: Tensor | None, start: Start) -> dict[str, Any]:
         if start.channels is not None:
@@ -255,15 +229,6 @@ class WanVideoModel:
         mean = torch.tensor(config.latents_mean).view(shape).to(device, dtype)
         return mean, 1.0 / torch.tensor(config.latents_std).view(shape).to(device, dtype)
 
-    def of_sets(self, layouts: Sequence[Layout], settings: SceneSettings) -> SceneModel:
-        """The same model for sets of shots that are filmed as one sequence (Mask2DiT).
-
-        Raises RequestRejected for picture-to-video checkpoints.
-        """
-        from generators.models.wan_scenes import WanScenes
-
-        return WanScenes(self, layouts, settings)
-
     def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:
         """Put controlled attention at the sites; the call returned puts the former processors back."""
         for expert in {site.expert for site in sites}:
@@ -277,3 +242,52 @@ class WanVideoModel:
 
     def _controlled(self, site: Site, run: Run, former: Any) -> ControlledWanAttention:
         return ControlledWanAttention(former, site, run, self.experts[site.expert].condition_embedder.text_embedder)
+
+
+class WanVideoModel(WanShaped):
+    """A Wan pipeline as the sampler sees it.
+
+    `gives_tokens_at_zero` says that the transformer was trained with finished tokens at timestep 0; None asks the
+    pipeline (true for those that expand timesteps).
+    """
+
+    def __init__(self, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> None:
+        expands = bool(pipe.config.expand_timesteps)
+        knows = expands if gives_tokens_at_zero is None else gives_tokens_at_zero
+        super().__init__(pipe, name=name, gives_tokens_at_zero=knows)
+
+    @classmethod
+    def from_pipeline(cls, pipe: Any, *, name: str = "wan", gives_tokens_at_zero: bool | None = None) -> Self:
+        """Take a loaded pipeline apart; it stays usable. Raises BackendUnavailable for another family."""
+        if not isinstance(pipe, WanPipeline | WanImageToVideoPipeline):
+            raise BackendUnavailable(
+                f"{name}: expected a WanPipeline or WanImageToVideoPipeline, got {type(pipe).__name__}"
+            )
+        return cls(pipe, name=name, gives_tokens_at_zero=gives_tokens_at_zero)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        offload: bool = False,
+        gives_tokens_at_zero: bool | None = None,
+    ) -> Self:
+        """Load a folder or hub id: safetensors only, never remote code; VAE and image encoder stay float32.
+
+        `offload` moves one network at a time to the device. Raises BackendUnavailable when it cannot be loaded.
+        """
+        float32 = FAMILIES["WanPipeline"].float32
+        pipe = load_pipeline(model, dtype=dtype, device=device, offload=offload, float32=float32)
+        return cls.from_pipeline(pipe, name=model, gives_tokens_at_zero=gives_tokens_at_zero)
+
+    def of_sets(self, layouts: Sequence[Layout], settings: SceneSettings) -> SceneModel:
+        """The same model for sets of shots that are filmed as one sequence (Mask2DiT).
+
+        Raises RequestRejected for picture-to-video checkpoints.
+        """
+        from generators.models.wan_scenes import WanScenes
+
+        return WanScenes(self, layouts, settings)

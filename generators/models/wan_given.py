@@ -19,7 +19,7 @@ from generators.models.base import Layout, Start, frames_as_video
 from generators.models.given import frame_at, known_frames
 
 if TYPE_CHECKING:
-    from generators.models.wan import WanVideoModel
+    from generators.models.wan import WanShaped
 
 GREY = 128
 BLANK = "this checkpoint starts from a picture and was given none: it starts from plain grey"
@@ -28,7 +28,7 @@ BLANK = "this checkpoint starts from a picture and was given none: it starts fro
 class WanGiven:
     """Turns the given frames of a batch into the `Start` of one model."""
 
-    def __init__(self, model: WanVideoModel) -> None:
+    def __init__(self, model: WanShaped) -> None:
         self.model = model
 
     def start(self, requests: Sequence[ShotRequest], layout: Layout, noise: Tensor) -> Start:

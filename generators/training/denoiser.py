@@ -172,13 +172,12 @@ class DenoiserTrainee:
         errors = []
         with few_columns(self.nets.transformer) as columns, autocast(config.machine):
             hidden, bias = text_columns(self.tokenizer, self.nets.text_encoder, told)
-            for rows in (slice(0, split), slice(split, clips)):
+            for rows, steps in ((slice(0, split), by_frame), (slice(split, clips), levels)):
                 if rows.start == rows.stop:
                     continue
-                steps = by_frame[rows] if rows.start == 0 else levels[rows]
-                seen = predict(self.nets.transformer, columns, noisy[rows], steps, (hidden[rows], bias[rows]))
+                seen = predict(self.nets.transformer, columns, noisy[rows], steps[rows], (hidden[rows], bias[rows]))
                 error = (seen.float() - target[rows]).square()
-                if rows.start == 0:
+                if steps is by_frame:
                     error = error * ~given.view(split, 1, frames, 1, 1)
                 hidden_frames = int((by_frame[rows] > 0).sum())
                 errors.append((error.sum(), hidden_frames * clean[0, :, 0].numel()))

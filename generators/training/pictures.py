@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from generators.clip import Frames
+from generators.pictures import LINE, PAPER
 from generators.training.checkpoint import write_whole
 
 _TITLE = 12
-_COLOURS = ((200, 40, 40), (40, 90, 200), (30, 140, 60), (150, 70, 190), (220, 140, 20), (90, 90, 90))
+_COLOURS = ("#2f7d5b", "#c2452d", "#3a6ea5", "#b8862b", "#7a5195", "#5f6b6d")
 
 
 def draw_sheet(clips: Sequence[tuple[str, Frames]], path: Path, columns: int = 9, zoom: int = 2) -> None:
@@ -33,33 +35,32 @@ def _row(title: str, frames: Frames, columns: int, zoom: int) -> Frames:
     return np.concatenate([np.asarray(banner), strip])
 
 
-def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path, width: int = 900, height: int = 420) -> None:
-    """Every number of the log but the speed over the steps, on a log scale. Writes a PNG; nothing without rows."""
-    names = [n for n in dict.fromkeys(key for row in rows for key in row) if n not in ("step", "clips_per_second")]
-    series = {n: [(float(r["step"]), float(r[n])) for r in rows if r.get(n, 0) and r[n] > 0] for n in names}
-    series = {n: points for n, points in series.items() if len(points) > 1}
-    if not series:
+def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """The log's numbers over the steps; below them, each over its own start, the errors by noise level (`at ...`).
+
+    Writes a PNG; nothing while no number was logged twice.
+    """
+    names = dict.fromkeys(key for row in rows for key in row if key not in ("step", "clips_per_second"))
+    series = {name: [(row["step"], float(row[name])) for row in rows if row.get(name, 0) > 0] for name in names}
+    series = {name: points for name, points in series.items() if len(points) > 1}
+    panels = [[n for n in series if not n.startswith("at ")], [n for n in series if n.startswith("at ")]]
+    panels = [panel for panel in panels if panel]
+    if not panels:
         return
-    picture = Image.new("RGB", (width, height), (255, 255, 255))
-    pen = ImageDraw.Draw(picture)
-    values = [math.log10(v) for points in series.values() for _, v in points]
-    low, high, last = math.floor(min(values)), math.ceil(max(values)), rows[-1]["step"]
-    left, bottom, tall = 60, height - 25, height - 45
-
-    def place(step: float, value: float) -> tuple[float, float]:
-        share = (math.log10(value) - low) / max(high - low, 1)
-        return left + (width - left - 10) * step / last, bottom - tall * share
-
-    for decade in range(low, high + 1):
-        y = place(0, 10.0**decade)[1]
-        pen.line([(left, y), (width - 10, y)], fill=(225, 225, 225))
-        pen.text((4, y - 6), f"1e{decade}", fill=(80, 80, 80))
-    for index, (name, points) in enumerate(series.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        pen.line([place(step, value) for step, value in points], fill=colour)
-        pen.text((left + 10 + 130 * index, 4), f"{name} {points[-1][1]:.4g}", fill=colour)
-    pen.text((width - 110, bottom + 6), f"step {last}", fill=(80, 80, 80))
-    _save(picture, path)
+    figure = Figure(figsize=(9, 1 + 3 * len(panels)), dpi=100, facecolor=PAPER, layout="constrained")
+    for axes, panel in zip(np.atleast_1d(figure.subplots(len(panels), sharex=True)), panels, strict=True):
+        own = panel[0].startswith("at ")
+        for colour, name in zip(itertools.cycle(_COLOURS), panel):
+            steps, values = zip(*series[name], strict=True)
+            shown = np.asarray(values) / (values[0] if own else 1.0)
+            axes.plot(steps, shown, color=colour, linewidth=0.9, label=f"{name}  {values[-1]:.4g}")
+        axes.set_yscale("linear" if own else "log")
+        axes.set_ylabel("error over its first" if own else "", fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
+        axes.grid(color=LINE, linewidth=0.5)
+        axes.set_facecolor(PAPER)
+    axes.set_xlabel("step")
+    write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 
 def _save(picture: Image.Image, path: Path) -> None:

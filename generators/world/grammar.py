@@ -100,7 +100,7 @@ def _try(rng: np.random.Generator, frames: int, count: int, split: Split, first:
         chosen = first if index == 0 else _VERBS[rng.integers(len(_VERBS))]
         if VERBS[chosen].slot == "other" and not pair:
             return None
-        grown = _with_event(rng, script, chosen, slot)
+        grown = with_event(rng, script, chosen, slot)
         if grown is None:
             return None
         script = grown
@@ -128,7 +128,8 @@ def _cast(rng: np.random.Generator, count: int, split: Split) -> tuple[Actor, ..
     )
 
 
-def _with_event(rng: np.random.Generator, script: Script, verb: str, slot: tuple[float, float]) -> Script | None:
+def with_event(rng: np.random.Generator, script: Script, verb: str, slot: tuple[float, float]) -> Script | None:
+    """The script with one more event of this verb somewhere in `slot` (seconds); None where it is not possible."""
     low, high = VERBS[verb].seconds
     room = slot[1] - slot[0]
     length = min(rng.uniform(low, high), room)

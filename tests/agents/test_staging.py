@@ -119,6 +119,7 @@ def test_a_prompt_that_does_not_name_the_cast_keeps_its_shot_alone() -> None:
     ("way", "frames", "why"),
     [
         ("tokens at zero", 5, "continues shot 1 by given latent frames (its last 5 frames, as tokens at t = 0)"),
+        ("diffusion forcing", 9, "continues shot 1 by diffusion forcing (its last 9 frames, at a time of their own)"),
         ("conditions", 5, "continues shot 1 by the model's own conditions (its last 5 frames)"),
         ("last frame", 1, "continues shot 1 from its last frame, as the model's picture"),
         ("noised latents", 5, "continues shot 1 by noised latents held in the place of its last 5 frames"),
@@ -128,6 +129,12 @@ def test_a_shot_goes_on_by_the_best_way_its_model_has(way: Extension, frames: in
     limits = replace(LIMITS, continues=way)
     assert overlap_frames(limits) == frames
     assert staged(shot("Pim"), shot("Pim", transition="continues"), limits=limits)[1].why == why
+
+
+@pytest.mark.parametrize(("shortest", "frames"), [(9, 5), (17, 9), (33, 17), (97, 17)])
+def test_diffusion_forcing_goes_on_from_seventeen_frames_or_half_of_a_shorter_clip(shortest: int, frames: int) -> None:
+    limits = replace(LIMITS, frame_counts=(shortest, 121), continues="diffusion forcing")
+    assert overlap_frames(limits) == frames
 
 
 def test_the_storyboards_file_says_how_each_shot_is_filmed_and_reads_the_same() -> None:

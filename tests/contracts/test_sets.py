@@ -20,6 +20,7 @@ from generators.errors import RequestRejected, ShootingCancelled
 from generators.models.loading import made_for, take_apart
 from generators.models.tiny import TinyKind, tiny_pipeline, tiny_wan
 from generators.models.tiny_ltx import tiny_ltx_pipeline
+from generators.models.tiny_skyreels import TinySkyReelsKind, tiny_skyreels_pipeline
 from generators.models.tiny_unet import tiny_unet_pipeline
 
 SIDE, FRAMES = 32, 9
@@ -137,6 +138,13 @@ def test_a_backend_that_knows_no_sets_says_so() -> None:
 )
 def test_a_wan_checkpoint_names_the_best_way_it_has_of_going_on(kind: TinyKind, way: str) -> None:
     assert made_for(take_apart(tiny_pipeline(kind))).limits.continues == way
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"), [("df", "diffusion forcing"), ("t2v", "noised latents"), ("i2v", "last frame")]
+)
+def test_a_skyreels_checkpoint_names_the_best_way_it_has_of_going_on(kind: TinySkyReelsKind, way: str) -> None:
+    assert made_for(take_apart(tiny_skyreels_pipeline(kind))).limits.continues == way
 
 
 def test_ltx_goes_on_by_its_own_conditions() -> None:

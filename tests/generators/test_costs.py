@@ -7,8 +7,10 @@ import torch.nn.functional as F
 
 from generators.clip import Given, ShotRequest
 from generators.costs import compare_with_stock, measured
+from generators.models.skyreels import SkyReelsVideoModel
 from generators.models.tiny import TinyKind, tiny_pipeline
-from generators.models.wan import WanVideoModel
+from generators.models.tiny_skyreels import TinySkyReelsKind, tiny_skyreels_pipeline
+from generators.models.wan import WanShaped, WanVideoModel
 
 
 def test_flops_of_a_product_and_of_attention_are_counted() -> None:
@@ -37,11 +39,20 @@ def test_peak_bytes_are_of_tensors_alive_together_and_made_inside() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t2v-2.1", "i2v-2.1", "t2v-2.2", "ti2v-2.2", "world"])
 def test_a_step_costs_what_the_stock_pipelines_costs(kind: TinyKind) -> None:
-    pipe = tiny_pipeline(kind)
-    pipe.set_progress_bar_config(disable=True)
+    assert_costs_the_same(WanVideoModel.from_pipeline(tiny_pipeline(kind)), given=kind.startswith("i2v"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["df", "t2v", "i2v"])
+def test_a_step_of_skyreels_costs_what_the_stock_pipelines_costs(kind: TinySkyReelsKind) -> None:
+    assert_costs_the_same(SkyReelsVideoModel.from_pipeline(tiny_skyreels_pipeline(kind)), given=kind == "i2v")
+
+
+def assert_costs_the_same(model: WanShaped, *, given: bool) -> None:
+    model.pipe.set_progress_bar_config(disable=True)
     picture = np.zeros((1, 64, 64, 3), dtype=np.uint8)
     ratios = compare_with_stock(
-        WanVideoModel.from_pipeline(pipe),
+        model,
         ShotRequest(
             prompt="a red fox walks",
             negative_prompt="blurry",
@@ -50,7 +61,7 @@ def test_a_step_costs_what_the_stock_pipelines_costs(kind: TinyKind) -> None:
             width=64,
             height=64,
             seed=1,
-            given=(Given(first=0, frames=picture),) if kind.startswith("i2v") else (),
+            given=(Given(first=0, frames=picture),) if given else (),
         ),
     )
     assert ratios.stock.flops > 1e6

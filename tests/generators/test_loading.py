@@ -12,6 +12,7 @@ from generators.models.loading import class_of, made_for, open_model, take_apart
 from generators.models.tiny import tiny_pipeline, tiny_wan
 from generators.models.tiny_cogvideox import tiny_cogvideox, tiny_cogvideox_pipeline
 from generators.models.tiny_ltx import tiny_ltx, tiny_ltx_pipeline
+from generators.models.tiny_skyreels import tiny_skyreels, tiny_skyreels_pipeline
 
 
 @pytest.mark.slow
@@ -25,6 +26,11 @@ from generators.models.tiny_ltx import tiny_ltx, tiny_ltx_pipeline
         (tiny_ltx, "t2v", "LTXPipeline", "LTXVideoModel"),
         (tiny_ltx, "i2v", "LTXImageToVideoPipeline", "LTXVideoModel"),
         (tiny_ltx, "condition", "LTXConditionPipeline", "LTXVideoModel"),
+        (tiny_skyreels, "df", "SkyReelsV2DiffusionForcingPipeline", "SkyReelsVideoModel"),
+        (tiny_skyreels, "df-i2v", "SkyReelsV2DiffusionForcingImageToVideoPipeline", "SkyReelsVideoModel"),
+        (tiny_skyreels, "df-v2v", "SkyReelsV2DiffusionForcingVideoToVideoPipeline", "SkyReelsVideoModel"),
+        (tiny_skyreels, "t2v", "SkyReelsV2Pipeline", "SkyReelsVideoModel"),
+        (tiny_skyreels, "i2v", "SkyReelsV2ImageToVideoPipeline", "SkyReelsVideoModel"),
     ],
 )
 def test_a_folder_opens_as_its_own_family(write: Any, kind: str, pipeline: str, family: str, tmp_path: Path) -> None:
@@ -91,5 +97,8 @@ def test_each_model_says_what_it_was_made_for() -> None:
     assert [m.limits.size_multiple for m in (first, later, ltx, wan)] == [16, 16, 32, 16]
     assert (first.guidance, ltx.guidance, wan.guidance) == (6.0, 3.0, 5.0)
     assert (first.limits.needs_picture, picture.limits.needs_picture) == (False, True)
-    for made in (first, later, ltx, wan):
+    forcing, still = (made_for(take_apart(tiny_skyreels_pipeline(kind))) for kind in ("df", "i2v"))
+    assert (forcing.limits.fps, forcing.guidance, forcing.limits.needs_picture) == (24, 6.0, False)
+    assert (still.limits.frame_step, still.guidance, still.limits.needs_picture) == (4, 5.0, True)
+    for made in (first, later, ltx, wan, forcing, still):
         assert all((count - 1) % made.limits.frame_step == 0 for count in made.limits.frame_counts)

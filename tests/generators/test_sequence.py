@@ -69,6 +69,11 @@ def test_a_shot_has_the_same_bits_whichever_shots_are_filmed_along(folder: Path)
     assert alone[3].composition == together[3].composition
 
 
+def test_a_sequence_takes_no_steering_of_shared_attention(folder: Path) -> None:
+    with pytest.raises(RequestRejected, match="filmed as one sequence takes none, got refine"):
+        backend(folder).shoot_set(replace(shots(0, 1), steering={"refine": None}))
+
+
 def test_a_backend_gives_the_wanted_clips_in_order_and_counts_every_pass(folder: Path) -> None:
     made, heard = backend(folder), list[Progress]()
     clips = made.shoot_set(shots(1, 3), heard.append)

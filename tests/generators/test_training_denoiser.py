@@ -194,6 +194,12 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(run_folder: Path, tm
             assert torch.equal(tensor, two[name][key]), f"{name}.{key}"
 
 
+@pytest.mark.slow
+def test_a_batch_in_which_nothing_is_given_is_learnt_from_too(run_folder: Path, tmp_path: Path) -> None:
+    out = with_codec(run_folder, tmp_path / "run")
+    assert train_denoiser(replace(tiny_training(out, 1), given=GivenSegments(share=0.0)), source=FlatClips()).step == 1
+
+
 def test_an_export_replaces_an_earlier_one_and_nothing_else(run_folder: Path, tmp_path: Path) -> None:
     out, mine = with_codec(run_folder, tmp_path / "run"), tmp_path / "documents"
     train_denoiser(tiny_training(out, 1), source=FlatClips())

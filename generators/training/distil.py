@@ -1,0 +1,217 @@
+"""Teaches adapters to film in few steps, without guidance, what the trained nets film in many guided ones.
+
+One step of a film, from noise level s to e, is to land where `substeps` guided Euler steps of the teacher land:
+the velocity that is learnt is (x_e - x_s) / (e - s), which is progressive distillation (Salimans and Ho 2022,
+section 3) with guidance in the teacher (Meng et al. 2023), for straight flows. Frames that are given stay given.
+B clips, C channels, t latent frames of h x w.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from torch import Tensor, nn
+
+from generators.training.checkpoint import RunFolder, State
+from generators.training.clips import ClipSource, WorldClips, to_pixels
+from generators.training.codec import LinearCodec, open_codec
+from generators.training.data import Batch, ShardFolder
+from generators.training.denoiser import given_frames
+from generators.training.distil_config import DistilTraining
+from generators.training.export import load_trained
+from generators.training.forward import FewColumns, few_columns, predict
+from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, autocast, run
+from generators.training.pictures import draw_sheet
+from generators.training.scenes_weights import Learning
+from generators.training.text import text_columns
+from generators.world.words import HEIGHT, SHORT, WIDTH
+
+LEARNT = "learnt"
+"""Folder of the adapters, inside the run's `distilled`."""
+_SHOWN = 6
+Text = tuple[Tensor, Tensor]
+"""Columns and bias of `text_columns`."""
+
+
+class DistilTrainee:
+    """Teacher, student with adapters, and the clips whose noised latents they meet on."""
+
+    def __init__(self, config: DistilTraining, teacher: WanPipeline, codec: LinearCodec, source: ClipSource) -> None:
+        self.config, self.codec, self.source = config, codec, source
+        self.device = torch.device(config.machine.device)
+        self.clips_per_step = config.batch
+        self.teacher = teacher.to(self.device)
+        student = WanPipeline(**{**teacher.components, "transformer": copy.deepcopy(teacher.transformer)})
+        student.set_progress_bar_config(disable=True)
+        self.learning = Learning(student, config.lora, ema=config.ema, seed=config.seed)
+        self.optimiser = torch.optim.AdamW(self.learning.parameters, lr=config.learning_rate, weight_decay=0.0)
+        self.shards = ShardFolder(config.shards, config.out / "latents", codec, source, config.seed)
+        shift = float(teacher.scheduler.config["shift"])
+        self.levels = film_levels(config.film_steps, config.substeps, shift).to(self.device)
+
+    def step(self, index: int, rate: float) -> Losses:
+        """One step on the batch of `index`; everything random comes from (seed, index)."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * rate
+        rng = np.random.default_rng([self.config.seed, 5, index])
+        batch = self.shards.batch(index, self.config.batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        shares = self._shares(batch, rng)
+        hidden = sum(int((~given).sum()) for _, _, given in shares) * batch.latents[0, :, 0].numel()
+        error = 0.0
+        for clean, captions, given in shares:
+            loss = self._squares(clean, captions, given, rng) / hidden
+            loss.backward()
+            error += loss.item()
+        size = nn.utils.clip_grad_norm_(self.learning.parameters, self.config.clip_norm)
+        self.optimiser.step()
+        self.learning.follow(index)
+        return {"loss": error, "gradient": size.item()}
+
+    def _shares(self, batch: Batch, rng: np.random.Generator) -> list[tuple[Tensor, list[str], Tensor]]:
+        """Clips of which some frames are given, and whole ones: latents, captions, given (B, t)."""
+        clips, frames = len(batch.latents), batch.latents.shape[2]
+        split = round(clips * self.config.given.share)
+        given = torch.zeros(clips, frames, dtype=torch.bool)
+        given[:split] = given_frames(rng, split, frames, self.config.given)
+        shares = [rows for rows in (slice(0, split), slice(split, clips)) if rows.stop > rows.start]
+        clean, given = batch.latents.to(self.device), given.to(self.device)
+        return [(clean[rows], batch.captions[rows], given[rows]) for rows in shares]
+
+    def _squares(self, clean: Tensor, captions: list[str], given: Tensor, rng: np.random.Generator) -> Tensor:
+        """Summed squared error of the student's velocity where nothing is given."""
+        noise = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        number = torch.from_numpy(rng.permutation(len(clean)) % self.config.film_steps).to(self.device)
+        levels_BK = self.levels[number]
+        start = mixed(clean, torch.randn(clean.shape, generator=noise, device=self.device), levels_BK[:, 0], given)
+        with torch.no_grad(), autocast(self.config.machine):
+            told = text_columns(self.teacher.tokenizer, self.teacher.text_encoder, [*captions, *[""] * len(captions)])
+            with few_columns(self.teacher.transformer) as columns:
+                wanted = self.landing(start, levels_BK, given, told, columns)
+        student: WanTransformer3DModel = self.learning.pipe.transformer
+        with few_columns(student) as columns, autocast(self.config.machine):
+            conditioned = (told[0][: len(clean)], told[1][: len(clean)])
+            seen = predict(student, columns, start, by_frame(levels_BK[:, 0], given), conditioned)
+        return ((seen.float() - wanted).square() * ~given[:, None, :, None, None]).sum()
+
+    def landing(self, start: Tensor, levels_BK: Tensor, given: Tensor, told: Text, columns: FewColumns) -> Tensor:
+        """The velocity (B, C, t, h, w) that leads in one step from `start` to where the teacher's guided steps lead.
+
+        `told` holds the captions and, after them, as many empty ones.
+        """
+        x, hidden = start, ~given[:, None, :, None, None]
+        for here, there in zip(levels_BK.unbind(1)[:-1], levels_BK.unbind(1)[1:], strict=True):
+            level = by_frame(here, given)
+            both = predict(self.teacher.transformer, columns, torch.cat([x, x]), torch.cat([level, level]), told)
+            told_so, unasked = both.float().chunk(2)
+            velocity = unasked + self.config.guidance * (told_so - unasked)
+            x = x + (there - here).view(-1, 1, 1, 1, 1) * velocity * hidden
+        return (x - start) / (levels_BK[:, -1] - levels_BK[:, 0]).view(-1, 1, 1, 1, 1)
+
+    def state(self) -> State:
+        """Adapters, their average and the optimiser; the random state is a function of the step."""
+        return {"learning": self.learning.state(), "optimiser": self.optimiser.state_dict()}
+
+    def restore(self, state: State) -> None:
+        """Load what `state` gave."""
+        self.learning.restore(state["learning"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def examine(self, path: Path) -> Losses:
+        """Films of held-out captions, each by the teacher and below it by the student; how far their latents lie apart.
+
+        `apart` is the mean squared difference over the variance of the teacher's latents: 0 is the same film.
+        """
+        rng = np.random.default_rng([self.config.seed, 2**31])
+        source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source
+        captions = [told[0] for told in source.draw(rng, clips=_SHOWN, frames=SHORT, captions=1).captions]
+        many = self._film(self.teacher, captions, self.config.film_steps * self.config.substeps, self.config.guidance)
+        with self.learning.averaged():
+            few = self._film(self.learning.pipe, captions, self.config.film_steps, 1.0)
+        clips = to_pixels(self.codec.decode(torch.stack([many, few], 1).flatten(0, 1).cpu())).permute(0, 1, 3, 4, 2)
+        titles = [title for caption in captions for title in (caption, f"in {self.config.film_steps} steps")]
+        draw_sheet(list(zip(titles, clips.numpy(), strict=True)), path)
+        return {"apart": (F.mse_loss(few, many) / many.var()).item()}
+
+    def _film(self, pipe: Any, captions: list[str], steps: int, guidance: float) -> Tensor:
+        latents: Tensor = pipe(
+            prompt=captions,
+            negative_prompt="",
+            height=HEIGHT,
+            width=WIDTH,
+            num_frames=SHORT,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=torch.Generator().manual_seed(self.config.seed),
+            output_type="latent",
+        ).frames
+        return latents
+
+
+def film_levels(film_steps: int, substeps: int, shift: float) -> Tensor:
+    """Noise levels (film_steps, substeps + 1) that each step of a film passes, its own two at the ends.
+
+    Those are the scheduler's. The teacher's lie evenly between before the shift u -> shift u / (1 + (shift - 1) u).
+    """
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(film_steps)
+    ends = scheduler.sigmas.double()
+    even = ends / (shift - (shift - 1) * ends)
+    share = torch.linspace(0, 1, substeps + 1, dtype=torch.float64)
+    between = even[:-1, None] + share * (even[1:, None] - even[:-1, None])
+    levels: Tensor = shift * between / (1 + (shift - 1) * between)
+    return levels.float()
+
+
+def mixed(clean: Tensor, noise: Tensor, levels: Tensor, given: Tensor) -> Tensor:
+    """(1 - s) x_0 + s n at the levels s (B,), with s = 0 in given frames (B, t)."""
+    return torch.lerp(clean, noise, (levels.unsqueeze(1) * ~given)[:, None, :, None, None])
+
+
+def by_frame(levels: Tensor, given: Tensor) -> Tensor:
+    """Levels (B, t), 0 where frames are given; (B,) as they are where none is."""
+    return levels.unsqueeze(1) * ~given if bool(given.any()) else levels
+
+
+def train_distilled(
+    config: DistilTraining, on_progress: OnTrainingProgress | None = None, source: ClipSource | None = None
+) -> TrainingOutcome:
+    """Teach, or go on teaching, in `config.out / "distilled"`; writes the adapters there when it ends.
+
+    The teacher are the averaged nets of the run. Raises TrainingError when there are none, and when the folder's
+    adapters had another teacher or other settings.
+    """
+    if config.machine.threads is not None:
+        torch.set_num_threads(config.machine.threads)
+    teacher = load_trained(config.out)
+    source = source or WorldClips(device=config.machine.device, meetings=config.shards.meetings)
+    codec = open_codec(config.out, source, seed=config.seed, channels=teacher.transformer.config["in_channels"])
+    trainee = DistilTrainee(config, teacher, codec, source)
+    settings = {
+        "teacher": _digest(teacher.transformer),
+        "seed": config.seed,
+        "film_steps": config.film_steps,
+        "substeps": config.substeps,
+        "guidance": config.guidance,
+        "lora": asdict(config.lora) | {"targets": list(config.lora.targets)},
+    }
+    outcome = run(trainee, config.schedule, RunFolder(config.folder), settings, on_progress)
+    trainee.learning.write(config.folder / LEARNT)
+    return outcome
+
+
+def _digest(net: nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
