@@ -40,6 +40,7 @@ class BatchStory(Shape):
     seconds: float | None = Field(default=None, gt=0)
     size: str | None = Field(default=None, pattern=r"^\d+x\d+$")
     steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance: float | None = Field(default=None, ge=0, le=100)
     first_frame: str | None = None
     """A picture's file, beside the batch file."""
     lora: tuple[str, ...] = ()
@@ -83,6 +84,7 @@ class BatchStory(Shape):
             seconds=self.seconds,
             size=size_of(self.size),
             steps=self.steps,
+            guidance=self.guidance,
             first_frame=Path(self.first_frame) if self.first_frame else None,
             lora=self.lora,
             motion_from=self.motion_from,

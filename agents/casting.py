@@ -38,6 +38,8 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
     changes = order.budget.changes()
     if order.steps is not None:
         changes["backend.steps"] = order.steps
+    if order.guidance is not None:
+        changes["backend.guidance"] = order.guidance
     profile = load_profile(name, backends=BACKENDS)
     sets = True if order.scenes else order.sets
     if sets is not None:

@@ -52,6 +52,8 @@ class Order:
     size: tuple[int, int] | None = None
     steps: int | None = None
     """Denoising steps of a take; None: the profile's."""
+    guidance: float | None = None
+    """Scale of classifier-free guidance; 1 is none, as few-step adapters want it. None: the profile's."""
     first_frame: Path | None = None
     """A picture from which every shot that begins with a cut starts; None: the profile's, if it names one."""
     lora: tuple[str, ...] = ()
@@ -92,6 +94,8 @@ class Order:
             raise UsageError("scenes: expected sets too, for it says how sets are filmed; leave one of the two away")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise UsageError(f"steps: expected 1 to 1000, got {self.steps}")
+        if self.guidance is not None and not 0 <= self.guidance <= 100:
+            raise UsageError(f"guidance: expected 0 to 100, got {self.guidance:g}")
 
 
 class Wishes(TypedDict, total=False):
@@ -103,6 +107,7 @@ class Wishes(TypedDict, total=False):
     seconds: float | None
     size: tuple[int, int] | None
     steps: int | None
+    guidance: float | None
     first_frame: Path | None
     lora: tuple[str, ...]
     motion_from: tuple[str, ...]

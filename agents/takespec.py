@@ -21,7 +21,7 @@ from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
 OVERLAP_STEPS = 1
 """Latent frames after the first that a continuing shot takes over from the shot before it."""
 HISTORY_STEPS = 4
-"""As many under diffusion forcing, as its authors recommend; fewer where that is over half of the shortest clip."""
+"""As many under diffusion forcing, as its authors recommend; at most half of those in the shortest clip."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,9 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same frames.")]
 Seconds = Annotated[float | None, typer.Option(help="Length of the film, about.")]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Size of the frames, such as 832x480.")]
 FilmSteps = Annotated[int | None, typer.Option("--steps", help="Denoising steps of a take; the profile's by default.")]
+FilmGuidance = Annotated[
+    float | None, typer.Option("--guidance", help="How closely the prompt is followed; 1 for few-step adapters.")
+]
 FirstFrame = Annotated[
     Path | None,
     typer.Option(metavar="PICTURE", help="A picture that shots start from; picture-to-video models need one."),

@@ -15,9 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from generators.pictures import FAINT, INK, PAPER
+from generators.pictures import COLOURS, FAINT, INK, PAPER
 
-COLOURS = ("#2f7d5b", "#c2452d", "#3a6ea5", "#b8862b", "#7a5195", "#5f6b6d")
 DPI = 110
 
 

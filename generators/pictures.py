@@ -21,6 +21,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 PAPER, INK, FAINT, LINE = "#faf8f3", "#23211d", "#8b8578", "#d9d3c6"
 PROMISED, SEEN, MISSED = "#e4dccb", "#2f7d5b", "#c2452d"
+COLOURS = ("#2f7d5b", "#c2452d", "#3a6ea5", "#b8862b", "#7a5195", "#5f6b6d")
+"""Of curves and bars, in turn."""
 MARGIN = 32
 
 

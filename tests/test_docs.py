@@ -58,6 +58,14 @@ COMMANDS = [
     for line in block.code.replace("\\\n", " ").splitlines()
     if line.strip() and not line.startswith("#")
 ]
+SHOWN = [
+    pytest.param(line, id=f"{block}:{line}")
+    for block in BLOCKS
+    if block.language == "text"
+    for line in block.code.replace("\\\n", " ").splitlines()
+    if line.startswith("python main.py ") and "…" not in line
+]
+"""Commands in blocks that are not run: they may take hours, or files that a reader has."""
 PYTHON = [pytest.param(block, id=str(block)) for block in BLOCKS if block.language == "python"]
 
 
@@ -92,6 +100,11 @@ def test_a_documented_command_works(block: Block, line: str, desk: Path, capfd: 
         code = main.main(arguments)
         fine = (0, 1) if arguments[0] == "doctor" else (0, 3, 5)  # the doctor may find this machine lacking
         assert code in fine, f"{line} ended with {code}: {capfd.readouterr()}"
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_command_that_is_only_shown_has_the_options_it_names(line: str) -> None:
+    parse(shlex.split(line, comments=True)[2:])
 
 
 @pytest.mark.slow

@@ -188,7 +188,7 @@ class VideoModel(Protocol):
 
     @property
     def gives_tokens_at_zero(self) -> bool:
-        """Whether the model was trained with finished tokens at timestep 0."""
+        """Whether the model was trained with finished tokens that have a time of their own: 0 in most families."""
         ...
 
     @property

@@ -209,6 +209,11 @@ def _made_for_wan(model: Any) -> MadeFor:
 
 
 def _made_for_skyreels(model: Any) -> MadeFor:
+    if model.frames_a_block > 1:
+        raise BackendUnavailable(
+            f"{model.name} reads frames in causal blocks of {model.frames_a_block} (num_frame_per_block), which no "
+            "control can steer: set it to 1 in the transformer's config.json, or film it from Python without controls"
+        )
     limits = Limits(width=960, height=544, fps=24, frame_counts=(49, 97))
     pictures = "ImageToVideo" in type(model.pipe).__name__
     return MadeFor(limits=limits, steps=50, guidance=5.0 if pictures else 6.0)

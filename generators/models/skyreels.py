@@ -72,15 +72,15 @@ class SkyReelsVideoModel(WanShaped):
     def layout(self, frames: int, height: int, width: int) -> Layout:
         """Latents and tokens of a clip of so many pixels. Raises RequestRejected for sizes that do not fit."""
         layout = super().layout(frames, height, width)
-        if layout.frames % self._block:
+        if layout.frames % self.frames_a_block:
             raise RequestRejected(
-                f"frames: expected {self._block} latent frames or a multiple (num_frame_per_block), got {frames} "
-                f"frames, which are {layout.frames} latent ones"
+                f"frames: expected {self.frames_a_block} latent frames or a multiple (num_frame_per_block), "
+                f"got {frames} frames, which are {layout.frames} latent ones"
             )
         return layout
 
     @property
-    def _block(self) -> int:
+    def frames_a_block(self) -> int:
         """Latent frames that see one another; 1 means that all do."""
         block: int = self._config.num_frame_per_block
         return block
@@ -91,8 +91,10 @@ class SkyReelsVideoModel(WanShaped):
         Raises RequestRejected for frames that cannot be held, and for several frame rates where the network is told.
         """
         rates = {request.fps for request in requests}
-        if len(rates) > 1 and self.diffusion_forcing and self._config.inject_sample_info:
-            raise RequestRejected(f"fps: expected one in a batch, for this model is told it, got {sorted(rates)}")
+        if len({rate == SLOW for rate in rates}) > 1 and self.diffusion_forcing and self._config.inject_sample_info:
+            raise RequestRejected(
+                f"fps: this model is told whether it is {SLOW}; expected all or none of a batch, got {sorted(rates)}"
+            )
         return replace(super().start(requests, layout), fps=requests[0].fps)
 
     def stepper(self, steps: int, layout: Layout) -> Stepper:
@@ -143,8 +145,8 @@ class SkyReelsVideoModel(WanShaped):
         return super().attach(run, sites)
 
     def _check_whole(self, what: str) -> None:
-        if self._block > 1:
+        if self.frames_a_block > 1:
             raise ControlRejected(
                 f"{what} needs attention that sees the whole clip, and {self.name} reads frames in causal blocks of "
-                f"{self._block} (num_frame_per_block); set it to 1 in the transformer's config"
+                f"{self.frames_a_block} (num_frame_per_block); set it to 1 in the transformer's config"
             )

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,6 +103,11 @@ def read_checkpoint(path: Path) -> State:
     except Exception as error:
         raise TrainingError(f"Cannot read the checkpoint {path}: {error}; delete it to start afresh") from error
     return state
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A frozen config as a checkpoint holds it, tuples as lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
 
 
 def require_same(was: Mapping[str, object], now: Mapping[str, object], where: Path) -> None:

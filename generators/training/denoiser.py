@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from generators.training.checkpoint import RunFolder, State
-from generators.training.clips import ClipSource, WorldClips, to_pixels, to_signal
+from generators.training.clips import ClipSource, DrawnClips, WorldClips, to_pixels, to_signal
 from generators.training.codec import LinearCodec, open_codec
 from generators.training.config import DenoiserSize, DenoiserTraining, GivenSegments
 from generators.training.data import Batch, ShardFolder
@@ -166,8 +166,7 @@ class DenoiserTrainee:
         given = given_frames(rng, split, frames, config.given).to(self.device)
         by_frame = levels.unsqueeze(1).repeat(1, frames)
         by_frame[:split].masked_fill_(given, 0.0)
-        mix = by_frame.view(clips, 1, frames, 1, 1)
-        noisy = (1 - mix) * clean + mix * noisy
+        noisy = noised(clean, noisy, by_frame)
         told = [c if rng.random() >= config.caption_dropout else "" for c in batch.captions]
         errors = []
         with few_columns(self.nets.transformer) as columns, autocast(config.machine):
@@ -199,22 +198,12 @@ class DenoiserTrainee:
 
     def examine(self, path: Path) -> Losses:
         """What the averaged nets film for held-out captions, by the stock pipeline; their error on held-out clips."""
-        rng = np.random.default_rng([self.config.seed, 2**31])
-        source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source
-        drawn = source.draw(rng, clips=_MEASURED, frames=SHORT, captions=1)
+        config = self.config
+        drawn = held_out(self.source, config.seed, _MEASURED)
         captions = [caption[0] for caption in drawn.captions]
-        filmed: Any = stock_pipeline(self.average, self.tokenizer, None, self.config.shift)(
-            prompt=captions[:_SHOWN],
-            negative_prompt="",
-            height=HEIGHT,
-            width=WIDTH,
-            num_frames=SHORT,
-            num_inference_steps=self.config.sample_steps,
-            guidance_scale=self.config.guidance,
-            generator=torch.Generator().manual_seed(self.config.seed),
-            output_type="latent",
-        )
-        clips = to_pixels(self.codec.decode(filmed.frames.cpu())).permute(0, 1, 3, 4, 2).numpy()
+        pipe = stock_pipeline(self.average, self.tokenizer, None, config.shift)
+        latents = film_latents(pipe, captions[:_SHOWN], config.sample_steps, config.guidance, config.seed)
+        clips = to_pixels(self.codec.decode(latents.cpu())).permute(0, 1, 3, 4, 2).numpy()
         draw_sheet(list(zip(captions[:_SHOWN], clips, strict=True)), path)
         return self._error_by_level(self.codec.encode(to_signal(drawn.frames.cpu())), captions)
 
@@ -247,6 +236,33 @@ def stock_pipeline(
     pipeline = WanPipeline(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def held_out(source: ClipSource, seed: int, clips: int) -> DrawnClips:
+    """Short clips that training never saw, where the source knows such; always the same for a seed."""
+    source = WorldClips(split="heldout") if isinstance(source, WorldClips) else source
+    return source.draw(np.random.default_rng([seed, 2**31]), clips=clips, frames=SHORT, captions=1)
+
+
+def film_latents(pipe: Any, captions: list[str], steps: int, guidance: float, seed: int) -> Tensor:
+    """Short clips of these captions by a stock pipeline, as latents (B, C, t, h, w)."""
+    latents: Tensor = pipe(
+        prompt=captions,
+        negative_prompt="",
+        height=HEIGHT,
+        width=WIDTH,
+        num_frames=SHORT,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="latent",
+    ).frames
+    return latents
+
+
+def noised(clean: Tensor, noise: Tensor, by_frame: Tensor) -> Tensor:
+    """(1 - s) x_0 + s n of (B, C, t, h, w), at noise levels s (B, t); frames at s = 0 are finished."""
+    return torch.lerp(clean, noise, by_frame[:, None, :, None, None])
 
 
 def train_denoiser(

@@ -1,32 +1,29 @@
 """Teaches adapters to film in few steps, without guidance, what the trained nets film in many guided ones.
 
 One step of a film, from noise level s to e, is to land where `substeps` guided Euler steps of the teacher land:
-the velocity that is learnt is (x_e - x_s) / (e - s), which is progressive distillation (Salimans and Ho 2022,
-section 3) with guidance in the teacher (Meng et al. 2023), for straight flows. Frames that are given stay given.
-B clips, C channels, t latent frames of h x w.
+the velocity that is learnt is (x_e - x_s) / (e - s). That is one round of progressive distillation (Salimans and Ho
+2022, section 3) for rectified flow, at one guidance scale (Meng et al. 2023 with w fixed). Given frames stay given.
+B clips, C channels, t latent frames of h x w, K = substeps + 1 noise levels of a film's step.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
-from generators.training.checkpoint import RunFolder, State
+from generators.training.checkpoint import RunFolder, State, plain
 from generators.training.clips import ClipSource, WorldClips, to_pixels
 from generators.training.codec import LinearCodec, open_codec
 from generators.training.data import Batch, ShardFolder
-from generators.training.denoiser import given_frames
+from generators.training.denoiser import film_latents, given_frames, held_out, noised
 from generators.training.distil_config import DistilTraining
 from generators.training.export import load_trained
 from generators.training.forward import FewColumns, few_columns, predict
@@ -34,13 +31,12 @@ from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome
 from generators.training.pictures import draw_sheet
 from generators.training.scenes_weights import Learning
 from generators.training.text import text_columns
-from generators.world.words import HEIGHT, SHORT, WIDTH
 
 LEARNT = "learnt"
 """Folder of the adapters, inside the run's `distilled`."""
 _SHOWN = 6
-Text = tuple[Tensor, Tensor]
-"""Columns and bias of `text_columns`."""
+TextColumns = tuple[Tensor, Tensor]
+"""What `text_columns` gives: (B, M, D) and a bias (B, 1, 1, M)."""
 
 
 class DistilTrainee:
@@ -56,8 +52,7 @@ class DistilTrainee:
         self.learning = Learning(student, config.lora, ema=config.ema, seed=config.seed)
         self.optimiser = torch.optim.AdamW(self.learning.parameters, lr=config.learning_rate, weight_decay=0.0)
         self.shards = ShardFolder(config.shards, config.out / "latents", codec, source, config.seed)
-        shift = float(teacher.scheduler.config["shift"])
-        self.levels = film_levels(config.film_steps, config.substeps, shift).to(self.device)
+        self.levels = film_levels(teacher.scheduler, config.film_steps, config.substeps).to(self.device)
 
     def step(self, index: int, rate: float) -> Losses:
         """One step on the batch of `index`; everything random comes from (seed, index)."""
@@ -70,7 +65,7 @@ class DistilTrainee:
         hidden = sum(int((~given).sum()) for _, _, given in shares) * batch.latents[0, :, 0].numel()
         error = 0.0
         for clean, captions, given in shares:
-            loss = self._squares(clean, captions, given, rng) / hidden
+            loss = self._squared_error(clean, captions, given, rng) / hidden
             loss.backward()
             error += loss.item()
         size = nn.utils.clip_grad_norm_(self.learning.parameters, self.config.clip_norm)
@@ -88,33 +83,40 @@ class DistilTrainee:
         clean, given = batch.latents.to(self.device), given.to(self.device)
         return [(clean[rows], batch.captions[rows], given[rows]) for rows in shares]
 
-    def _squares(self, clean: Tensor, captions: list[str], given: Tensor, rng: np.random.Generator) -> Tensor:
+    def _squared_error(self, clean: Tensor, captions: list[str], given: Tensor, rng: np.random.Generator) -> Tensor:
         """Summed squared error of the student's velocity where nothing is given."""
-        noise = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        number = torch.from_numpy(rng.permutation(len(clean)) % self.config.film_steps).to(self.device)
-        levels_BK = self.levels[number]
-        start = mixed(clean, torch.randn(clean.shape, generator=noise, device=self.device), levels_BK[:, 0], given)
-        with torch.no_grad(), autocast(self.config.machine):
-            told = text_columns(self.teacher.tokenizer, self.teacher.text_encoder, [*captions, *[""] * len(captions)])
-            with few_columns(self.teacher.transformer) as columns:
-                wanted = self.landing(start, levels_BK, given, told, columns)
-        student: WanTransformer3DModel = self.learning.pipe.transformer
-        with few_columns(student) as columns, autocast(self.config.machine):
-            conditioned = (told[0][: len(clean)], told[1][: len(clean)])
-            seen = predict(student, columns, start, by_frame(levels_BK[:, 0], given), conditioned)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        noise = torch.randn(clean.shape, generator=generator, device=self.device)
+        levels_BK = self.levels[torch.from_numpy(rng.permutation(len(clean)) % self.config.film_steps).to(self.device)]
+        start = noised(clean, noise, levels_BK[:, :1] * ~given)
+        text = self._text(captions)
+        with torch.no_grad(), autocast(self.config.machine), few_columns(self.teacher.transformer) as columns:
+            wanted = self.landing(start, levels_BK, given, text, columns)
+        student: Any = self.learning.pipe.transformer
+        cond = (text[0][: len(clean)], text[1][: len(clean)])
+        with autocast(self.config.machine), few_columns(student) as columns:
+            seen = predict(student, columns, start, _told_levels(levels_BK[:, 0], given), cond)
         return ((seen.float() - wanted).square() * ~given[:, None, :, None, None]).sum()
 
-    def landing(self, start: Tensor, levels_BK: Tensor, given: Tensor, told: Text, columns: FewColumns) -> Tensor:
+    @torch.no_grad()
+    def _text(self, captions: list[str]) -> TextColumns:
+        """The captions and, after them, as many empty ones."""
+        with autocast(self.config.machine):
+            return text_columns(self.teacher.tokenizer, self.teacher.text_encoder, [*captions, *[""] * len(captions)])
+
+    def landing(
+        self, start: Tensor, levels_BK: Tensor, given: Tensor, text: TextColumns, columns: FewColumns
+    ) -> Tensor:
         """The velocity (B, C, t, h, w) that leads in one step from `start` to where the teacher's guided steps lead.
 
-        `told` holds the captions and, after them, as many empty ones.
+        `text` holds the captions and, after them, as many empty ones; `given` is (B, t).
         """
         x, hidden = start, ~given[:, None, :, None, None]
         for here, there in zip(levels_BK.unbind(1)[:-1], levels_BK.unbind(1)[1:], strict=True):
-            level = by_frame(here, given)
-            both = predict(self.teacher.transformer, columns, torch.cat([x, x]), torch.cat([level, level]), told)
-            told_so, unasked = both.float().chunk(2)
-            velocity = unasked + self.config.guidance * (told_so - unasked)
+            level = _told_levels(here, given)
+            velocities = predict(self.teacher.transformer, columns, torch.cat([x, x]), torch.cat([level, level]), text)
+            cond, uncond = velocities.float().chunk(2)
+            velocity = uncond + self.config.guidance * (cond - uncond)
             x = x + (there - here).view(-1, 1, 1, 1, 1) * velocity * hidden
         return (x - start) / (levels_BK[:, -1] - levels_BK[:, 0]).view(-1, 1, 1, 1, 1)
 
@@ -128,44 +130,40 @@ class DistilTrainee:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def examine(self, path: Path) -> Losses:
-        """Films of held-out captions, each by the teacher and below it by the student; how far their latents lie apart.
+        """Held-out captions as they are taught and, below, as the student films them by the stock pipeline.
 
-        `apart` is the mean squared difference over the variance of the teacher's latents: 0 is the same film.
+        `apart` is the mean squared difference of the latents over the variance of those taught: 0 is all learnt.
         """
-        rng = np.random.default_rng([self.config.seed, 2**31])
-        source = WorldClips(split="heldout") if isinstance(self.source, WorldClips) else self.source
-        captions = [told[0] for told in source.draw(rng, clips=_SHOWN, frames=SHORT, captions=1).captions]
-        many = self._film(self.teacher, captions, self.config.film_steps * self.config.substeps, self.config.guidance)
+        config = self.config
+        captions = [told[0] for told in held_out(self.source, config.seed, _SHOWN).captions]
         with self.learning.averaged():
-            few = self._film(self.learning.pipe, captions, self.config.film_steps, 1.0)
+            few = film_latents(self.learning.pipe, captions, config.film_steps, 1.0, config.seed)
+        many = self._taught(captions, torch.randn(few.shape, generator=torch.Generator().manual_seed(config.seed)))
         clips = to_pixels(self.codec.decode(torch.stack([many, few], 1).flatten(0, 1).cpu())).permute(0, 1, 3, 4, 2)
-        titles = [title for caption in captions for title in (caption, f"in {self.config.film_steps} steps")]
+        titles = [title for caption in captions for title in (caption, f"in {config.film_steps} steps")]
         draw_sheet(list(zip(titles, clips.numpy(), strict=True)), path)
         return {"apart": (F.mse_loss(few, many) / many.var()).item()}
 
-    def _film(self, pipe: Any, captions: list[str], steps: int, guidance: float) -> Tensor:
-        latents: Tensor = pipe(
-            prompt=captions,
-            negative_prompt="",
-            height=HEIGHT,
-            width=WIDTH,
-            num_frames=SHORT,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(self.config.seed),
-            output_type="latent",
-        ).frames
-        return latents
+    @torch.no_grad()
+    def _taught(self, captions: list[str], noise: Tensor) -> Tensor:
+        """Latents that a student who has learnt everything films from this noise."""
+        x, text = noise.to(self.device), self._text(captions)
+        given = torch.zeros(len(x), x.shape[2], dtype=torch.bool, device=self.device)
+        with autocast(self.config.machine), few_columns(self.teacher.transformer) as columns:
+            for levels in self.levels:
+                velocity = self.landing(x, levels.expand(len(x), -1), given, text, columns)
+                x = x + (levels[-1] - levels[0]) * velocity
+        return x
 
 
-def film_levels(film_steps: int, substeps: int, shift: float) -> Tensor:
+def film_levels(scheduler: Any, film_steps: int, substeps: int) -> Tensor:
     """Noise levels (film_steps, substeps + 1) that each step of a film passes, its own two at the ends.
 
     Those are the scheduler's. The teacher's lie evenly between before the shift u -> shift u / (1 + (shift - 1) u).
     """
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
-    scheduler.set_timesteps(film_steps)
-    ends = scheduler.sigmas.double()
+    own = type(scheduler).from_config(scheduler.config)
+    own.set_timesteps(film_steps)
+    shift, ends = float(own.config.shift), own.sigmas.double()
     even = ends / (shift - (shift - 1) * ends)
     share = torch.linspace(0, 1, substeps + 1, dtype=torch.float64)
     between = even[:-1, None] + share * (even[1:, None] - even[:-1, None])
@@ -173,13 +171,8 @@ def film_levels(film_steps: int, substeps: int, shift: float) -> Tensor:
     return levels.float()
 
 
-def mixed(clean: Tensor, noise: Tensor, levels: Tensor, given: Tensor) -> Tensor:
-    """(1 - s) x_0 + s n at the levels s (B,), with s = 0 in given frames (B, t)."""
-    return torch.lerp(clean, noise, (levels.unsqueeze(1) * ~given)[:, None, :, None, None])
-
-
-def by_frame(levels: Tensor, given: Tensor) -> Tensor:
-    """Levels (B, t), 0 where frames are given; (B,) as they are where none is."""
+def _told_levels(levels: Tensor, given: Tensor) -> Tensor:
+    """What the network is told: levels (B,), or (B, t) with 0 at given frames where there are some."""
     return levels.unsqueeze(1) * ~given if bool(given.any()) else levels
 
 
@@ -188,8 +181,8 @@ def train_distilled(
 ) -> TrainingOutcome:
     """Teach, or go on teaching, in `config.out / "distilled"`; writes the adapters there when it ends.
 
-    The teacher are the averaged nets of the run. Raises TrainingError when there are none, and when the folder's
-    adapters had another teacher or other settings.
+    The teacher is the run's averaged nets. Raises TrainingError when there are none, and when what the folder holds
+    was taught by another teacher or to other ends.
     """
     if config.machine.threads is not None:
         torch.set_num_threads(config.machine.threads)
@@ -203,7 +196,10 @@ def train_distilled(
         "film_steps": config.film_steps,
         "substeps": config.substeps,
         "guidance": config.guidance,
-        "lora": asdict(config.lora) | {"targets": list(config.lora.targets)},
+        "given": plain(config.given),
+        "meetings": config.shards.meetings,
+        "ema": config.ema,
+        "lora": plain(config.lora),
     }
     outcome = run(trainee, config.schedule, RunFolder(config.folder), settings, on_progress)
     trainee.learning.write(config.folder / LEARNT)

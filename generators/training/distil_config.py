@@ -40,6 +40,10 @@ class DistilTraining:
             raise ValueError(f"DistilTraining.film_steps: expected at least 1, got {self.film_steps}")
         if self.substeps < 1:
             raise ValueError(f"DistilTraining.substeps: expected at least 1, got {self.substeps}")
+        if self.guidance < 0:
+            raise ValueError(f"DistilTraining.guidance: expected at least 0, got {self.guidance}")
+        if self.batch < 1:
+            raise ValueError(f"DistilTraining.batch: expected at least 1 clip, got {self.batch}")
         if self.machine.compile:
             raise ValueError("DistilTraining.machine: expected no compiled blocks, whose layers get adapters")
 

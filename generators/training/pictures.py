@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from generators.clip import Frames
-from generators.pictures import LINE, PAPER
+from generators.pictures import COLOURS, LINE, PAPER
 from generators.training.checkpoint import write_whole
 
 _TITLE = 12
-_COLOURS = ("#2f7d5b", "#c2452d", "#3a6ea5", "#b8862b", "#7a5195", "#5f6b6d")
 
 
 def draw_sheet(clips: Sequence[tuple[str, Frames]], path: Path, columns: int = 9, zoom: int = 2) -> None:
@@ -50,7 +49,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(9, 1 + 3 * len(panels)), dpi=100, facecolor=PAPER, layout="constrained")
     for axes, panel in zip(np.atleast_1d(figure.subplots(len(panels), sharex=True)), panels, strict=True):
         own = panel[0].startswith("at ")
-        for colour, name in zip(itertools.cycle(_COLOURS), panel):
+        for colour, name in zip(itertools.cycle(COLOURS), panel):
             steps, values = zip(*series[name], strict=True)
             shown = np.asarray(values) / (values[0] if own else 1.0)
             axes.plot(steps, shown, color=colour, linewidth=0.9, label=f"{name}  {values[-1]:.4g}")

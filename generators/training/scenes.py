@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from generators.models.loading import FAMILIES, class_of, open_model
 from generators.models.scenes import FilmsSets, SceneModel, SceneSettings
 from generators.sampler import Settings
 from generators.scenes import sample_sets
-from generators.training.checkpoint import RunFolder, State, read_checkpoint, require_same
+from generators.training.checkpoint import RunFolder, State, plain, read_checkpoint, require_same
 from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, autocast, fast_dtype, run
 from generators.training.pictures import draw_sheet
 from generators.training.processes import Processes
@@ -225,14 +225,10 @@ def settings_of(config: ScenesTraining, source: SetSource) -> dict[str, Any]:
         "shots": config.shots,
         "mask": config.mask,
         "sequels": config.sequels if config.stage == 2 else None,
-        "lora": None if config.lora is None else _plain(asdict(config.lora)),
+        "lora": None if config.lora is None else plain(config.lora),
         "ema": config.ema is not None,
         "source": source.name,
     }
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def _begin_from_first(trainee: ScenesTrainee, config: ScenesTraining, settings: dict[str, Any]) -> None:

@@ -27,10 +27,10 @@ def test_a_yaml_batch_takes_defaults_and_finds_files_beside_it(tmp_path: Path) -
 
 
 def test_a_story_of_a_batch_may_wish_for_all_that_a_run_can(tmp_path: Path) -> None:
-    text = "- {text: A fox jumps., steps: 8, first_frame: fox.png, size: 64x48, budget: {takes: 2}}"
+    text = "- {text: A fox jumps., steps: 8, guidance: 1, first_frame: fox.png, size: 64x48, budget: {takes: 2}}"
     (story,) = read_batch(write(tmp_path, "night.yaml", text))
     order = story.order()
-    assert (order.steps, order.first_frame, order.size) == (8, tmp_path / "fox.png", (64, 48))
+    assert (order.steps, order.guidance, order.first_frame, order.size) == (8, 1.0, tmp_path / "fox.png", (64, 48))
     assert order.budget == Caps(takes=2)
     keys = set(BatchStory.model_fields) - {"story", "text", "title"}
     assert keys == set(Wishes.__annotations__) - {"name", "approve"}

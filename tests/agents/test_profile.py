@@ -123,13 +123,17 @@ def test_a_profile_decides_how_the_backend_is_opened(tmp_path: Path) -> None:
     assert config.canvas == Canvas(width=640, height=352, fps=12, frame_counts=(49, 81))
 
 
-def test_steps_and_a_models_folder_reach_the_profile_from_the_order(tmp_path: Path) -> None:
-    order = Order(story="A fox.", steps=7)
+def test_steps_guidance_and_a_models_folder_reach_the_profile_from_the_order(tmp_path: Path) -> None:
+    order = Order(story="A fox.", steps=7, guidance=1.0)
     assert profile_for(order, "wan", "some/model").backend.model == "some/model"
     profile = profile_for(order, "wan", str(tmp_path / "."))
-    assert (profile.backend.steps, profile.backend.model) == (7, str(tmp_path.resolve()))
+    assert (profile.backend.steps, profile.backend.guidance) == (7, 1.0)
+    assert profile.backend.model == str(tmp_path.resolve())
+    assert profile_for(Order(story="A fox."), "bundled", None).backend == load_profile("bundled").backend
     with pytest.raises(UsageError, match="steps: expected 1 to 1000, got 0"):
         Order(story="A fox.", steps=0)
+    with pytest.raises(UsageError, match="guidance: expected 0 to 100, got -1"):
+        Order(story="A fox.", guidance=-1.0)
 
 
 def test_what_decides_pixels_makes_another_run_and_where_a_picture_lies_does_not(tmp_path: Path) -> None:
@@ -142,7 +146,7 @@ def test_what_decides_pixels_makes_another_run_and_where_a_picture_lies_does_not
         return options_of(order, profile_for(order, "instant", None))
 
     assert options(first_frame=one) == options(first_frame=two) != options()
-    assert options(steps=3) != options()
+    assert options(steps=3) != options() != options(guidance=1.5)
     with pytest.raises(UsageError, match=r"first frame .*three\.png cannot be read"):
         options(first_frame=tmp_path / "three.png")
     (tmp_path / "three.png").write_text("no picture")

@@ -22,7 +22,9 @@ from generators.controls.config import VSTAR, ControlConfig, MotionQueries, Temp
 from generators.controls.motion_queries import noise_levels
 from generators.errors import BackendUnavailable, ControlRejected, RequestRejected
 from generators.models.base import Branch, Site
+from generators.models.loading import made_for
 from generators.models.skyreels import SkyReelsVideoModel
+from generators.models.stepping import Draws
 from generators.models.tiny_skyreels import TinySkyReelsKind, tiny_skyreels_pipeline
 from generators.sampler import Settings, denoise, sample
 
@@ -117,7 +119,7 @@ def test_a_batch_has_one_frame_rate_where_the_network_is_told_it() -> None:
     both = sample(ours, [fast, replace(fast, seed=2)], SETTINGS).latents  # which the stock pipeline cannot
     torch.testing.assert_close(both[:1], sample(ours, [fast], SETTINGS).latents, atol=1e-4, rtol=1e-4)
     assert not torch.equal(sample(ours, [slow], SETTINGS).latents, sample(ours, [fast], SETTINGS).latents)
-    with pytest.raises(RequestRejected, match="fps: expected one in a batch"):
+    with pytest.raises(RequestRejected, match="fps: this model is told whether it is 16"):
         sample(ours, [slow, fast], SETTINGS)
 
 
@@ -354,6 +356,18 @@ def test_causal_blocks_are_filmed_as_the_stock_pipeline_does_and_refused_with_a_
             sample(ours, [request(controls=controls)], SETTINGS)
     with pytest.raises(RequestRejected, match="expected 5 latent frames or a multiple"):
         ours.layout(13, SIDE, SIDE)
+    with pytest.raises(BackendUnavailable, match="causal blocks of 5 .*set it to 1 in the transformer's config"):
+        made_for(ours)
+
+
+def test_a_step_that_is_read_twice_draws_its_noise_once() -> None:
+    draws, one, two = Draws(), torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    first = draws.at(0, one, lambda: torch.randn(3, generator=one))
+    assert draws.at(0, one, lambda: torch.randn(3, generator=one)) is first
+    assert torch.equal(draws.at(0, two, lambda: torch.randn(3, generator=two)), first)  # another clip's, its own draw
+    later = draws.at(1, one, lambda: torch.randn(3, generator=one))
+    assert torch.equal(later, draws.at(1, two, lambda: torch.randn(3, generator=two)))
+    assert not torch.equal(later, first)
 
 
 def test_what_cannot_be_is_refused_by_name() -> None:

@@ -25,8 +25,8 @@ from generators.training.config import (
     VaeSize,
     VaeTraining,
 )
-from generators.training.denoiser import train_denoiser
-from generators.training.distil import LEARNT, DistilTrainee, film_levels, mixed, train_distilled
+from generators.training.denoiser import noised, train_denoiser
+from generators.training.distil import LEARNT, DistilTrainee, film_levels, train_distilled
 from generators.training.distil_config import DistilTraining
 from generators.training.export import load_trained
 from generators.training.forward import few_columns
@@ -84,8 +84,8 @@ def trainee(config: DistilTraining) -> DistilTrainee:
 
 
 def test_the_levels_of_a_film_are_the_schedulers_and_the_teachers_lie_between() -> None:
-    levels = film_levels(8, 3, shift=4.0)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=4.0)
+    levels = film_levels(scheduler, 8, 3)
     scheduler.set_timesteps(8)
     torch.testing.assert_close(levels[:, 0], scheduler.sigmas[:-1])
     assert torch.equal(levels[:-1, -1], levels[1:, 0])
@@ -123,7 +123,7 @@ def test_given_frames_are_clean_at_the_start_and_are_left_there(run_folder: Path
     clean, noise = torch.randn(2, 2, 16, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     given = torch.tensor([[True, False, False], [False, False, True]])
     levels = one.levels[torch.tensor([0, 1])]
-    start = mixed(clean, noise, levels[:, 0], given)
+    start = noised(clean, noise, levels[:, :1] * ~given)
     assert torch.equal(start[0, :, 0], clean[0, :, 0])
     torch.testing.assert_close(start[1, :, 0], clean[1, :, 0].lerp(noise[1, :, 0], levels[1, 0]))
     with torch.no_grad(), few_columns(one.teacher.transformer) as columns:
@@ -140,6 +140,15 @@ def test_fresh_adapters_have_nothing_to_learn_of_single_unguided_steps(run_folde
     other = trainee(distilling(run_folder, tmp_path / "b", 1, substeps=2, guidance=3.0))
     assert alike.step(0, 1.0)["loss"] < 1e-9
     assert other.step(0, 1.0)["loss"] > 1e-6
+
+
+@pytest.mark.slow
+def test_a_student_with_nothing_to_learn_films_what_it_is_taught(run_folder: Path, tmp_path: Path) -> None:
+    alike = trainee(distilling(run_folder, tmp_path / "a", 1, substeps=1, guidance=1.0))
+    other = trainee(distilling(run_folder, tmp_path / "b", 1, substeps=2, guidance=3.0))
+    assert alike.examine(tmp_path / "a.png")["apart"] < 1e-6
+    assert other.examine(tmp_path / "b.png")["apart"] > 1e-6
+    assert (tmp_path / "b.png").stat().st_size > 0
 
 
 @pytest.mark.slow
@@ -186,5 +195,9 @@ def test_wrong_settings_are_refused_by_name() -> None:
         DistilTraining(film_steps=0)
     with pytest.raises(ValueError, match="substeps"):
         DistilTraining(substeps=0)
+    with pytest.raises(ValueError, match="guidance"):
+        DistilTraining(guidance=-1.0)
+    with pytest.raises(ValueError, match="batch"):
+        DistilTraining(batch=0)
     with pytest.raises(ValueError, match="compiled"):
         DistilTraining(machine=Machine(compile=True))
