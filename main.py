@@ -13,6 +13,10 @@ HERE = str(Path(__file__).resolve().parent)
 if sys.path[:1] != [HERE]:  # `python -P` leaves it out; this checkout's code comes first, whatever is installed
     sys.path.insert(0, HERE)
 
+from commands.interpreter import use_libraries
+
+use_libraries(Path(HERE))  # `python main.py` works without `.venv` being activated
+
 import typer
 
 import fabula

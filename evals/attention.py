@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
-from evals.plots import COLOURS, DPI, plain_text, png_bytes
+from evals.plots import DPI, plain_text, png_bytes
 from generators.clip import Clip, Event
 from generators.controls.looking import Attention
-from generators.pictures import FAINT, INK, PROMISED, spread
+from generators.pictures import COLOURS, FAINT, INK, PROMISED, spread
 
 FILMS = (COLOURS[1], COLOURS[0], *COLOURS[2:])
 """Colours of the clips, as many as can be told apart in one figure."""
