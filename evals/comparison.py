@@ -10,16 +10,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from evals.benchmarks import cast, cast_arms, extension, extension_arms
-from evals.benchmarks.cast_draw import SIZES
-from evals.benchmarks.protocol import ALL
+from evals.benchmarks import cast_arms, cast_draw, extension_arms
+from evals.benchmarks.protocol import ALL, AUTOENCODER
 from evals.benchmarks.retry_policies import OFF, POLICIES
+from evals.benchmarks.shot_measures import (
+    BACKDROP,
+    COLOUR,
+    COLOUR_ALL,
+    COMPARED,
+    DYNAMICS,
+    FLOOR,
+    GATES,
+    HOLD,
+    JUMP,
+    LEVELS,
+    LOOK,
+    LOOK_ALL,
+    PACE,
+    by_distance,
+    by_shot,
+)
 from evals.benchmarks.steering_arms import ARMS, NONE
-from evals.benchmarks.world_controls import AUTOENCODER
 from evals.metrics.bootstrap import Interval
 from evals.metrics.score import NotMeasured, Outcome, difference, summarise
 from evals.plots import Point
 from evals.results import Method
+from evals.world import chains
 
 TRUTH = f"control: {AUTOENCODER}"
 """How the ceiling is called among the methods."""
@@ -47,6 +63,8 @@ class Layout:
     """Measures of a second table, over all items."""
     less: frozenset[str] = frozenset()
     """Measures of which less is better."""
+    neither: frozenset[str] = frozenset()
+    """Measures of which neither is: floors."""
     trade_offs: tuple[tuple[str, str], ...] = ()
     """Pairs of measures that are drawn against one another, the first one across."""
 
@@ -61,6 +79,7 @@ STEERING = Layout(
     detail=("event 1", "event 2", "event 3", "event 4", "tIoU", "completion of another caption"),
     order=(TRUTH, *ARMS),
     less=frozenset({"onset error (s)", "leakage"}),
+    neither=frozenset({"completion of another caption"}),
 )  # fmt: skip
 RETRY = Layout(
     baseline=OFF,
@@ -76,30 +95,28 @@ RETRY = Layout(
 CAST = Layout(
     baseline=cast_arms.ALONE,
     columns=(
-        cast.LOOK, cast.PACE, "completion", cast.LOOK_ALL, cast.COLOUR, cast.COLOUR_ALL, cast.COMPARED,
-        "dynamic degree (dis)", "place", "kind", "colour", "identity within shots",
+        LOOK, PACE, "completion", LOOK_ALL, COLOUR, COLOUR_ALL, COMPARED, DYNAMICS.name, "place", "kind", "colour",
+        "identity within shots",
     ),
-    forest=(cast.LOOK, cast.LOOK_ALL, cast.COLOUR, cast.PACE, "completion", "place"),
+    forest=(LOOK, LOOK_ALL, COLOUR, PACE, "completion", "place"),
     order=(TRUTH, *cast_arms.ARMS),
-    detail=(*(cast.apart(name, away) for name in cast.GATES for away in range(1, SIZES[-1])), cast.FLOOR),
-    less=frozenset({cast.COLOUR, cast.COLOUR_ALL}),
-    trade_offs=((cast.LOOK_ALL, cast.PACE), (cast.LOOK_ALL, "completion"), (cast.LOOK, "completion")),
+    detail=(*by_distance(GATES, cast_draw.SIZES[-1]), FLOOR),
+    less=frozenset({COLOUR, COLOUR_ALL}),
+    neither=frozenset({FLOOR}),
+    trade_offs=((LOOK_ALL, PACE), (LOOK_ALL, "completion"), (LOOK, "completion")),
 )  # fmt: skip
 EXTENSION = Layout(
     baseline=extension_arms.CUT,
     columns=(
-        extension.HOLD, "completion", extension.BACKDROP, extension.JUMP, extension.LEVELS, cast.LOOK_ALL, cast.LOOK,
-        cast.COLOUR_ALL, cast.COMPARED, cast.PACE, "dynamic degree (dis)", "place", "kind", "colour",
-        "identity within shots",
+        HOLD, "completion", BACKDROP, JUMP, LEVELS, LOOK_ALL, LOOK, COLOUR_ALL, COMPARED, PACE, DYNAMICS.name, "place",
+        "kind", "colour", "identity within shots",
     ),
-    forest=(extension.HOLD, extension.BACKDROP, "completion", cast.LOOK_ALL, cast.PACE),
+    forest=(HOLD, BACKDROP, "completion", LOOK_ALL, PACE),
     order=(TRUTH, *extension_arms.ARMS),
-    detail=(
-        *(extension.of_shot("completion", number) for number in range(1, SIZES[-1] + 1)),
-        *(extension.of_shot("kind", number) for number in range(1, SIZES[-1] + 1)), cast.FLOOR,
-    ),
-    less=frozenset({extension.JUMP, extension.LEVELS, extension.BACKDROP, cast.COLOUR_ALL, cast.FLOOR}),
-    trade_offs=((extension.HOLD, "completion"), (extension.HOLD, cast.PACE)),
+    detail=(*by_shot(("completion", "kind"), range(1, chains.SIZES[-1] + 1)), FLOOR),
+    less=frozenset({JUMP, LEVELS, BACKDROP, COLOUR_ALL}),
+    neither=frozenset({FLOOR}),
+    trade_offs=((HOLD, "completion"), (HOLD, PACE)),
 )  # fmt: skip
 LAYOUTS: Mapping[str, Layout] = {
     "steering": STEERING,
@@ -132,10 +149,9 @@ class Forest:
 
 def compare(methods: Sequence[Method], layout: Layout) -> tuple[Comparison, ...]:
     """A table for every class of items; none without the baseline. Methods under other settings are left out."""
-    found = _beside(methods, layout)
-    if found is None:
+    baseline, ordered = _baseline(methods, layout), comparable(methods, layout)
+    if baseline is None:
         return ()
-    baseline, ordered = found
     tables = [_comparison(baseline, ordered, group, layout, layout.columns) for group in _groups(baseline)]
     detail = [_comparison(baseline, ordered, ALL, layout, layout.detail)] if layout.detail else []
     return (*tables, *detail)
@@ -143,10 +159,9 @@ def compare(methods: Sequence[Method], layout: Layout) -> tuple[Comparison, ...]
 
 def forests(methods: Sequence[Method], layout: Layout) -> Iterator[Forest]:
     """The differences of every measure that is to be drawn."""
-    found = _beside(methods, layout)
-    if found is None:
+    baseline, ordered = _baseline(methods, layout), comparable(methods, layout)
+    if baseline is None:
         return
-    baseline, ordered = found
     for metric in layout.forest:
         apart = {
             method.name: {
@@ -162,13 +177,18 @@ def forests(methods: Sequence[Method], layout: Layout) -> Iterator[Forest]:
             yield Forest(title=f"{metric}: difference to {baseline.name}, {better}", differences=apart)
 
 
-def _beside(methods: Sequence[Method], layout: Layout) -> tuple[Method, list[Method]] | None:
-    baseline = next((method for method in methods if method.name == layout.baseline), None)
+def comparable(methods: Sequence[Method], layout: Layout) -> tuple[Method, ...]:
+    """The methods under the baseline's settings, in the layout's order; none without the baseline."""
+    baseline = _baseline(methods, layout)
     if baseline is None:
-        return None
+        return ()
     same = [method for method in methods if method.manifest["digest"] == baseline.manifest["digest"]]
     rank = {name: place for place, name in enumerate(layout.order)}
-    return baseline, sorted(same, key=lambda method: (rank.get(method.name, len(rank)), method.name))
+    return tuple(sorted(same, key=lambda method: (rank.get(method.name, len(rank)), method.name)))
+
+
+def _baseline(methods: Sequence[Method], layout: Layout) -> Method | None:
+    return next((method for method in methods if method.name == layout.baseline), None)
 
 
 def _groups(baseline: Method) -> list[str]:
@@ -182,13 +202,17 @@ def _comparison(
 ) -> Comparison:
     count = len(_inside(baseline, group))
     measured = [metric for metric in columns if any(_outcomes(m, metric, group) for m in methods)]
-    head = tuple(f"{metric} {'↓' if metric in layout.less else '↑'}" for metric in measured)
+    head = tuple(_head(metric, layout) for metric in measured)
     rows = tuple(
         (m.name, (*(_cell(m, baseline, metric, group) for metric in measured), _seconds(m, baseline, group)))
         for m in methods
     )
     title = f"{group}, {count} items; small: difference to {baseline.name} over the same items [95 %]"
     return Comparison(title=title, head=(*head, "seconds ↓"), rows=rows)
+
+
+def _head(metric: str, layout: Layout) -> str:
+    return metric if metric in layout.neither else f"{metric} {'↓' if metric in layout.less else '↑'}"
 
 
 def _cell(method: Method, baseline: Method, metric: str, group: str) -> Cell:

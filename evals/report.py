@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evals import plots
 from evals.benchmarks.protocol import ALL
-from evals.comparison import LAYOUTS, Cell, Comparison, compare, forests
+from evals.comparison import LAYOUTS, Cell, Comparison, comparable, compare, forests
 from evals.metrics.score import NotMeasured, Summary, difference
 from evals.plots import Point
 from evals.results import Method, read_results
@@ -159,7 +159,7 @@ def _differences(methods: Sequence[Method], metrics: Sequence[str]) -> tuple[str
 
 
 def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
-    metric = _headline(methods)
+    metric, beside = _headline(methods), _side_by_side(name, methods)
     found: list[Picture] = []
 
     def add(caption: str, kind: str, png: bytes) -> None:
@@ -169,7 +169,7 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
         for number, one in enumerate(forests(methods, LAYOUTS[name])):
             add(one.title, f"forest-{number}", plots.forest(one.title, "difference [95 %]", one.differences))
         for number, (across, up) in enumerate(LAYOUTS[name].trade_offs):
-            pairs = {m.name: (_point(m.line(across)), _point(m.line(up))) for m in methods}
+            pairs = {m.name: (_point(m.line(across)), _point(m.line(up))) for m in beside}
             both = {one: (x, y) for one, (x, y) in pairs.items() if x.mean is not None and y.mean is not None}
             caption = f"{up} against {across}"
             if both:
@@ -179,13 +179,13 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
         series = {m.name: {g: _point(m.line(metric, g)) for g in groups} for m in methods}
         add(f"{metric}, by class", "classes", plots.bars(metric, groups, series))
     if metric is not None:
-        costs = {m.name: (m.seconds, _point(m.line(metric))) for m in methods}
+        costs = {m.name: (m.seconds, _point(m.line(metric))) for m in beside}
         known = {one: (spent, point) for one, (spent, point) in costs.items() if spent is not None}
         if known:
             add("Cost beside quality", "cost", plots.costs("Cost beside quality", metric, known))
-    for (curve, axis), lines in _curves(methods).items():
+    for (curve, axis), lines in _curves(beside).items():
         add(f"{curve} over {axis}", slug(f"{axis}-{curve}"), plots.curves(curve, AXES[axis], lines))
-    for unit, png in slices(methods):
+    for unit, png in slices(beside):
         add(f"A column of pixels over time, {unit}", f"slice-{slug(unit)}", png)
     for method in methods:
         cells = timing(method.rows)
@@ -196,6 +196,12 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
         if sheet is not None:
             add(f"Best, median and worst, {method.name}", f"sheet-{slug(method.name)}", sheet)
     return found
+
+
+def _side_by_side(name: str, methods: Sequence[Method]) -> Sequence[Method]:
+    """Methods that may share a picture: those that the tables compare, all of them where nothing is compared."""
+    compared = comparable(methods, LAYOUTS[name]) if name in LAYOUTS else ()
+    return compared or methods
 
 
 def _headline(methods: Sequence[Method]) -> str | None:

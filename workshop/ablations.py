@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,8 +85,8 @@ def evaluate_cast(
     No `arms` are all of `evals.benchmarks.cast_arms`; `independent` is always among them. `sets` for each of `sizes`;
     `split` tune draws others. Raises UsageError.
     """
-    from evals.benchmarks.cast import Cast, CastSettings, SetFootage
-    from evals.benchmarks.cast_arms import arms_named
+    from evals.benchmarks.cast import Cast, CastBenchSettings
+    from evals.benchmarks.cast_arms import SetFootage, arms_named
     from evals.benchmarks.steering import run_arms
     from evals.world.segmenter import WorldSegmenter
 
@@ -94,7 +94,7 @@ def evaluate_cast(
         if not backend.limits.films_sets:
             raise UsageError(f"eval cast: {backend.name} films shots one by one; expected a model that films sets")
         try:
-            settings = CastSettings(sets=sets, sizes=tuple(sizes), split=split, seed=seed, film=_film(backend))
+            settings = CastBenchSettings(sets=sets, sizes=tuple(sizes), split=split, seed=seed, film=_film(backend))
             chosen = arms_named(arms)
         except ValueError as error:
             raise UsageError(f"eval cast: {error}") from error
@@ -129,11 +129,7 @@ def evaluate_extension(
     from evals.benchmarks.extension_arms import TruthFootage, arm_footages, arms_named
     from evals.benchmarks.steering import run_arms
 
-    with ExitStack() as opened:
-        backend = opened.enter_context(_opened("extension", profile, model, steps))
-        trained = None
-        if scenes is not None:
-            trained = opened.enter_context(_opened("extension", profile, model, steps, scenes=scenes))
+    with _opened_both(profile, model, steps, scenes) as (backend, trained):
         try:
             settings = ExtensionSettings(chains=chains, sizes=tuple(sizes), split=split, seed=seed, film=_film(backend))
             chosen = arms_named(arms)
@@ -233,6 +229,19 @@ def _opened(
         yield backend
 
 
+@contextmanager
+def _opened_both(
+    profile: str, model: str | None, steps: int | None, scenes: Path | None
+) -> Iterator[tuple[Backend, Backend | None]]:
+    """The backend that goes on shot by shot, and the one that learnt to film in sequence; None without `scenes`."""
+    with _opened("extension", profile, model, steps) as backend:
+        if scenes is None:
+            yield backend, None
+            return
+        with _opened("extension", profile, model, steps, scenes=scenes) as trained:
+            yield backend, trained
+
+
 def _film(backend: Backend) -> Mapping[str, Any]:
     """What decides pixels beside the request; a model is known by its weights, wherever they lie."""
     told = {name: getattr(backend, name, None) for name in ("steps", "guidance")}
@@ -254,7 +263,8 @@ def _ceiling(backend: Backend, cases: Cases) -> list[Footage]:
     through = _through(backend)
     if through is None:
         return []
-    from evals.benchmarks.world_controls import AUTOENCODER, ControlFootage
+    from evals.benchmarks.protocol import AUTOENCODER
+    from evals.benchmarks.world_controls import ControlFootage
 
     return [ControlFootage(AUTOENCODER, cases, through)]
 

@@ -96,7 +96,8 @@ def _backend(profile: Profile, needed: bool) -> Iterator[Backend | None]:
 def _footages(
     world: World | Stories, backend: Backend | None, controls: Sequence[str], clips: Path | None, name: str | None
 ) -> Iterator[Footage]:
-    from evals.benchmarks.world_controls import AUTOENCODER, CONTROLS, ControlFootage
+    from evals.benchmarks.protocol import AUTOENCODER
+    from evals.benchmarks.world_controls import CONTROLS, ControlFootage
     from evals.footage import BackendFootage, FolderFootage
 
     wanted = (*CONTROLS, AUTOENCODER) if "all" in controls else tuple(controls)
@@ -107,7 +108,7 @@ def _footages(
             raise UsageError(f"--clips: expected a folder of videos, got {clips}")
         yield FolderFootage(folder=clips, name=name or clips.name)
     elif backend is not None:
-        from evals.benchmarks.cameras import request_of
+        from evals.world.requests import request_of
 
         def ask(case: Case, seed: int) -> ShotRequest:
             return request_of(world.cases[case.name][0], seed)

@@ -17,13 +17,13 @@ from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 
 from evals.benchmarks.world import Generate, Roundtrip
 from evals.world.detectors import Frames
+from evals.world.requests import request_of
 from evals.world.splits import Case
 from generators.backends import BUNDLED_GUIDANCE, BUNDLED_STEPS, BackendConfig, bundled_folder, open_backend
 from generators.backends.local import LocalBackend
-from generators.clip import Event, ShotRequest
 from generators.digests import weights_digest
 from generators.errors import BackendUnavailable
-from generators.world.words import FPS, HEIGHT, WIDTH
+from generators.world.words import HEIGHT, WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,19 +57,6 @@ def open_camera(
         return _stock(folder, "-".join([digest, "stock", *(f"{value:g}" for value in named.values())]), named)
     steps, guidance = steps or BUNDLED_STEPS, BUNDLED_GUIDANCE if guidance is None else guidance
     return _ours(folder, f"{digest}-ours-{steps}-{guidance:g}", steps, guidance)
-
-
-def request_of(case: Case, seed: int) -> ShotRequest:
-    """The shot that a case asks for, its events where the script has them."""
-    told = sorted(case.script.events, key=lambda event: event.start)
-    events = tuple(
-        Event(subject=subject, phrase=phrase, start=event.start, end=event.end)
-        for subject, phrase, event in zip(case.caption.subjects, case.caption.phrases, told, strict=True)
-    )
-    return ShotRequest(
-        prompt=case.caption.text, frames=case.script.frames, fps=FPS, width=WIDTH, height=HEIGHT, seed=seed,
-        events=events,
-    )  # fmt: skip
 
 
 def _ours(folder: Path, name: str, steps: int, guidance: float) -> Camera:

@@ -9,9 +9,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from evals.benchmarks.protocol import chosen
+from agents.staging import ANCHORS
+from evals.benchmarks.protocol import Film, chosen
+from evals.metrics.score import Case, NotMeasured
+from evals.world.requests import request_of
+from evals.world.splits import Case as WorldCase
+from generators.clip import Backend, Clip, FilmsTogether, ShotRequest, ShotSet
+from generators.errors import RequestRejected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +65,54 @@ ARMS: Mapping[str, Arm] = {
 def arms_named(names: Sequence[str]) -> tuple[Arm, ...]:
     """The arms of these names, all for none, and `independent` in any case. Raises ValueError for an unknown one."""
     return chosen("arms", ARMS, names, ALONE)
+
+
+class ShotsDrawn(Protocol):
+    """A benchmark whose units are shots of one story, each with noise of its own."""
+
+    def shots(self, name: str) -> tuple[WorldCase, ...]:
+        """The shots of a unit."""
+        ...
+
+    def noise(self, name: str) -> int:
+        """The seed of a shot's noise."""
+        ...
+
+
+class SetFootage:
+    """Clips of one arm, a whole set at a time, each shot from its own noise. A set that is rejected has no clips."""
+
+    def __init__(self, benchmark: ShotsDrawn, backend: Backend, arm: Arm) -> None:
+        self.name, self.source = arm.name, f"array, arm {arm.digest()}"
+        self._benchmark, self._backend, self._arm = benchmark, backend, arm
+        self._filmed: dict[str, Film | NotMeasured] = {}
+
+    def film(self, case: Case, seed: int) -> Film | NotMeasured:
+        """A shot; the first that is asked of a set films all of it. Noise is the benchmark's, not `seed`."""
+        if case.name not in self._filmed:
+            shots = self._benchmark.shots(case.group)
+            names = [shot.name for shot in shots]
+            try:
+                clips = self._shoot(shots)
+            except RequestRejected as error:
+                self._filmed = dict.fromkeys(names, NotMeasured(reason=f"rejected: {error}"))
+            else:
+                films = [Film(frames=clip.frames, fps=clip.fps, seconds=clip.seconds_spent) for clip in clips]
+                self._filmed = dict(zip(names, films, strict=True))
+        return self._filmed[case.name]
+
+    def _shoot(self, shots: Sequence[WorldCase]) -> list[Clip]:
+        requests = tuple(self._request(shot, shots[0]) for shot in shots)
+        if not self._arm.together:
+            return self._backend.shoot(requests)
+        if not isinstance(self._backend, FilmsTogether):
+            raise RequestRejected(f"{self._backend.name} films shots one by one; it knows no sets")
+        subjects = tuple(shot.caption.subjects[0] for shot in shots)
+        everyone = tuple(range(len(shots)))
+        told = ShotSet(
+            requests=requests, subjects=subjects, anchors=ANCHORS, wanted=everyone, steering=self._arm.steering
+        )
+        return self._backend.shoot_set(told)
+
+    def _request(self, shot: WorldCase, first: WorldCase) -> ShotRequest:
+        return request_of(shot, self._benchmark.noise((first if self._arm.one_noise else shot).name))

@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.takespec import OVERLAP_STEPS
-from evals.benchmarks.cameras import request_of
-from evals.benchmarks.cast import SetFootage
+from agents.takespec import overlap_frames
 from evals.benchmarks.cast_arms import Arm as SetArm
-from evals.benchmarks.extension import Extension, asked_after
-from evals.benchmarks.protocol import Film, chosen
-from evals.benchmarks.world import Roundtrip
-from evals.benchmarks.world_controls import AUTOENCODER
+from evals.benchmarks.cast_arms import SetFootage
+from evals.benchmarks.protocol import AUTOENCODER, Film, chosen
 from evals.footage import BackendFootage, Footage
 from evals.metrics.score import Case, NotMeasured
+from evals.world.requests import asked_after, request_of
+from generators.backends import BUNDLED_LIMITS
 from generators.clip import Backend, Frames, Given, ShotRequest
 from generators.world.words import FPS
 
-LATENT = 4
-"""Frames of a latent frame after the first, on models of the world's canvas."""
+if TYPE_CHECKING:  # tables name arms without loading what measures them
+    from evals.benchmarks.extension import Extension
+    from evals.benchmarks.world import Roundtrip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,8 @@ class Arm:
 CUT, SCENES = "cut", "scenes"
 """What all others are held against; and the arm that needs a model of its own."""
 NO_SCENES = "needs a model trained for it: --scenes"
-PRODUCT = 1 + OVERLAP_STEPS * LATENT
-"""Frames that the product hands over."""
+PRODUCT = overlap_frames(BUNDLED_LIMITS)
+"""Frames that the product hands over on the puppet world."""
 ARMS: Mapping[str, Arm] = {
     arm.name: arm
     for arm in (
@@ -106,7 +105,7 @@ class ChainFootage:
     def _filmed(self, case: Case, seed: int) -> Film | NotMeasured:
         if isinstance(self._before, NotMeasured):
             return self._before
-        if self._arm.noised and not _holds_noised(self._backend):
+        if self._arm.noised and not holds_noised(self._backend):
             return NotMeasured(reason=f"{self._backend.name} has a way of its own and holds no noised latents")
         if self._before is None and case.name in self._firsts:
             return self._firsts[case.name]
@@ -129,12 +128,12 @@ class ChainFootage:
         return replace(request_of(asked_after(shot, lead), noise), given=(given,))
 
 
-def _holds_noised(backend: Any) -> bool:
+def holds_noised(backend: Any) -> bool:
     """Whether given frames may be held as noised latents: not by models that read them as a picture or condition,
     and not by those that give every token its own time whether they are asked or not.
     """
-    own = getattr(getattr(backend, "model", None), "expands_timesteps", True)
-    return backend.limits.continues in ("tokens at zero", "noised latents") and not own
+    way = backend.limits.continues
+    return way == "noised latents" or (way == "tokens at zero" and not backend.model.expands_timesteps)
 
 
 @contextmanager

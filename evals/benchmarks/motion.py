@@ -7,15 +7,13 @@ the ceiling is the asked clip as rendered. Knows no model: a backend films.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.cameras import request_of
-from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class, noise_of
 from evals.benchmarks.world import Roundtrip
 from evals.footage import BackendFootage
 from evals.metrics.consistency import leak
@@ -23,6 +21,7 @@ from evals.metrics.embedders import Embedder
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from evals.metrics.tracks import Tracks, fidelity, lk_tracks, moving
 from evals.world import splits
+from evals.world.requests import request_of
 from evals.world.scores import ClipJudgement, judge_scene
 from evals.world.settings import SCORE
 from evals.world.tracks import Scene, watch
@@ -110,7 +109,7 @@ class Motion:
 
     def noise(self, name: str) -> int:
         """The seed of a pair's noise: the same for every arm."""
-        return zlib.crc32(f"{self.name}/{self._settings.seed}/{name}".encode()) >> 1
+        return noise_of(self.name, self._settings.seed, name)
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
         """Motion, looks of the source, and what was asked, of one clip."""

@@ -6,6 +6,7 @@ file can hold it and a stopped run goes on.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -17,6 +18,10 @@ T = TypeVar("T")
 ALL = "all"
 SHOWN = 6
 """Frames in a unit's strip."""
+APART: Mapping[str, int] = {"test": 0, "tune": 1_000_003}
+"""Added to the seed that draws cases and noise: what is chosen on the one never saw the other."""
+AUTOENCODER = "truth through the autoencoder"
+"""The control that is the ceiling, a method of its own: what was rendered, encoded and decoded by a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +108,11 @@ def chosen(what: str, table: Mapping[str, T], names: Sequence[str], always: str)
     if unknown := [name for name in names if name not in table]:
         raise ValueError(f"{what}: expected some of {', '.join(table)}; got {', '.join(unknown)}")
     return tuple(entry for name, entry in table.items() if not names or name in names or name == always)
+
+
+def noise_of(benchmark: str, seed: int, case: str) -> int:
+    """The seed of a case's noise: the same for every arm, whatever else is filmed."""
+    return zlib.crc32(f"{benchmark}/{seed}/{case}".encode()) >> 1
 
 
 def lines_by_class(judged: Sequence[Judged], classes: Sequence[str] = ()) -> list[Line]:

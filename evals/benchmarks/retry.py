@@ -7,13 +7,12 @@ is what three first takes would have cost. Knows no graph: `retry_stage` films.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class, noise_of
 from evals.benchmarks.retry_stage import Attempt, FilmedShot
 from evals.metrics.score import Case, NotMeasured, Outcome, Score, summarise
 from evals.world import splits
@@ -111,7 +110,7 @@ class Retry:
 
     def case_of(self, name: str) -> tuple[splits.Case, int]:
         """The caption behind a unit, and the seed of its run."""
-        return self._cases[name], zlib.crc32(f"retry/{self._settings.seed}/{name}".encode()) >> 1
+        return self._cases[name], noise_of("retry", self._settings.seed, name)
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
         """Every take scored, and what each budget would have bought."""

@@ -6,7 +6,6 @@ turns caption by caption; what is steered how stands in `steering_arms`. Knows n
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.cameras import request_of
-from evals.benchmarks.protocol import Benchmark, Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import APART, Benchmark, Film, Judged, Judgement, Line, Unit, lines_by_class, noise_of
 from evals.benchmarks.steering_arms import Arm
 from evals.footage import BackendFootage, Footage
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from evals.suite import Progress, Result, run
 from evals.world import splits
+from evals.world.requests import request_of
 from evals.world.scores import SCORES, ClipJudgement, EventJudgement, judge_scene, leak, mean_iou, onset_error
 from evals.world.settings import SCORE
 from evals.world.tracks import watch
 from generators.clip import Backend, ShotRequest
 from generators.world.words import HEIGHT, WIDTH
 
-APART: Mapping[str, int] = {"test": 0, "tune": 1_000_003}
-"""Added to the seed that draws captions and noise: what is chosen on the one never saw the other."""
 HELD_OUT: splits.SplitName = "both"
 """Combinations and sentences that training never had."""
 INSIDE = 0.5
@@ -122,7 +119,7 @@ class Steering:
 
     def noise(self, name: str) -> int:
         """The seed of a caption's noise: the same for every arm, whatever else is filmed."""
-        return zlib.crc32(f"{self.name}/{self._settings.seed}/{name}".encode()) >> 1
+        return noise_of(self.name, self._settings.seed, name)
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
         """Every measure of one clip, and of its single events."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from evals.benchmarks.protocol import Film
+from evals.benchmarks.protocol import AUTOENCODER, Film
 from evals.benchmarks.world import Roundtrip
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured
@@ -56,8 +56,6 @@ CONTROLS: Mapping[str, Wrong] = {
     "noise 30": _noisy(30.0),
     "noise 60": _noisy(60.0),
 }
-AUTOENCODER = "truth through the autoencoder"
-"""The ceiling as a method of its own; it needs a model."""
 
 
 class ControlFootage:

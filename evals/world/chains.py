@@ -1,8 +1,8 @@
 """Chains of shots: one puppet in one place, a new event in every shot, and each shot begins where the last one ended.
 
 A chain is one long script, cut every four seconds: neighbouring shots share a frame, so the rendered truth has no seam
-at all. There is one puppet, because a shot's sentence names only those who act in it. It wears a colour that its kind
-never wore in training, in every shot, and is told of in sentences that training never had.
+at all. There is one puppet, because a shot's sentence names only those who act in it. In every shot it wears a colour
+that its kind never wore in training; sentences are those that training never had.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evals.world.controls import film
-from evals.world.detectors import Frames
 from evals.world.splits import Case
+from generators.clip import Frames
 from generators.world.captions import write_caption
 from generators.world.grammar import event_times, held_out_look, with_event
+from generators.world.motion import play
 from generators.world.script import Actor, Script
 from generators.world.words import FPS, HUES, KINDS, PLACES, SHORT, TIMES, VERBS
 
@@ -30,14 +30,22 @@ _TRIES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """One chain. Its shots' scripts say what happens in each; where the puppet stands meanwhile `script` knows."""
+    """One chain; `script` is the whole of it."""
 
     name: str
     script: Script
     shots: tuple[Case, ...]
+    """What happens in each. Their actors stand where the chain begins, not where the shot does: see `stands`."""
+
+    def stands(self) -> tuple[float, ...]:
+        """Where the puppet stands when a shot ends and the next begins, pixels from the left; beyond them off stage."""
+        (puppet,) = play(self.script).puppets
+        return tuple(float(x) for x in puppet.x[STEP:-1:STEP])
 
     def truth(self) -> Frames:
         """The whole film as rendered (32 n + 1, 64, 96, 3)."""
+        from evals.world.controls import film  # loads torch, which tables need not wait for
+
         return film(self.script)
 
     def cut(self, frames: Frames) -> tuple[Frames, ...]:

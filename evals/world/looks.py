@@ -29,7 +29,7 @@ def usual_size(scene: Scene, hue: str) -> float:
     return float(np.sqrt(np.median(area[area > 0])))
 
 
-def lead(scene: Scene) -> Track | None:
+def main_puppet(scene: Scene) -> Track | None:
     """The puppet that fills most of the clip; None where nobody is seen for three frames."""
     seen = [track for track in scene.tracks.values() if track.seen.sum() >= 3]
     return max(seen, key=lambda track: float(track.area.sum()), default=None)

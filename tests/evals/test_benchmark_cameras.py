@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.benchmarks.cameras import open_camera, request_of
+from evals.benchmarks.cameras import open_camera
 from evals.world.controls import film
 from evals.world.splits import cases
 from generators.digests import weights_digest
@@ -52,11 +52,3 @@ def test_the_digest_follows_weights_and_not_the_model_card(tmp_path: Path) -> No
 def test_a_folder_without_a_pipeline_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="model_index.json"):
         open_camera(tmp_path)
-
-
-def test_a_case_asks_for_its_caption_and_its_events_in_their_order() -> None:
-    case = cases("both", 2, 1)[0]
-    request = request_of(case, seed=5)
-    assert (request.prompt, request.seed, request.frames) == (case.caption.text, 5, case.script.frames)
-    assert tuple(event.phrase for event in request.events) == case.caption.phrases
-    assert [event.start for event in request.events] == sorted(event.start for event in case.script.events)

@@ -10,21 +10,10 @@ from typing import Any
 import pytest
 
 import fabula
-from evals.benchmarks.cast import (
-    COLOUR_ALL,
-    COMPARED,
-    FLOOR,
-    LOOK,
-    LOOK_ALL,
-    PACE,
-    Cast,
-    CastSettings,
-    SetFootage,
-    apart,
-)
-from evals.benchmarks.cast_arms import ALONE, ARMS, arms_named
-from evals.benchmarks.cast_draw import SIZES, draw_set
+from evals.benchmarks.cast import Cast, CastBenchSettings
+from evals.benchmarks.cast_arms import ALONE, ARMS, SetFootage, arms_named
 from evals.benchmarks.protocol import Film
+from evals.benchmarks.shot_measures import COLOUR_ALL, COMPARED, FLOOR, LOOK, LOOK_ALL, PACE, apart
 from evals.benchmarks.steering import run_arms
 from evals.benchmarks.world_controls import ControlFootage
 from evals.comparison import CAST, compare
@@ -37,7 +26,6 @@ from evals.world.splits import Case as WorldCase
 from generators.backends.instant import InstantBackend
 from generators.clip import Frames, Limits, ShotRequest
 from generators.errors import RequestRejected
-from generators.world.grammar import is_held_out
 from generators.world.words import FPS, HEIGHT, KINDS, SHORT, WIDTH
 
 Cli = Callable[..., Any]
@@ -54,7 +42,7 @@ frame_counts = [33, 65]
 
 
 def bench(sets: int = 1, sizes: tuple[int, ...] = (3,), **changes: Any) -> Cast:
-    return Cast(CastSettings(sets=sets, sizes=sizes, film={"weights": "none"}, **changes))
+    return Cast(CastBenchSettings(sets=sets, sizes=sizes, film={"weights": "none"}, **changes))
 
 
 def read(benchmark: Cast, clips: Sequence[Frames]) -> dict[str, float | None]:
@@ -86,19 +74,6 @@ class Rendered:
         self.filmed.append(case.name)
         control = "truth" if self.moves else "frozen"
         return ControlFootage(control, self.benchmark.pairs, NotMeasured(reason="")).film(case, seed)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_a_set_is_one_held_out_puppet_that_does_other_things_in_other_places(size: int) -> None:
-    for number in range(4):
-        shots = draw_set(size, number)
-        assert len({shot.script.actors[0].words for shot in shots}) == 1
-        assert len({shot.script.place for shot in shots}) == len({shot.verbs for shot in shots}) == size
-        for shot in shots:
-            assert is_held_out(shot.script)
-            assert (len(shot.script.actors), len(shot.script.events), shot.script.frames) == (1, 1, SHORT)
-            assert shot.caption.subjects == (shot.script.actors[0].words,)
-            assert shot.caption.phrases[0] in shot.caption.text
 
 
 def test_noise_hangs_on_the_shot_alone_and_sets_on_the_split() -> None:
@@ -189,8 +164,6 @@ def test_settings_and_arms_that_there_are_not_name_those_that_there_are() -> Non
         bench(sizes=(7,))
     with pytest.raises(ValueError, match="expected test or tune"):
         bench(split="train")
-    with pytest.raises(ValueError, match="expected 2 to 6 shots, got 1"):
-        draw_set(1, 0)
     assert [arm.name for arm in arms_named(["ours"])] == [ALONE, "ours"]
 
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-import fabula
-from evals.benchmarks.cast import LOOK, PACE
-from evals.benchmarks.extension import (
-    BACKDROP,
-    HOLD,
-    JUMP,
-    Extension,
-    ExtensionSettings,
-    asked_after,
-    joined,
-    jump_between,
-    of_shot,
-)
+from evals.benchmarks.extension import Extension, ExtensionSettings, joined, jump_between, seam_column
 from evals.benchmarks.extension_arms import (
     ARMS,
     CUT,
@@ -35,34 +25,27 @@ from evals.benchmarks.extension_arms import (
     TruthFootage,
     arm_footages,
     arms_named,
+    holds_noised,
     noised,
 )
 from evals.benchmarks.protocol import Film
+from evals.benchmarks.shot_measures import BACKDROP, COLOUR_ALL, DYNAMICS, HOLD, JUMP, LOOK, PACE, apart, of_shot
 from evals.benchmarks.steering import run_arms
-from evals.comparison import EXTENSION, TRUTH, compare
+from evals.comparison import EXTENSION, compare
 from evals.footage import Footage
 from evals.metrics.score import NotMeasured, Score
 from evals.report import write_report
 from evals.results import read_results
 from evals.rows import ROWS, read_rows
-from evals.world.chains import SIZES, STEP, chain
+from evals.slices import SLICE
 from evals.world.controls import film
 from generators.backends.instant import InstantBackend
 from generators.clip import Frames, Limits, ShotRequest
 from generators.errors import RequestRejected
 from generators.seams import HOLDS
-from generators.world.grammar import held_out_look
 from generators.world.words import FPS, HEIGHT, LONG, SHORT, WIDTH
 
-Cli = Callable[..., Any]
 CANVAS = Limits(width=WIDTH, height=HEIGHT, fps=8, frame_counts=(SHORT, LONG), extends=True, films_sets=True)
-INSTANT = """\
-[backend]
-kind = "instant"
-width = 96
-height = 64
-frame_counts = [33, 65]
-"""
 
 
 def bench(chains: int = 1, sizes: tuple[int, ...] = (3,), **changes: Any) -> Extension:
@@ -83,30 +66,6 @@ def read(benchmark: Extension, films: Sequence[Film]) -> dict[str, float]:
     (unit,) = benchmark.units()
     outcomes = benchmark.judge(unit, films).outcomes
     return {name: one.value for name, one in outcomes.items() if isinstance(one, Score)}
-
-
-def test_a_chain_has_one_puppet_and_a_new_event_in_every_shot() -> None:
-    for size in SIZES:
-        one = chain(size, 3)
-        (actor,) = one.script.actors
-        verbs = [shot.verbs[0] for shot in one.shots]
-        assert len(set(verbs)) == len(verbs) == size
-        assert held_out_look(actor.hue, actor.kind)
-        for shot in one.shots:
-            assert actor.words in shot.caption.text
-            assert 0 <= shot.script.events[0].start < shot.script.events[0].end <= shot.script.seconds
-            assert (shot.script.place, shot.script.time) == (one.script.place, one.script.time)
-    with pytest.raises(ValueError, match="expected 2 to 6 shots, got 7"):
-        chain(7, 0)
-
-
-def test_shots_of_the_truth_share_a_frame() -> None:
-    one = chain(3, 0)
-    shots = one.cut(one.truth())
-    assert [len(shot) for shot in shots] == [SHORT] * 3
-    assert np.array_equal(shots[0][-1], shots[1][0])
-    assert np.array_equal(shots[1][-1], shots[2][0])
-    assert len(one.truth()) == 3 * STEP + 1
 
 
 def test_a_longer_list_begins_with_a_shorter_one_and_tune_has_other_chains() -> None:
@@ -134,14 +93,6 @@ def test_every_arm_hands_over_the_frames_it_says_from_the_same_noise() -> None:
     assert not any(request.given for request in asked[CUT])
     seeds = {name: [(request.seed, request.prompt) for request in found] for name, found in asked.items()}
     assert seeds[CUT] == seeds["last-frame"] == seeds[f"given-{PRODUCT}"]
-
-
-def test_an_event_is_asked_for_after_the_given_frames() -> None:
-    shot = chain(2, 0).shots[1]
-    (was,), (moved,) = shot.script.events, asked_after(shot, 5).script.events
-    assert asked_after(shot, 0).script.events[0].start == pytest.approx(was.start)
-    assert 5 / FPS <= moved.start < moved.end <= shot.script.seconds
-    assert moved.end - moved.start < was.end - was.start
 
 
 def test_first_shots_are_filmed_once_for_all_arms() -> None:
@@ -187,6 +138,46 @@ def test_without_a_trained_model_scenes_are_not_measured() -> None:
     assert [film.lead for film in filmed(bench(), named)] == [0, 0, 0]
     with pytest.raises(ValueError, match="expected some of cut, last-frame"):
         arms_named(["magic"])
+
+
+@pytest.mark.slow
+def test_any_model_that_gives_tokens_no_times_of_their_own_holds_noised_latents(tmp_path: Path) -> None:
+    from generators.backends.local import LocalBackend
+    from generators.models.tiny import tiny_wan
+    from generators.models.tiny_cogvideox import tiny_cogvideox
+
+    wan, expands = tiny_wan("t2v-2.1", tmp_path / "wan"), tiny_wan("ti2v-2.2", tmp_path / "ti2v")
+    other = tiny_cogvideox("t2v-2b", tmp_path / "cog")
+    assert [holds_noised(LocalBackend(str(folder))) for folder in (wan, expands, other)] == [True, False, True]
+    assert holds_noised(LocalBackend(str(wan), gives_tokens_at_zero=True))
+
+
+@pytest.mark.parametrize("lead", [1, 5])
+def test_frames_that_were_handed_over_change_neither_motion_nor_colour_nor_stage(lead: int) -> None:
+    benchmark = bench(sizes=(2,))
+    whole = benchmark.chain("chain-2-0000").truth()
+    first, own = Film(frames=whole[:SHORT], fps=FPS), whole[SHORT:]
+    cut = read(benchmark, [first, Film(frames=own, fps=FPS)])
+    given = read(benchmark, [first, Film(frames=whole[SHORT - lead :], fps=FPS, lead=lead)])
+    for name in (PACE, of_shot(PACE, 2), DYNAMICS.name, COLOUR_ALL, BACKDROP, apart(BACKDROP, 1)):
+        assert given[name] == cut[name], name
+    assert cut[PACE] > 0
+
+
+def test_a_slice_steps_where_its_seam_is_and_is_of_one_column_under_every_arm() -> None:
+    benchmark = bench(sizes=(2,))
+    (unit,) = benchmark.units()
+    one = benchmark.chain(unit.name)
+    whole, column = one.truth(), seam_column(one)
+    assert 0 <= column < WIDTH
+    first = Film(frames=whole[:SHORT], fps=FPS)
+    for lead in (0, 5):
+        shown = np.concatenate([whole[SHORT - lead : SHORT], 255 - whole[SHORT:]])
+        judgement = benchmark.judge(unit, [first, Film(frames=shown, fps=FPS, lead=lead)])
+        with Image.open(io.BytesIO(judgement.pictures[SLICE])) as picture:
+            strip = np.asarray(picture, np.int16)
+        assert np.array_equal(strip[:, :SHORT], whole[:SHORT, :, column].transpose(1, 0, 2))
+        assert judgement.facts["seams"] == [1 + int(np.abs(np.diff(strip, axis=1)).mean((0, 2)).argmax())]
 
 
 def test_a_seam_is_judged_as_the_report_judges_it() -> None:
@@ -275,49 +266,3 @@ def test_every_arm_films_on_the_bundled_architecture(tmp_path: Path) -> None:
     given, held = films[f"given-{PRODUCT}"][1].frames, films["held"][1].frames
     assert np.array_equal(given[:PRODUCT], held[:PRODUCT])
     assert not np.array_equal(given[PRODUCT:], held[PRODUCT:])
-
-
-@pytest.mark.slow
-def test_a_whole_model_that_was_trained_films_in_sequence(tmp_path: Path) -> None:
-    from generators.models.tiny import tiny_wan
-
-    folder = tiny_wan("world", tmp_path / "model", scheduler="euler")
-    found = fabula.evaluate_extension(
-        [SCENES], chains=1, sizes=(2,), scenes=folder, model=str(folder), steps=1, out=tmp_path / "results"
-    )
-    by_name = {result.manifest.method: result for result in found.results}
-    assert list(by_name) == [CUT, SCENES, TRUTH]
-    assert "weights" in by_name[SCENES].manifest.source
-    counts = {line.summary.metric: line.summary.count for line in by_name[SCENES].lines if line.group == "all"}
-    assert counts[HOLD] == counts["completion"] == 1
-
-
-@pytest.mark.slow
-def test_the_command_goes_on_and_the_sdk_has_the_same(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "world.toml").write_text(INSTANT)
-    words = ("eval", "extension", "--profile", tmp_path / "world.toml", "--chains", "1", "--sizes", "2",
-             "--arms", "last-frame", "--out", tmp_path / "results")  # fmt: skip
-    first, again = cli(*words), cli(*words)
-    assert (first.code, again.code) == (0, 0), first.err
-    assert "1/1  last-frame  chain-2-0000" in first.out
-    assert "kept from before" in again.out
-    found = fabula.evaluate_extension(
-        ["last-frame"], chains=1, sizes=(2,), profile=str(tmp_path / "world.toml"), out=tmp_path / "results"
-    )
-    assert [result.manifest.method for result in found.results] == [CUT, "last-frame"]
-    assert found.tables[0].rows[0][0] == CUT
-
-
-@pytest.mark.slow
-def test_what_cannot_be_chained_is_a_usage_error(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "world.toml").write_text(INSTANT)
-    world = ("--profile", tmp_path / "world.toml")
-    for words, why in (
-        ((*world, "--arms", "magic"), "expected some of cut"),
-        ((*world, "--sizes", "9"), "expected some of 2, 3, 4, 5, 6 shots, got 9"),
-        ((*world, "--split", "train"), "expected test or tune"),
-        ((*world, "--scenes", tmp_path / "nothing"), "does not exist"),
-        (("--profile", "instant"), "expected a model of the puppet world"),
-    ):
-        done = cli("eval", "extension", *words, "--out", tmp_path / "results")
-        assert (done.code, why in " ".join(done.err.split())) == (2, True), done.err

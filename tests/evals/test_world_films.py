@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit
-from evals.benchmarks.world_controls import AUTOENCODER, CONTROLS, ControlFootage
+from evals.benchmarks.protocol import ALL, AUTOENCODER, Film, Judged, Judgement, Line, Unit
+from evals.benchmarks.world_controls import CONTROLS, ControlFootage
 from evals.benchmarks.world_distances import near_counts, states
 from evals.benchmarks.world_films import World, counts_of, growth, quick_counts, story_score
 from evals.metrics.score import Case as Shown
