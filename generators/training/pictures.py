@@ -47,7 +47,8 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     if not panels:
         return
     figure = Figure(figsize=(9, 1 + 3 * len(panels)), dpi=100, facecolor=PAPER, layout="constrained")
-    for axes, panel in zip(np.atleast_1d(figure.subplots(len(panels), sharex=True)), panels, strict=True):
+    drawn = np.atleast_1d(figure.subplots(len(panels), sharex=True))
+    for axes, panel in zip(drawn, panels, strict=True):
         own = panel[0].startswith("at ")
         for colour, name in zip(itertools.cycle(COLOURS), panel):
             steps, values = zip(*series[name], strict=True)
@@ -58,7 +59,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.legend(frameon=False, fontsize=8)
         axes.grid(color=LINE, linewidth=0.5)
         axes.set_facecolor(PAPER)
-    axes.set_xlabel("step")
+    drawn[-1].set_xlabel("step")
     write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 
