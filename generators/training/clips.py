@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -44,8 +45,8 @@ class WorldClips:
 
     device: str = "cpu"
     split: Split = "train"
-    meetings: float = 1.0
-    """How much more often than other verbs a clip begins with one that needs a prop or another puppet."""
+    often: Mapping[str, float] = field(default_factory=dict)
+    """How often a clip begins with a verb; 1 where none is named."""
 
     def draw(self, rng: np.random.Generator, *, clips: int, frames: int, captions: int) -> DrawnClips:
         """Sample scripts, render them on the device, tell each of them `captions` times."""
@@ -56,7 +57,7 @@ class WorldClips:
                 frames=frames,
                 events=int(rng.choice(counts, p=shares)),
                 split=self.split,
-                verb=None if self.meetings == 1 else self._verb(rng),
+                verb=self._verb(rng) if self.often else None,
             )
             for _ in range(clips)
         ]
@@ -65,7 +66,7 @@ class WorldClips:
             return DrawnClips(frames=render(scripts, self.device), captions=told)
 
     def _verb(self, rng: np.random.Generator) -> str:
-        weights = np.array([self.meetings if verb.slot in ("prop", "other") else 1.0 for verb in VERBS.values()])
+        weights = np.array([self.often.get(verb, 1.0) for verb in VERBS])
         return str(rng.choice(list(VERBS), p=weights / weights.sum()))
 
 

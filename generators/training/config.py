@@ -5,14 +5,19 @@ Everything that decides the weights is here, so equal settings and steps give eq
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from generators.world.words import VERBS
 
 Precision = Literal["auto", "bf16", "float32"]
 """`auto` is bfloat16 autocast where the processor multiplies it natively, else float32."""
 
 RUN_FOLDER = Path("training/world")
+LEARNED_LAST = {name: 3.0 for name, verb in VERBS.items() if verb.slot in ("prop", "other")}
+"""Verbs that need a prop or another puppet are learned last, and so are drawn more often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +122,8 @@ class LatentShards:
     every: int = 25
     """Steps between two new shards."""
     long_share: float = 0.25
-    meetings: float = 3.0
-    """How much more often clips begin with a verb that needs a prop or another puppet: these are learned last."""
+    often: Mapping[str, float] = field(default_factory=lambda: dict(LEARNED_LAST))
+    """How often clips begin with a verb; 1 where none is named."""
     captions: int = 4
     """Paraphrases kept for every clip."""
     batch: int = 16
@@ -129,6 +134,10 @@ class LatentShards:
             raise ValueError(f"LatentShards.first: expected 1..{self.count}, got {self.first}")
         if not 0 <= self.long_share < 1:
             raise ValueError(f"LatentShards.long_share: expected 0 <= share < 1, got {self.long_share}")
+        if unknown := sorted(self.often.keys() - VERBS.keys()):
+            raise ValueError(f"LatentShards.often: expected verbs of the world, got {', '.join(unknown)}")
+        if any(weight < 0 for weight in self.often.values()):
+            raise ValueError(f"LatentShards.often: expected weights of at least 0, got {dict(self.often)}")
 
     def due(self, step: int) -> int:
         """How many shards exist when step (0 based) draws its batch."""

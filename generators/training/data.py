@@ -1,11 +1,12 @@
 """Encoded clips on disk: shards of normalised latents with their captions, made once, drawn from for ever.
 
-Shard i is a function of (seed, i, latent code); the batch of step s is a function of (seed, s) and of which shards are
-due at s. Knows nothing of the denoiser.
+Shard i is a function of (seed, i, latent code, how often which verb is drawn); the batch of step s is a function of
+(seed, s) and of which shards are due at s. Knows nothing of the denoiser.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,8 @@ class ShardFolder:
 
     def __init__(self, config: LatentShards, folder: Path, codec: LinearCodec, source: ClipSource, seed: int) -> None:
         self.config, self._codec, self._source, self._seed = config, codec, source, seed
-        self.folder = folder / f"{codec.digest[:16]}-{config.seed}-{config.meetings:g}"
+        drawn = hashlib.sha256(json.dumps(dict(config.often), sort_keys=True).encode()).hexdigest()
+        self.folder = folder / f"{codec.digest[:16]}-{config.seed}-{drawn[:8]}"
         self._read: dict[int, _Shard] = {}
 
     def path(self, index: int) -> Path:

@@ -279,7 +279,7 @@ def train_denoiser(
     """
     if config.machine.threads is not None:
         torch.set_num_threads(config.machine.threads)
-    source = source or WorldClips(device=config.machine.device, meetings=config.shards.meetings)
+    source = source or WorldClips(device=config.machine.device, often=config.shards.often)
     codec = open_codec(config.out, source, seed=config.seed, channels=config.size.channels)
     trainee = DenoiserTrainee(config, codec, source, words or vocabulary())
     settings = {

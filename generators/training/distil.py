@@ -187,7 +187,7 @@ def train_distilled(
     if config.machine.threads is not None:
         torch.set_num_threads(config.machine.threads)
     teacher = load_trained(config.out)
-    source = source or WorldClips(device=config.machine.device, meetings=config.shards.meetings)
+    source = source or WorldClips(device=config.machine.device, often=config.shards.often)
     codec = open_codec(config.out, source, seed=config.seed, channels=teacher.transformer.config["in_channels"])
     trainee = DistilTrainee(config, teacher, codec, source)
     settings = {
@@ -197,7 +197,7 @@ def train_distilled(
         "substeps": config.substeps,
         "guidance": config.guidance,
         "given": plain(config.given),
-        "meetings": config.shards.meetings,
+        "often": dict(config.shards.often),
         "ema": config.ema,
         "lora": plain(config.lora),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,16 +141,32 @@ def test_given_segments_leave_something_hidden_and_come_from_every_side() -> Non
     assert hidden.max() == 5
 
 
-@pytest.mark.slow
-def test_verbs_that_need_two_are_drawn_more_often_where_asked() -> None:
-    def verbs(meetings: float) -> list[str]:
-        rng = np.random.default_rng(0)
-        drawn = [WorldClips(meetings=meetings)._verb(rng) for _ in range(2000)]
-        return [verb for verb in drawn if VERBS[verb].slot in ("prop", "other")]
+def test_verbs_are_drawn_as_often_as_asked_and_those_learned_last_more_often_by_default() -> None:
+    def shares(often: Mapping[str, float]) -> dict[str, float]:
+        rng, source = np.random.default_rng(0), WorldClips(often=often)
+        counts = Counter(source._verb(rng) for _ in range(4000))
+        return {verb: counts[verb] / 4000 for verb in VERBS}
 
-    share = sum(verb.slot in ("prop", "other") for verb in VERBS.values()) / len(VERBS)
-    assert abs(len(verbs(1.0)) / 2000 - share) < 0.04
-    assert abs(len(verbs(3.0)) / 2000 - 3 * share / (1 + 2 * share)) < 0.04
+    even = shares({"walk": 1.0})
+    assert all(abs(share - 1 / len(VERBS)) < 0.02 for share in even.values())
+    wished = shares({"chase": 6.0, "walk": 0.0})
+    assert wished["walk"] == 0
+    assert abs(wished["chase"] - 6 / (len(VERBS) - 2 + 6)) < 0.03
+    meeting = {verb for verb, what in VERBS.items() if what.slot in ("prop", "other")}
+    assert {verb for verb, share in shares(LatentShards().often).items() if share > 0.08} == meeting
+
+
+def test_shards_of_other_verbs_are_other_shards_and_unknown_verbs_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    codec = read_codec(run_folder / "codec.safetensors")
+    one, two = (
+        ShardFolder(LatentShards(often=often), tmp_path, codec, FlatClips(), seed=0)
+        for often in ({"chase": 2.0}, {"chase": 3.0})
+    )
+    assert one.folder != two.folder
+    with pytest.raises(ValueError, match="expected verbs of the world, got fly"):
+        LatentShards(often={"fly": 2.0})
+    with pytest.raises(ValueError, match="at least 0"):
+        LatentShards(often={"walk": -1.0})
 
 
 def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path: Path) -> None:
