@@ -95,8 +95,10 @@ def show_runs(lines: Sequence[fabula.RunLine], as_json: bool) -> int:
         say("No run yet. A first one: python main.py run examples/the-fox-and-the-cat.txt")
         return 0
     table = Table("run", "status", "profile", "begun", "spent", "title", "story", box=None, header_style="bold")
+    table.expand = True
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ellipsis"
+        column.ratio = {"title": 1, "story": 2}.get(str(column.header))  # what is left of the line is theirs
     for line in lines:
         begun = line.created.astimezone().strftime("%d %b %H:%M")
         row = (str(line.run), line.status, line.profile, begun, f"{line.seconds:.0f} s", line.title, line.story)
@@ -113,8 +115,9 @@ def show_batch(batch: fabula.BatchResult, as_json: bool) -> int:
         say("Nothing is due.")
         return 0
     table = Table("", "story", "run", "events seen", "film or error", box=None, header_style="bold")
+    table.columns[-1].overflow = "fold"
     for number, line in enumerate(batch.lines, 1):
-        mark = {0: SEEN, 3: "[yellow]✓[/]"}.get(line.exit_code, UNSEEN)
+        mark = {0: SEEN, 3: "[yellow]✗[/]"}.get(line.exit_code, UNSEEN)
         run = "" if line.run is None else str(line.run)
         name = escape(line.name) or f"story {number}"
         table.add_row(mark, name, run, f"{line.seen}/{line.promised}", escape(str(line.film or line.error)))

@@ -146,7 +146,10 @@ def _problems(error: ValidationError) -> str:
 def next_time(cron: str, after: datetime) -> datetime:
     """When `cron` is due next after a moment, by this machine's clock and zone; in UTC. Raises BatchError."""
     if not croniter.is_valid(cron):
-        raise BatchError(f"Expected five cron fields such as '0 2 * * *' (every night at two), got {cron!r}")
+        raise BatchError(
+            "Expected five cron fields (minute 0-59, hour 0-23, day 1-31, month 1-12, weekday 0-7) such as "
+            f"'0 2 * * *' (every night at two), got {cron!r}"
+        )
     found: datetime = croniter(cron, after.astimezone()).get_next(datetime)
     return found.astimezone(UTC)
 

@@ -220,6 +220,20 @@ def test_a_batch_goes_on_after_a_story_that_fails_and_costs_nothing_the_second_t
     assert len(cli("runs", "--json").data["runs"]) == 2
 
 
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_narrow_terminal_still_shows_which_run_stands_where(
+    cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    import screen
+
+    cli("run", STORY, "--json")
+    monkeypatch.setattr(screen.console, "width", width)
+    head, row = cli("runs").out.rstrip().splitlines()
+    assert head.split()[:5] == ["run", "status", "profile", "begun", "spent"]
+    assert row.split()[:2] == ["1", "done"]
+    assert len(row) <= width
+
+
 @pytest.mark.slow
 def test_stored_batches_are_listed_with_when_they_are_due_and_can_be_forgotten(cli: Cli, desk: Path) -> None:
     (desk / "night.yaml").write_text("- text: A red fox jumps.\n- text: A blue cat dances.\n")
