@@ -118,14 +118,15 @@ class Timeline:
         """For each latent frame, the one interval that owns it; every interval owns at least one frame.
 
         A frame goes to the interval that holds its centre (of several, the one that starts last), in a gap to the
-        nearest. An interval left without a frame takes the nearest frame that its owner can spare.
+        nearest. An interval left without a frame gets one that its owner can spare; those between move up in order.
         Raises RequestRejected when there are more intervals than latent frames, or none.
         """
         self._check_count(len(intervals))
         owner = [self._nearest(intervals, self.centre(latent)) for latent in range(self.latents)]
         for i in range(len(intervals)):
             if i not in owner:
-                owner[self._spare_frame(owner, intervals[i])] = i
+                del owner[self._spare_frame(owner, intervals[i])]
+                owner.insert(self._place(owner, intervals, i), i)
         return owner
 
     def _check_count(self, events: int) -> None:
@@ -142,6 +143,17 @@ class Timeline:
         middle = (interval.start + interval.end) / 2
         spare = [latent for latent, i in enumerate(owner) if owner.count(i) > 1]
         return min(spare, key=lambda latent: abs(self.centre(latent) - middle))
+
+    def _place(self, owner: list[int], intervals: Sequence[Interval], i: int) -> int:
+        """Where a frame of interval `i` comes between those of the others: in order of time, then nearest."""
+        middles = [(one.start + one.end) / 2 for one in intervals]
+
+        def wrong(place: int) -> tuple[int, float]:
+            before, after = owner[:place], owner[place:]
+            behind = sum(middles[o] > middles[i] for o in before) + sum(middles[o] < middles[i] for o in after)
+            return behind, abs(self.centre(place) - middles[i])
+
+        return min(range(len(owner) + 1), key=wrong)
 
     def held(self, given: Iterable[range]) -> list[bool]:
         """For each latent frame, whether all its pixel frames are among the given ones."""

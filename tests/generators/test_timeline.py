@@ -46,6 +46,12 @@ def test_events_that_tile_the_clip_own_frames_in_their_order(clip: Timeline, eve
     assert owners == sorted(owners)
 
 
+def test_an_event_between_two_frames_gets_one_without_leaving_its_place() -> None:
+    clip = Timeline(frames=33, fps=1, stride=8)  # five latent frames; the third event's fifth holds no centre
+    edges = [33 * i / 5 for i in range(6)]
+    assert clip.owners([Interval(a, b) for a, b in zip(edges, edges[1:], strict=False)]) == [0, 1, 2, 3, 4]
+
+
 def test_frames_that_only_one_event_covers_are_its_own() -> None:
     clip = Timeline(frames=33, fps=8)
     assert clip.owners([Interval(0, 2), Interval(2, 4.125)]) == [0, 0, 0, 0, 0, 1, 1, 1, 1]
