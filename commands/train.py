@@ -14,7 +14,7 @@ from commands.options import Size as CanvasSize
 
 group = typer.Typer(help="Train the bundled model, or any model on sets of shots.", no_args_is_help=True)
 world = typer.Typer(
-    help="The puppet world's model: `vae` and `denoiser`, in any order, then `export`; `distil` makes it faster.",
+    help="The puppet world's model: `vae` and `denoiser`, then `export`. `import` undoes it, `distil` makes it fast.",
     no_args_is_help=True,
 )
 group.add_typer(world, name="world")
@@ -26,6 +26,11 @@ Decay = Annotated[int | None, typer.Option(help="Steps over which the learning r
 Device = Annotated[str, typer.Option(help="A torch device: cpu, cuda.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the blocks first: a fifth faster, needs a compiler.")]
 Threads = Annotated[int | None, typer.Option(help="Processor threads; torch's own choice by default.")]
+Rate = Annotated[float | None, typer.Option(help="The full learning rate; the recipe's by default.")]
+Often = Annotated[
+    list[str] | None,
+    typer.Option(metavar="VERB=WEIGHT", help="How often clips begin with a verb; 1 where none is named."),
+]
 
 
 def train_part(part: Literal["vae", "denoiser"], says: str) -> None:
@@ -37,6 +42,8 @@ def train_part(part: Literal["vae", "denoiser"], says: str) -> None:
         steps: Steps = None,
         minutes: Minutes = None,
         decay_steps: Decay = None,
+        learning_rate: Rate = None,
+        often: Often = None,
         seed: Seed = 0,
         device: Device = "cpu",
         threads: Threads = None,
@@ -49,6 +56,8 @@ def train_part(part: Literal["vae", "denoiser"], says: str) -> None:
             steps=steps,
             minutes=minutes,
             decay_steps=decay_steps,
+            learning_rate=learning_rate,
+            often=often or (),
             seed=seed,
             device=device,
             threads=threads,
@@ -98,6 +107,18 @@ def export(
 ) -> int:
     """Write what was trained as a stock diffusers pipeline with its model card."""
     screen.say(f"Written: {fabula.export_world(out, to)}")
+    return 0
+
+
+@world.command(name="import")
+def import_(
+    weights: Annotated[
+        Path | None, typer.Argument(help="What `export` wrote; the weights of the box by default.")
+    ] = None,
+    out: Out = None,
+) -> int:
+    """Lay out a training run from exported weights, to go on from them."""
+    screen.say(f"Laid out: {fabula.import_world(weights, out)}")
     return 0
 
 

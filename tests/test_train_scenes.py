@@ -1,4 +1,4 @@
-"""`train scenes` and `train scenes-data` from the command line, on tiny models and a real small video."""
+"""`train scenes`, `scenes-data` and `world` from the command line, on tiny models and a real small video."""
 
 from __future__ import annotations
 
@@ -97,6 +97,11 @@ def test_from_a_video_to_trained_adapters(
         (("train", "scenes-data", "CLIPS", "--threshold", 0), "threshold: expected more than 0"),
         (("train", "scenes-data", "CLIPS", "--encoder", "nowhere"), "expected a folder with a model's config.json"),
         (("train", "scenes-data", "CLIPS", "--captions", "bundled"), "a profile whose critic is behind an endpoint"),
+        (("train", "world", "vae", "--often", "jump=2"), "--often: belongs to the denoiser; leave it out for the vae"),
+        (("train", "world", "denoiser", "--often", "jump"), "--often: expected VERB=WEIGHT, such as jump=2; got jump"),
+        (("train", "world", "denoiser", "--often", "fly=2"), "expected verbs of the world, got fly"),
+        (("train", "world", "denoiser", "--learning-rate", 0), "--learning-rate: expected more than 0, got 0.0"),
+        (("train", "world", "import", "CLIPS"), "expected a folder that `train world export` wrote"),
     ],
 )
 def test_what_cannot_be_trained_says_why(
@@ -105,3 +110,13 @@ def test_what_cannot_be_trained_says_why(
     answer = cli(*(videos if word == "CLIPS" else word for word in words))
     assert answer.code != 0
     assert said in " ".join(answer.err.split())
+
+
+@pytest.mark.slow
+def test_the_weights_of_the_box_can_be_trained_further(cli: Cli, desk: Path) -> None:
+    assert cli("train", "world", "import").code == 0
+    state = torch.load(desk / "training/world/denoiser/checkpoint.pt", weights_only=True)
+    assert state["step"] == state["fresh"] > 0
+    again = cli("train", "world", "import")
+    assert again.code != 0
+    assert "training/world has been trained already" in " ".join(again.err.split())

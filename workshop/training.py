@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agents.errors import UsageError
-from generators.training.config import RUN_FOLDER, DenoiserTraining, Machine, Schedule, VaeTraining
+from generators.training.config import RUN_FOLDER, DenoiserTraining, LatentShards, Machine, Schedule, VaeTraining
 from generators.training.distil_config import DistilTraining
 
 if TYPE_CHECKING:
@@ -21,26 +22,49 @@ def train_world(
     steps: int | None = None,
     minutes: float | None = None,
     decay_steps: int | None = None,
+    learning_rate: float | None = None,
+    often: Sequence[str] = (),
     seed: int = 0,
     device: str = "cpu",
     threads: int | None = None,
     compiled: bool = False,
     on_progress: OnTrainingProgress | None = None,
 ) -> TrainingOutcome:
-    """Train a part of the bundled model, or go on training it; both parts work on the folder's latent code."""
-    if compiled and part == "vae":
-        raise UsageError("--compile: only the denoiser's blocks can be compiled; leave it out for the vae")
+    """Train a part of the bundled model, or go on training it; both parts work on the folder's latent code.
+
+    `often` is how often the denoiser's clips begin with a verb, as `jump=2`; by default as in `LatentShards`.
+    """
+    if part == "vae" and (compiled or often):
+        option = "--compile" if compiled else "--often"
+        raise UsageError(f"{option}: belongs to the denoiser; leave it out for the vae")
     config: VaeTraining | DenoiserTraining = VaeTraining() if part == "vae" else DenoiserTraining()
     schedule = _schedule(config.schedule, steps, decay_steps, minutes)
     machine = Machine(device=device, threads=threads, compile=compiled)
     config = replace(config, out=out or config.out, seed=seed, schedule=schedule, machine=machine)
+    if learning_rate is not None:
+        if learning_rate <= 0:
+            raise UsageError(f"--learning-rate: expected more than 0, got {learning_rate}")
+        config = replace(config, learning_rate=learning_rate)
     if isinstance(config, DenoiserTraining):
+        if often:
+            config = replace(config, shards=_shards(config.shards, often))
         from generators.training.denoiser import train_denoiser
 
         return train_denoiser(config, on_progress)
     from generators.training.vae import train_vae
 
     return train_vae(config, on_progress)
+
+
+def _shards(usual: LatentShards, often: Sequence[str]) -> LatentShards:
+    try:
+        weights = {verb: float(weight) for verb, weight in (told.split("=", 1) for told in often)}
+    except ValueError as error:
+        raise UsageError(f"--often: expected VERB=WEIGHT, such as jump=2; got {', '.join(often)}") from error
+    try:
+        return replace(usual, often=weights)
+    except ValueError as error:
+        raise UsageError(f"--often: {error}") from error
 
 
 def distil_world(
@@ -84,3 +108,11 @@ def export_world(out: Path | None = None, to: Path | None = None) -> Path:
     from generators.training.export import export
 
     return export(out or RUN_FOLDER, to or WEIGHTS / "world")
+
+
+def import_world(weights: Path | None = None, out: Path | None = None) -> Path:
+    """Lay out a training run from exported weights, by default those of the box, to go on where only they are left."""
+    from generators.backends import WEIGHTS
+    from generators.training.export import import_weights
+
+    return import_weights(weights or WEIGHTS / "world", out or RUN_FOLDER)

@@ -79,15 +79,17 @@ def _stock(folder: Path, name: str, named: Mapping[str, Any]) -> Camera:
         pipe.to("cuda")
 
     def generate(cases: Sequence[Case], seeds: Sequence[int]) -> list[Frames]:
-        video = pipe(
-            prompt=[case.caption.text for case in cases],
-            height=HEIGHT,
-            width=WIDTH,
-            num_frames=cases[0].script.frames,
-            **named,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="pt",
-        ).frames
+        with torch.random.fork_rng():
+            torch.manual_seed(seeds[0])  # stochastic schedulers draw from torch's global generator
+            video = pipe(
+                prompt=[case.caption.text for case in cases],
+                height=HEIGHT,
+                width=WIDTH,
+                num_frames=cases[0].script.frames,
+                **named,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                output_type="pt",
+            ).frames
         pixels = (video.float() * 255).round().to(torch.uint8)
         return list(pixels.permute(0, 1, 3, 4, 2).contiguous().cpu().numpy())
 

@@ -27,7 +27,7 @@ from generators.models.base import Branch, Family, Layout, OneNetwork, Reader, S
 from generators.models.holding import OneHolder, check_steerable, replace_processors
 from generators.models.ltx_attention import ControlledLTXAttention, WalkedLTX
 from generators.models.ltx_given import LTXGiven
-from generators.models.ltx_stepping import LTXConditionStepper
+from generators.models.ltx_stepping import LTXConditionStepper, LTXStepper
 from generators.models.stepping import Stepper
 from generators.models.walking import walk_blocks
 from generators.tokens import TextMap, map_text
@@ -171,15 +171,16 @@ class LTXVideoModel(OneNetwork):
     def stepper(self, steps: int, layout: Layout) -> Stepper:
         """A fresh schedule of so many steps, shifted for the number of tokens where the pipeline does."""
         scheduler = type(self.pipe.scheduler).from_config(copy.deepcopy(dict(self.pipe.scheduler.config)))
+        convert = (lambda latents: self._packed(latents, 1)), (lambda tokens: self._unpacked(tokens, layout.shape))
         if self.conditions:
             scheduler.set_timesteps(timesteps=linear_quadratic_schedule(steps) * 1000, device=self.device)
-            return LTXConditionStepper(scheduler, self.given_noise, lambda tokens: self._unpacked(tokens, layout.shape))
+            return LTXConditionStepper(scheduler, self.given_noise, *convert)
         shift = calculate_shift(
             layout.frames * layout.height * layout.width,
             *(scheduler.config.get(key, usual) for key, usual in SHIFT.items()),
         )
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self.device, mu=shift)
-        return Stepper(scheduler)
+        return LTXStepper(scheduler, *convert)
 
     def guidance(self, t: Tensor, guidance: float, guidance_2: float | None, steps: int) -> float:
         """The request's guidance."""

@@ -1,4 +1,7 @@
-"""How LTX's condition pipeline steps: each token from a time of its own, given ones stirred by a little noise."""
+"""How LTX's pipelines step: rows of tokens; the condition pipeline each token from a time of its own.
+
+Its given tokens are stirred by a little noise.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,35 @@ from torch import Tensor
 
 from generators.models.stepping import Draws, Stepper
 
+Convert = Callable[[Tensor], Tensor]
 
-class LTXConditionStepper(Stepper):
-    """The condition pipeline steps each token from its own time, and predicts the other sign.
 
-    `stir` is its `image_cond_noise_scale`; `unpack` turns a row of tokens (1, N, D) into latents (1, C, F, h, w).
+class LTXStepper(Stepper):
+    """A scheduler that draws noise draws it in the order of the pipelines' rows of tokens.
+
+    `pack` turns latents (B, C, F, h, w) into rows of tokens (B, N, D), `unpack` turns them back.
     """
 
-    def __init__(self, scheduler: Any, stir: float, unpack: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, scheduler: Any, pack: Convert, unpack: Convert) -> None:
         super().__init__(scheduler)
+        self._pack, self._unpack = pack, unpack
+
+    def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
+        """Latents of step i + 1."""
+        if not self.is_stochastic:
+            return super().step(prediction, i, latents, generators)
+        return self._unpack(super().step(self._pack(prediction), i, self._pack(latents), generators))
+
+
+class LTXConditionStepper(LTXStepper):
+    """The condition pipeline steps each token from its own time, and predicts the other sign.
+
+    `stir` is its `image_cond_noise_scale`.
+    """
+
+    def __init__(self, scheduler: Any, stir: float, pack: Convert, unpack: Convert) -> None:
+        super().__init__(scheduler, pack, unpack)
         self.stir = stir
-        self._unpack = unpack
         self._draws = Draws()
 
     def stirred(self, clean: Tensor, held: Tensor, i: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -49,12 +70,15 @@ class LTXConditionStepper(Stepper):
 
     def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
         """Latents of step i + 1; held tokens are stepped like the others and replaced by whoever holds them."""
-        batch = len(latents)
+        batch, rows = len(latents), (prediction, latents)
+        if self.is_stochastic:
+            rows = (self._pack(prediction), self._pack(latents))
         after: Tensor = self.scheduler.step(
-            -prediction.reshape(batch, 1, -1),
+            -rows[0].reshape(batch, 1, -1),
             self.timesteps[i],
-            latents.reshape(batch, 1, -1),
+            rows[1].reshape(batch, 1, -1),
             per_token_timesteps=self.timesteps[i].expand(batch).unsqueeze(-1).float(),
+            **self.draws_from(generators),
             return_dict=False,
-        )[0]
-        return after.reshape(latents.shape)
+        )[0].reshape(rows[1].shape)
+        return self._unpack(after) if self.is_stochastic else after

@@ -64,6 +64,11 @@ class Stepper:
         flow = getattr(self.scheduler.config, "use_flow_sigmas", False)
         return bool(flow) or type(self.scheduler).__name__.startswith("FlowMatch")
 
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether a flow scheduler draws new noise at every step, of which this class feeds the draws."""
+        return bool(getattr(self.scheduler.config, "stochastic_sampling", False))
+
     def begin(self, noise: Tensor) -> Tensor:
         """Latents of the first step from unit noise."""
         scale = self.scheduler.init_noise_sigma if hasattr(self.scheduler, "init_noise_sigma") else 1.0
@@ -100,9 +105,19 @@ class Stepper:
         return clean
 
     def step(self, prediction: Tensor, i: int, latents: Tensor, generators: tuple[torch.Generator, ...] = ()) -> Tensor:
-        """Latents of step i + 1 from the network's (guided) prediction at step i. Generators feed stochastic steps."""
-        after: Tensor = self.scheduler.step(prediction, self.timesteps[i], latents, return_dict=False)[0]
+        """Latents of step i + 1 from the network's (guided) prediction at step i.
+
+        A stochastic step draws from each clip's own generator, where Wan's stock pipelines draw from torch's global
+        one: a clip's noise must not hang on its neighbours, nor on what was drawn before (decision 37).
+        """
+        after: Tensor = self.scheduler.step(
+            prediction, self.timesteps[i], latents, **self.draws_from(generators), return_dict=False
+        )[0]
         return after
+
+    def draws_from(self, generators: Sequence[torch.Generator]) -> dict[str, Any]:
+        """What a flow scheduler's step is told of where its noise comes from; nothing where it draws none."""
+        return {"generator": list(generators)} if self.is_stochastic and generators else {}
 
 
 class Draws:

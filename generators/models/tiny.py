@@ -15,7 +15,7 @@ from generators.models.tiny_text import TEXT_DIM, byte_tokenizer
 
 TinyKind = Literal["t2v-2.1", "i2v-2.1", "t2v-2.2", "i2v-2.2", "ti2v-2.2", "world"]
 """`ti2v-2.2` expands timesteps per token; `world` is shaped like the bundled model."""
-TinyScheduler = Literal["unipc", "euler"]
+TinyScheduler = Literal["unipc", "euler", "stochastic"]
 
 IMAGE_DIM = 32
 
@@ -123,12 +123,12 @@ def tiny_wan_vae(kind: TinyKind) -> Any:
 
 
 def wan_scheduler(kind: TinyScheduler, shift: float = 3.0) -> Any:
-    """As the checkpoints of Wan and of models of its architecture come, or as the bundled one does."""
+    """As the checkpoints of Wan and of models of its architecture come, as the bundled one does, or drawing noise."""
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-    if kind == "euler":
-        return FlowMatchEulerDiscreteScheduler(shift=shift)
+    if kind != "unipc":
+        return FlowMatchEulerDiscreteScheduler(shift=shift, stochastic_sampling=kind == "stochastic")
     return UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=shift
     )

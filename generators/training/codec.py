@@ -24,6 +24,8 @@ from generators.training.checkpoint import write_whole
 from generators.training.clips import ClipSource, to_signal
 from generators.world.words import SHORT
 
+CODEC = "codec.safetensors"
+"""Its file in a run's folder and in an export."""
 SIDE, STRIDE = 8, 4
 """Pixels a side and frames of a block; the first frame of a clip is a block of its own."""
 _VIVID = 0.5
@@ -119,7 +121,7 @@ def read_codec(path: Path) -> LinearCodec:
 
 def open_codec(out: Path, source: ClipSource, *, seed: int, channels: int) -> LinearCodec:
     """The run's latent code: read, or fitted and kept when the run has none yet. TrainingError on other sizes."""
-    path = out / "codec.safetensors"
+    path = out / CODEC
     if not path.exists():
         fit_codec(source, seed=seed, channels=channels).write(path)
     codec = read_codec(path)

@@ -47,9 +47,9 @@ class Schedule:
         if self.warmup < 0 or self.log_every < 1 or self.sample_every < 0:
             raise ValueError("Schedule: expected warmup >= 0, log_every >= 1 and sample_every >= 0")
 
-    def rate(self, step: int) -> float:
-        """Share of the full learning rate at this step (0 based)."""
-        up = min(1.0, (step + 1) / (self.warmup + 1))
+    def rate(self, step: int, fresh: int = 0) -> float:
+        """Share of the full learning rate at this step (0 based), where the optimiser was new at step `fresh`."""
+        up = min(1.0, (step - fresh + 1) / (self.warmup + 1))
         left = self.steps - step
         return up if left > self.decay_steps else up * left / (self.decay_steps + 1)
 

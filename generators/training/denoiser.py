@@ -194,7 +194,8 @@ class DenoiserTrainee:
         """Load what `state` gave."""
         self.nets.load_state_dict(state["nets"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        if state["optimiser"] is not None:  # None where exported weights were imported: it begins anew
+            self.optimiser.load_state_dict(state["optimiser"])
 
     def examine(self, path: Path) -> Losses:
         """What the averaged nets film for held-out captions, by the stock pipeline; their error on held-out clips."""

@@ -1,4 +1,8 @@
-"""Writes the trained nets as a stock diffusers folder with a model card. Knows the format, trains nothing."""
+"""Writes the trained nets as a stock diffusers folder with a model card, and reads one back into a run.
+
+Knows the format, trains nothing. Beside what diffusers reads, an export holds the latent code and the settings of the
+run, so that training can go on where nothing but the export is left.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,18 @@ import torch
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 
 from generators.errors import TrainingError
-from generators.training.checkpoint import RunFolder, read_checkpoint, replace_folder, require_replaceable
-from generators.training.config import DenoiserSize
+from generators.training.checkpoint import RunFolder, State, read_checkpoint, replace_folder, require_replaceable
+from generators.training.codec import CODEC, read_codec
+from generators.training.config import DenoiserSize, VaeSize
 from generators.training.denoiser import build_denoiser, stock_pipeline
 from generators.training.text import build_tokenizer
-from generators.training.vae import trained_vae
+from generators.training.vae import build_vae, trained_vae
 from generators.world.words import FPS, HEIGHT, LONG, SHORT, WIDTH
 
 SHARD = "14MB"
 MOST_BYTES = 30_000_000
+RECORD = "training.json"
+"""How the nets were trained: steps and settings of both parts."""
 
 
 def load_trained(run: Path) -> WanPipeline:
@@ -45,11 +52,47 @@ def export(run: Path, to: Path) -> Path:
     pipeline.vae.to(torch.float16)
     pipeline.save_pretrained(fresh, max_shard_size=SHARD)
     (fresh / "README.md").write_text(model_card(state), encoding="utf-8")
+    (fresh / RECORD).write_text(json.dumps(_record(run, state), indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(run / CODEC, fresh / CODEC)
     size = sum(file.stat().st_size for file in fresh.rglob("*") if file.is_file())
     if size > MOST_BYTES:
         raise TrainingError(f"The exported model takes {size} bytes, more than {MOST_BYTES}; train smaller nets")
     replace_folder(to, fresh)
     return to
+
+
+def _record(run: Path, state: State) -> dict[str, Any]:
+    vae = read_checkpoint(RunFolder(run / "vae").checkpoint)
+    return {name: {"step": of["step"], "settings": of["settings"]} for name, of in (("denoiser", state), ("vae", vae))}
+
+
+def import_weights(weights: Path, run: Path) -> Path:
+    """Lay out a training run at `run` whose nets are those exported to `weights`; optimisers begin anew.
+
+    Raises TrainingError when `run` has been trained already, or `weights` is no export that tells how it was made.
+    """
+    if not (weights / RECORD).is_file() or not (weights / CODEC).is_file():
+        raise TrainingError(f"{weights} has no {RECORD} and {CODEC}: expected a folder that `train world export` wrote")
+    if begun := [part for part in ("denoiser", "vae") if RunFolder(run / part).checkpoint.exists()]:
+        raise TrainingError(f"{run} has been trained already ({', '.join(begun)}); name a new folder with --out")
+    record = json.loads((weights / RECORD).read_text(encoding="utf-8"))
+    run.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(weights / CODEC, run / CODEC)
+    spoken = {record[part]["settings"]["codec"] for part in ("denoiser", "vae")}
+    if spoken != {read_codec(run / CODEC).digest}:
+        raise TrainingError(f"{weights / CODEC} is not the latent code that {weights / RECORD} names; export again")
+    pipeline = WanPipeline.from_pretrained(weights, torch_dtype=torch.float32, local_files_only=True)
+    settings = record["denoiser"]["settings"]
+    size = DenoiserSize(**settings["size"])
+    nets = build_denoiser(size, size.channels, len(settings["words"]), settings["seed"])
+    nets.transformer.load_state_dict(pipeline.transformer.state_dict())
+    nets.text_encoder.load_state_dict(pipeline.text_encoder.state_dict())
+    vae = build_vae(VaeSize(**record["vae"]["settings"]["size"]), record["vae"]["settings"]["seed"])
+    vae.load_state_dict(pipeline.vae.state_dict())
+    for part, named, learnt in (("denoiser", "nets", nets.state_dict()), ("vae", "vae", vae.state_dict())):
+        trainee = {named: learnt, "average": learnt, "optimiser": None}
+        RunFolder(run / part).save(record[part] | {"fresh": record[part]["step"], "trainee": trainee})
+    return run
 
 
 def _pipeline(run: Path, state: dict[str, Any]) -> WanPipeline:

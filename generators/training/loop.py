@@ -85,18 +85,19 @@ def run(
     `settings` are what the checkpoint must have been trained with. Raises TrainingError when they differ. `agree` is
     for a run of several processes: whether any of them wants what this one is asked, so that all stop at one step.
     """
-    step, began = _resume(trainee, folder, settings), time.monotonic()
+    step, fresh = _resume(trainee, folder, settings)
+    began = time.monotonic()
     saved, report = began, _Report(schedule, folder, trainee.clips_per_step, on_progress)
     reason: Literal["steps", "minutes", "stopped"] = "steps"
 
     def save(name: str = "checkpoint.pt") -> None:
-        folder.save({"step": step, "settings": dict(settings), "trainee": trainee.state()}, name)
+        folder.save({"step": step, "fresh": fresh, "settings": dict(settings), "trainee": trainee.state()}, name)
 
     with stop_on_signals() as stop:
         while step < schedule.steps:
             if schedule.decay_steps and step == schedule.steps - schedule.decay_steps:
                 save("before-decay.pt")  # the place to go on from with the full learning rate
-            losses = trainee.step(step, schedule.rate(step))
+            losses = trainee.step(step, schedule.rate(step, fresh))
             step += 1
             report.add(step, losses)
             if schedule.sample_every and step % schedule.sample_every == 0:
@@ -119,13 +120,14 @@ def run(
     return TrainingOutcome(step=step, seconds=time.monotonic() - began, reason=reason, checkpoint=folder.checkpoint)
 
 
-def _resume(trainee: Trainee, folder: RunFolder, settings: Mapping[str, object]) -> int:
+def _resume(trainee: Trainee, folder: RunFolder, settings: Mapping[str, object]) -> tuple[int, int]:
+    """The step to go on with, and the one at which the optimiser was new."""
     state = folder.load()
     if state is None:
-        return 0
+        return 0, 0
     require_same(state["settings"], settings, folder.checkpoint)
     trainee.restore(state["trainee"])
-    return int(state["step"])
+    return int(state["step"]), int(state.get("fresh", 0))
 
 
 class _Report:

@@ -178,7 +178,8 @@ class VaeTrainee:
         """Load what `state` gave."""
         self.vae.load_state_dict(state["vae"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        if state["optimiser"] is not None:  # None where exported weights were imported: it begins anew
+            self.optimiser.load_state_dict(state["optimiser"])
 
     @torch.no_grad()
     def examine(self, path: Path) -> Losses:

@@ -115,7 +115,7 @@ def test_refinement_changes_every_shot_and_finds_what_corresponds() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheduler", ["euler", "unipc"])
+@pytest.mark.parametrize("scheduler", ["euler", "unipc", "stochastic"])
 def test_the_second_sweep_starts_over_where_the_first_was(scheduler: TinyScheduler) -> None:
     """A blend of nothing leaves the plain shots, if latents and the scheduler's memory are those of that step."""
     ours, steering = wan(scheduler), OFF | {"refine": REFINED, "alpha": 1e-12}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -110,6 +111,20 @@ def test_picture_to_video_is_the_stock_pipeline_bit_for_bit(kind: TinyLTXKind, c
     pictures.set_progress_bar_config(disable=True)
     image = [Image.fromarray(PIXELS[0])] * count
     assert_stock_bits(ours, pictures, requests(count, PICTURE), guidance, image=image)
+
+
+@pytest.mark.parametrize("kind", ["t2v", "condition"])
+def test_stochastic_steps_are_stock_s_bit_for_bit_where_its_global_noise_is_the_clip_s_own(kind: TinyLTXKind) -> None:
+    pipe = copy.deepcopy(pipeline(kind))
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, stochastic_sampling=True)
+    asked = requests(1)
+    taken = sample(LTXVideoModel.from_pipeline(pipe), asked, replace(SETTINGS, guidance=3.0))
+    own = torch.Generator().manual_seed(asked[0].seed)
+    torch.randn(taken.start.noise.shape, generator=own)  # both begin with the same noise
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(own.get_state())
+        expected = stock(pipe, asked, "latent", 3.0)
+    assert torch.equal(taken.latents if expected.ndim == 5 else pipe._pack_latents(taken.latents), expected)
 
 
 @pytest.mark.parametrize("guidance", [3.0, 1.0])

@@ -114,6 +114,27 @@ def test_a_batch_is_the_stock_batch_bit_for_bit() -> None:
     assert_stock_bits(ours, ours.pipe, [request(1), request(2, prompt="A cat sleeps."), request(3)])
 
 
+@pytest.mark.parametrize("kind", ["t2v-2.1", "world"])
+def test_stochastic_steps_are_stock_s_bit_for_bit_where_its_global_noise_is_the_clip_s_own(kind: TinyKind) -> None:
+    ours, asked = model(kind, "stochastic"), request()
+    taken = sample(ours, [asked], SETTINGS)
+    own = torch.Generator().manual_seed(asked.seed)
+    torch.randn(taken.start.noise.shape, generator=own)  # both begin with the same noise
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(own.get_state())
+        assert torch.equal(taken.latents, stock(ours.pipe, [asked], "latent"))
+
+
+def test_stochastic_steps_do_not_hang_on_the_batch_nor_on_what_was_drawn_before() -> None:
+    ours = model("world", "stochastic")
+    alone = sample(ours, [request(2)], SETTINGS).latents
+    torch.rand(1)
+    assert torch.equal(alone, sample(ours, [request(2)], SETTINGS).latents)
+    together = sample(ours, [request(1), request(2)], SETTINGS).latents
+    torch.testing.assert_close(together[1:], alone, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(together[:1], alone, atol=0.1)
+
+
 def test_a_request_gets_the_same_noise_in_any_batch() -> None:
     ours = model("t2v-2.1")
     alone = sample(ours, [request(7)], SETTINGS)

@@ -127,7 +127,7 @@ def test_context_at_time_zero_is_a_plain_pass_at_time_zero() -> None:
     assert (case.run(600.0, 0, 1) - case.run(600.0)).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("scheduler", ["euler", "unipc"])
+@pytest.mark.parametrize("scheduler", ["euler", "unipc", "stochastic"])
 @pytest.mark.parametrize("kind", ["world", "t2v-2.2", "ti2v-2.2"])
 def test_a_set_of_one_is_the_stock_pipeline_bit_for_bit(kind: TinyKind, scheduler: TinyScheduler) -> None:
     ours = model(kind, scheduler, None)

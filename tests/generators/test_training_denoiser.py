@@ -28,7 +28,7 @@ from generators.training.config import (
 )
 from generators.training.data import ShardFolder
 from generators.training.denoiser import build_denoiser, given_frames, spread_normal, train_denoiser
-from generators.training.export import export, load_trained
+from generators.training.export import export, import_weights, load_trained
 from generators.training.forward import few_columns, predict
 from generators.training.text import build_tokenizer, text_columns
 from generators.training.vae import train_vae
@@ -256,6 +256,41 @@ def test_an_export_loads_with_stock_diffusers_and_films_the_same(run_folder: Pat
             ).frames
         )
     assert np.abs(clips[0] - clips[1]).max() < 0.02  # float16 storage
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_an_export_where_nothing_else_is_left(run_folder: Path, tmp_path: Path) -> None:
+    out = with_codec(run_folder, tmp_path / "run")
+    train_denoiser(tiny_training(out, 2), source=FlatClips())
+    weights = export(out, tmp_path / "weights")
+    again = import_weights(weights, tmp_path / "again")
+    was, now = (read_checkpoint(run / "denoiser" / "checkpoint.pt") for run in (out, again))
+    assert (now["step"], now["fresh"], now["settings"]) == (2, 2, was["settings"])
+    for key, tensor in now["trainee"]["nets"].items():
+        torch.testing.assert_close(tensor, was["trainee"]["average"][key], atol=1e-3, rtol=1e-3)  # float16 storage
+    assert train_denoiser(tiny_training(again, 3), source=FlatClips()).step == 3
+    config = VaeTraining(
+        out=again,
+        size=VaeSize(encoder_width=8, decoder_width=8, channels=16),
+        batch=2,
+        frames=5,
+        schedule=Schedule(steps=3, sample_every=0),
+        machine=Machine(precision="float32"),
+    )
+    assert train_vae(config, source=FlatClips()).step == 3
+    assert export(again, tmp_path / "weights").name == "weights"
+    with pytest.raises(TrainingError, match=r"again has been trained already \(denoiser, vae\); name a new folder"):
+        import_weights(weights, again)
+
+
+def test_a_folder_that_does_not_tell_how_it_was_made_is_not_imported(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"has no training\.json and codec\.safetensors: expected a folder that"):
+        import_weights(tmp_path, tmp_path / "run")
+
+
+def test_the_rate_warms_up_anew_where_the_optimiser_is_new() -> None:
+    schedule = Schedule(steps=100, warmup=3)
+    assert [schedule.rate(step, fresh=10) for step in (10, 11, 12, 13, 14)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
 def test_another_latent_code_is_refused(run_folder: Path, tmp_path: Path) -> None:
