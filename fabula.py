@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must sleep, not spin
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers
 
 HERE = Path(__file__).resolve().parent
 
@@ -46,6 +47,7 @@ def _check_packages() -> None:
 _check_packages()
 
 import workshop
+from agents.account import Spent
 from agents.errors import RunStopped, UsageError
 from agents.exits import exit_code, expected
 from agents.order import (
@@ -56,7 +58,6 @@ from agents.order import (
     decode,
     order_of,
     read_order,
-    retries,
     size_of,
 )
 from agents.outcome import (
@@ -69,14 +70,16 @@ from agents.outcome import (
     RunLine,
     ScheduleResult,
     ShotOutcome,
-    Spent,
     TakeOutcome,
+    Tally,
     board_result,
     estimate,
     result,
     run_line,
     schedule_result,
 )
+from agents.retries import Retried, compare, retries
+from storage.errors import RunBusy
 
 if TYPE_CHECKING:
     from agents import checkup as checkup
@@ -99,6 +102,7 @@ if TYPE_CHECKING:
     from generators.training.preparing.prepare import Prepared as Prepared
     from generators.training.preparing.prepare import PreparingProgress as PreparingProgress
     from storage.archive import Archive
+    from storage.records import Costs
     from workshop.ablations import AblationOutcome as AblationOutcome
     from workshop.ablations import evaluate_cast, evaluate_extension, evaluate_retry, evaluate_steering
     from workshop.benches import bench_controls, bench_graph, bench_sampler, bench_scenes, bench_world
@@ -109,7 +113,7 @@ if TYPE_CHECKING:
     from workshop.inspecting import inspect_attention
     from workshop.motion import MotionOutcome as MotionOutcome
     from workshop.motion import evaluate_motion
-    from workshop.training import distil_world, export_world, train_world
+    from workshop.training import distil_world, export_world, import_world, train_world
     from workshop.training_scenes import SceneWishes, prepare_scenes, train_scenes
     from workshop.worlds import evaluate_world
 
@@ -122,6 +126,8 @@ __all__ = [
     "FilmResult",
     "Order",
     "PlanResult",
+    "Retried",
+    "RunBusy",
     "RunLine",
     "RunStopped",
     "SceneWishes",
@@ -130,6 +136,7 @@ __all__ = [
     "Spent",
     "Studio",
     "TakeOutcome",
+    "Tally",
     "UsageError",
     "Wishes",
     "bench_controls",
@@ -154,6 +161,7 @@ __all__ = [
     "exit_code",
     "expected",
     "export_world",
+    "import_world",
     "inspect_attention",
     "prepare_scenes",
     "size_of",
@@ -173,6 +181,8 @@ _VALUES = {
 P = ParamSpec("P")
 T = TypeVar("T")
 DEFAULT_PROFILE = "bundled"
+LOADING = 1800.0
+"""Seconds a run is held while its model is loaded."""
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for one of these
@@ -327,9 +337,16 @@ class Studio:
         budget: Caps = Caps(),
         on_event: OnEvent | None = None,
     ) -> FilmResult:
-        """Film again what was not seen, or one shot (`3`) or event (`3.1`), with the whole budget anew."""
-        again = retries(self.show(run), shot, event)
-        return await self._take_up(run, again=again, anew=budget, on_event=on_event) if again else self.show(run)
+        """Film again what was not seen, or one shot (`3`) or event (`3.1`), with the whole budget anew.
+
+        The best take stays in the film; `retried` says of every shot what its new takes came to.
+        """
+        before = self.show(run)
+        again = retries(before, shot, event)
+        if not again:
+            return replace(before, retried=())
+        after = await self._take_up(run, again=again, anew=budget, on_event=on_event)
+        return replace(after, retried=compare(before, after, again))
 
     retry = _twin(aretry)
 
@@ -427,12 +444,15 @@ class Studio:
         from agents.casting import first_picture, options_of
         from agents.filing import film_folder
         from agents.motion import settled
+        from agents.offline import check_story
 
         profile = self._profile(order)
         if order.attention:
             _check_looks(profile)
         order = settled(order, self.archive)
         text, board = read_order(order)
+        if board is None and profile.brains.kind == "offline":
+            check_story(text)
         run = self.archive.open_run(text, profile.name, options_of(order, profile))
         if (picture := first_picture(order, profile)) is not None:
             self.archive.keep_picture(picture)
@@ -457,28 +477,32 @@ class Studio:
         on_event: OnEvent | None = None,
     ) -> FilmResult:
         """Bring a run on as far as it goes, wherever it stands; `anew` gives it its whole budget once more."""
-        from agents.casting import job_of, limits_from, profile_of, with_budget_anew
+        from agents.casting import job_of, limits_from, profile_of
         from agents.filing import ready, write_board
         from agents.graph import film_story
+        from agents.profile import override
         from agents.progress import Planned, RunStarted, ignore
         from agents.state import storyboard_of
+        from storage.lease import new_owner
+        from storage.records import NOTHING
 
         row = self.archive.run(run_id)
         on_event = on_event or ignore
         on_event(RunStarted(run_id=run_id))
         ready(Path(row.asked["out"]))
-        profile = profile_of(row)
+        profile, before = profile_of(row), NOTHING
         if anew is not None:
-            profile = with_budget_anew(profile, anew, row, self.archive)
+            profile, before = override(profile, anew.changes()), self.archive.costs(run_id)
         camera = self._camera(profile, self.archive.weights(run_id))
         if (row.status.value != "done" and not approve) or again:
-            await asyncio.to_thread(camera.open)  # before the run is held: loading takes long and may fail
+            with self.archive.hold(run_id, new_owner(), LOADING):
+                await asyncio.to_thread(camera.open)
             self.archive.ask(run_id, row.asked | {"limits": asdict(camera.limits)})
         elif camera.known is None and "limits" in row.asked:
             camera.known = limits_from(row.asked["limits"])
         job = job_of(row, profile, camera.limits, self.archive.story(run_id))
         job = replace(job, approve=approve, retries=again or {})
-        async with self._crew(profile, run_id, camera, on_event) as crew:
+        async with self._crew(profile, run_id, camera, on_event, before) as crew:
             crew.illustrator = _illustrator(camera) if row.asked.get("attention") else None
             shots = self.archive.shots(run_id)
             if shots and row.status.value != "planning":
@@ -495,13 +519,13 @@ class Studio:
         from agents.graph import approve, plan_story
         from agents.motion import Sources, check_board
 
-        row = self.archive.run(run_id)
+        row, named = self.archive.run(run_id), file is not None
         file = file or (Path(row.asked["storyboard"]) if "storyboard" in row.asked else None)
         profile = profile_of(row)
         camera = self._camera(profile)
         async with self._crew(profile, run_id, camera, None) as crew:
             board = None
-            if file is not None and file.exists():
+            if file is not None and (named or file.exists()):
                 edited = Sources(archive=self.archive, folder=file.parent).of_board(read_board(file))
                 job = replace(job_of(row, profile, camera.limits, self.archive.story(run_id)), storyboard=edited)
                 board = await plan_story(job, crew, "")
@@ -547,20 +571,28 @@ class Studio:
 
     @asynccontextmanager
     async def _crew(
-        self, profile: Profile, run_id: int, camera: LazyBackend, on_event: OnEvent | None
+        self,
+        profile: Profile,
+        run_id: int,
+        camera: LazyBackend,
+        on_event: OnEvent | None,
+        before: Costs | None = None,
     ) -> AsyncIterator[Crew]:
+        """Everybody a run needs; `before` is what it had used when its budget began."""
         from agents.casting import brains_of, server_for
         from agents.progress import ignore
         from agents.state import Crew
+        from storage.records import NOTHING
 
-        server = server_for(profile, os.environ)
+        server, before = server_for(profile, os.environ), before or NOTHING
         try:
-            brains = brains_of(profile, server, self.archive, run_id, _world_critic)
+            brains = brains_of(profile, server, self.archive, run_id, _world_critic, before)
             yield Crew(
                 archive=self.archive,
                 backend=camera,
                 brains=brains,
                 budget=profile.budget,
+                before=before,
                 on_event=on_event or ignore,
             )
         finally:

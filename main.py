@@ -54,11 +54,12 @@ from commands.options import (
     Takes,
     Tokens,
 )
+from commands.typed import Typed, first_film
 from watch import watch
 
 app = typer.Typer(
     help="Turn a written story into a film, and know whether the film tells the story.",
-    epilog="A first film:  python main.py run examples/the-fox-and-the-cat.txt",
+    epilog=f"A first film:  {first_film(Typed())}",
     rich_markup_mode="rich",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -126,12 +127,13 @@ def plan(
         style=style,
         out=out,
     )
+    typed = Typed(home=home, database=database)
     with (
         fabula.Studio(profile, model=model, home=home, database=database) as studio,
-        watch(json, screen.console) as on_event,
+        watch(json, screen.console, typed.resume, notes=False) as on_event,
     ):
         planned = studio.plan(read(story), on_event=on_event, **wishes)
-    return screen.show_plan(planned, json)
+    return screen.show_plan(planned, json, typed)
 
 
 @app.command(rich_help_panel=FILM)
@@ -189,12 +191,13 @@ def run(
         attention=attention,
         budget=fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money),
     )
+    typed = Typed(home=home, database=database)
     with fabula.Studio(profile, model=model, home=home, database=database) as studio:
         if dry_run:
             return screen.show_estimate(studio.estimate(order), json)
-        with watch(json, screen.console) as on_event:
+        with watch(json, screen.console, typed.resume) as on_event:
             film = studio.run(order, on_event=on_event)
-    return screen.show_film(film, json)
+    return screen.show_film(film, json, typed)
 
 
 @app.command(rich_help_panel=FILM)
@@ -211,10 +214,11 @@ def resume(
     json: Json = False,
 ) -> int:
     """Go on with a run: after an interruption, a failure, or the approval of its storyboard."""
+    typed = Typed(home=home, database=database)
     caps = fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money)
-    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
+    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console, typed.resume) as on_event:
         film = studio.resume(run, from_plan=from_plan, attention=attention, budget=caps, on_event=on_event)
-    return screen.show_film(film, json)
+    return screen.show_film(film, json, typed)
 
 
 @app.command(rich_help_panel=FILM)
@@ -231,25 +235,25 @@ def retry(
     json: Json = False,
 ) -> int:
     """Film again what was not seen, or one shot or event of a finished run; the best take stays in the film."""
+    typed = Typed(home=home, database=database)
     caps = fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money)
-    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
+    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console, typed.resume) as on_event:
         film = studio.retry(run, shot=shot, event=event, budget=caps, on_event=on_event)
-    return screen.show_film(film, json)
+    return screen.show_film(film, json, typed)
 
 
 @app.command(rich_help_panel=LOOK)
 def show(run: RunNumber, home: Home = None, database: Database = None, json: Json = False) -> int:
     """Show a run: its storyboard, its takes, what was seen in them, and where the film is."""
     with fabula.Studio(home=home, database=database) as studio:
-        screen.show_film(studio.show(run), json, whole=True)
-    return 0
+        return screen.show_run(studio.show(run), json, Typed(home=home, database=database))
 
 
 @app.command(rich_help_panel=LOOK)
 def runs(home: Home = None, database: Database = None, json: Json = False) -> int:
     """List every run, newest first."""
     with fabula.Studio(home=home, database=database) as studio:
-        return screen.show_runs(studio.runs(), json)
+        return screen.show_runs(studio.runs(), json, first_film(Typed(home=home, database=database)))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -268,12 +272,13 @@ def batch(
     json: Json = False,
 ) -> int:
     """Film a list of stories, one after the other; run it again to go on where it stopped."""
+    typed = Typed(home=home, database=database)
     with fabula.Studio(home=home, database=database) as studio:
         if cron is not None:
-            return screen.show_schedule(studio.schedule(file, cron, name=name), json)
+            return screen.show_schedule(studio.schedule(file, cron, name=name), json, typed)
         if name is not None:
             raise fabula.UsageError("--name names a stored batch; give --cron too, or leave it out to film now")
-        with watch(json, screen.console) as on_event:
+        with watch(json, screen.console, lambda _: typed("batch", file)) as on_event:
             filmed = studio.batch(file, on_event=on_event)
     return screen.show_batch(filmed, json)
 
@@ -289,13 +294,14 @@ def schedules(
     with fabula.Studio(home=home, database=database) as studio:
         if forget is not None:
             studio.unschedule(forget)
-        return screen.show_schedules(studio.schedules(), json)
+        return screen.show_schedules(studio.schedules(), json, Typed(home=home, database=database))
 
 
 @app.command(rich_help_panel=NIGHT)
 def due(home: Home = None, database: Database = None, json: Json = False) -> int:
     """Film every stored batch whose time has come, then end; for cron and systemd timers."""
-    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console) as on_event:
+    typed = Typed(home=home, database=database)
+    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console, typed.resume) as on_event:
         filmed = studio.due(on_event=on_event)
     return screen.show_batch(filmed, json)
 
@@ -314,13 +320,12 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         return int(
-            app(args=[word for word in words if word != "--debug"], standalone_mode=False, prog_name="python main.py")
-            or 0
+            app(args=[word for word in words if word != "--debug"], standalone_mode=False, prog_name=Typed()()) or 0
         )
     except Exception as error:
         if debug and not isinstance(error, typer.TyperException):
             raise
-        return screen.show_error(error, "--json" in words)
+        return screen.show_error(error, Typed(), "--json" in words)
 
 
 if __name__ == "__main__":

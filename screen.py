@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -27,8 +27,16 @@ if TYPE_CHECKING:
     from fabula import Prepared, PreparingProgress, Rate, TrainingOutcome, TrainingProgress
 
 console = Console(highlight=False)
+EDGELESS = 100_000
+"""Columns of a file or a pipe: nothing is folded or cut off for it."""
+if not console.is_terminal:
+    console.width = EDGELESS
 complaints = Console(stderr=True, highlight=False)
 
+Typed = Callable[..., str]
+"""Words as a command that can be pasted where the person stands (`commands/typed.py`)."""
+ROOM_FOR_STORIES = 100
+"""Columns of a terminal that has room for a run's story beside its title."""
 SEEN, UNSEEN, UNJUDGED = "[green]✓[/]", "[red]✗[/]", "[dim]·[/]"
 
 
@@ -37,16 +45,25 @@ def say(text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def show_film(film: fabula.FilmResult, as_json: bool, *, whole: bool = False) -> int:
-    """The result of a run; gives its exit code."""
+def show_film(film: fabula.FilmResult, as_json: bool, typed: Typed) -> int:
+    """What work on a run came to; gives its exit code."""
     if as_json:
         return _json(film, film.exit_code)
-    console.print(film_tree(film, takes=whole))
-    for note in film.notes if whole else ():
-        console.print(Text(f"note: {note}", style="yellow"))
-    for line in _where(film):
+    console.print(film_tree(film))
+    for line in _where(film, typed):
         say(line)
     return film.exit_code
+
+
+def show_run(film: fabula.FilmResult, as_json: bool, typed: Typed) -> int:
+    """A run as it stands, with its takes and notes; looking at it succeeds however it stands."""
+    if as_json:
+        return _json(film, 0)
+    console.print(film_tree(film, takes=True))
+    _tell_notes(film.notes)
+    for line in _where(film, typed):
+        say(line)
+    return 0
 
 
 def film_tree(film: fabula.FilmResult, *, takes: bool = False) -> Tree:
@@ -57,20 +74,20 @@ def film_tree(film: fabula.FilmResult, *, takes: bool = False) -> Tree:
         for event in shot.events:
             branch.add(_event_line(event))
         for take in shot.takes if takes else ():
-            branch.add(_take_line(take, len(shot.events)))
-        if shot.error:
-            branch.add(f"[red]not filmed:[/] {escape(shot.error)}")
+            branch.add(_take_line(take, len(shot.events), at_work=film.status == "filming"))
+        if shot.why:
+            state = "no more takes" if shot.state == "judged" else shot.state
+            branch.add(f"[red]{state}:[/] {escape(shot.why)}")
     return tree
 
 
-def show_plan(plan: fabula.PlanResult, as_json: bool) -> int:
+def show_plan(plan: fabula.PlanResult, as_json: bool, typed: Typed) -> int:
     """A storyboard that waits to be read."""
     if as_json:
         return _json(plan, 0)
     console.print(_board_tree(plan))
-    for note in plan.notes:
-        console.print(Text(f"note: {note}", style="yellow"))
-    say(f"\nStoryboard: {plan.file}\nEdit it if you like, then: python main.py resume {plan.run}")
+    _tell_notes(plan.notes)
+    say(f"\nStoryboard: {plan.file}\nEdit it if you like, then: {typed('resume', plan.run)}")
     return 0
 
 
@@ -80,6 +97,7 @@ def show_estimate(estimate: fabula.Estimate, as_json: bool) -> int:
         return _json(estimate, 0)
     if estimate.plan is not None:
         console.print(_board_tree(estimate.plan))
+        _tell_notes(estimate.plan.notes)
     table = Table(title="Estimate; nothing was spent", title_justify="left", show_header=False, box=None)
     for name, value in estimate.rows():
         table.add_row(f"[dim]{name}[/]", value)
@@ -87,21 +105,23 @@ def show_estimate(estimate: fabula.Estimate, as_json: bool) -> int:
     return 0
 
 
-def show_runs(lines: Sequence[fabula.RunLine], as_json: bool) -> int:
-    """Every run in one table."""
+def show_runs(lines: Sequence[fabula.RunLine], as_json: bool, first: str) -> int:
+    """Every run in one table; `first` is the command of a first one."""
     if as_json:
         return _json({"runs": lines}, 0)
     if not lines:
-        say("No run yet. A first one: python main.py run examples/the-fox-and-the-cat.txt")
+        say(f"No run yet. A first one: {first}")
         return 0
-    table = Table("run", "status", "profile", "begun", "spent", "title", "story", box=None, header_style="bold")
-    table.expand = True
+    texts = ("title", "story") if console.width >= ROOM_FOR_STORIES else ("title",)
+    table = Table("run", "status", "profile", "begun", "spent", *texts, box=None, header_style="bold")
+    table.expand = console.width < EDGELESS
     for column in table.columns:
         column.no_wrap, column.overflow = True, "ellipsis"
         column.ratio = {"title": 1, "story": 2}.get(str(column.header))  # what is left of the line is theirs
     for line in lines:
         begun = line.created.astimezone().strftime("%d %b %H:%M")
-        row = (str(line.run), line.status, line.profile, begun, f"{line.seconds:.0f} s", line.title, line.story)
+        told = (line.title, line.story) if len(texts) == 2 else (line.title or line.story,)
+        row = (str(line.run), line.status, line.profile, begun, f"{line.seconds:.1f} s", *told)
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
     return 0
@@ -117,31 +137,45 @@ def show_batch(batch: fabula.BatchResult, as_json: bool) -> int:
     table = Table("", "story", "run", "events seen", "film or error", box=None, header_style="bold")
     table.columns[-1].overflow = "fold"
     for number, line in enumerate(batch.lines, 1):
-        mark = {0: SEEN, 3: "[yellow]✗[/]"}.get(line.exit_code, UNSEEN)
+        short = "[yellow]✗[/]" if line.tally and line.tally.judged else UNJUDGED
+        mark = {0: SEEN, 3: short}.get(line.exit_code, UNSEEN)
         run = "" if line.run is None else str(line.run)
         name = escape(line.name) or f"story {number}"
-        table.add_row(mark, name, run, f"{line.seen}/{line.promised}", escape(str(line.film or line.error)))
+        table.add_row(mark, name, run, _counted(line.tally), escape(_near(line.film) or line.error))
     console.print(table)
     return batch.exit_code
 
 
-def show_schedule(schedule: fabula.ScheduleResult, as_json: bool) -> int:
+def _near(path: Path | None) -> str:
+    """A file as it is called from here, where it lies below this folder."""
+    if path is None:
+        return ""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _counted(tally: fabula.Tally | None) -> str:
+    if tally is None:
+        return ""
+    return f"{tally.seen}/{tally.promised}" if tally.judged or not tally.unjudged else "not judged"
+
+
+def show_schedule(schedule: fabula.ScheduleResult, as_json: bool, typed: Typed) -> int:
     """What was stored, and when it is due."""
     if as_json:
         return _json(schedule, 0)
     say(f"Stored {_schedule_line(schedule)}.")
-    say("`python main.py due` films what is due; see docs/scheduling.md for cron and systemd.")
+    say(f"This films what is due: {typed('due')}\nHow cron and systemd do it: docs/scheduling.md")
     return 0
 
 
-def show_schedules(schedules: Sequence[fabula.ScheduleResult], as_json: bool) -> int:
+def show_schedules(schedules: Sequence[fabula.ScheduleResult], as_json: bool, typed: Typed) -> int:
     """The stored batches."""
     if as_json:
         return _json({"schedules": schedules}, 0)
     for schedule in schedules:
         say(_schedule_line(schedule))
     if not schedules:
-        say("No stored batches. Store one: python main.py batch FILE --cron '0 2 * * *'")
+        say(f"No stored batches. Store one: {typed('batch', 'FILE', '--cron', '0 2 * * *')}")
     return 0
 
 
@@ -337,17 +371,17 @@ def show_prepared(prepared: Prepared, as_json: bool) -> int:
     return 0
 
 
-def show_error(error: BaseException, as_json: bool = False) -> int:
+def show_error(error: BaseException, typed: Typed, as_json: bool = False) -> int:
     """Name the thing and the remedy on standard error, and how to go on; gives the exit code."""
     code = fabula.exit_code(error)
     message = _message(error)
-    notes = [note for note in getattr(error, "__notes__", ()) if "python main.py" in note]
+    notes = [note for note in getattr(error, "__notes__", ()) if "main.py" in note]
     if as_json:
         return _json({"error": message, "kind": type(error).__name__, "notes": notes}, code)
     if message:
         complaints.print(Text.assemble(("error: ", "red"), message), soft_wrap=True)
     if code == 2 and message and not fabula.expected(error):
-        complaints.print(Text("python main.py --help lists commands and options", style="dim"))
+        complaints.print(Text(f"{typed('--help')} lists commands and options", style="dim"))
     elif code == 1 and not fabula.expected(error):
         complaints.print(Text(f"{type(error).__name__}; --debug shows where it happened", style="dim"))
     for note in notes:
@@ -392,14 +426,24 @@ def _timed(event: fabula.EventOutcome) -> bool:
     return bool(event.seen) and event.seen_start is not None and event.seen_end is not None
 
 
-def _take_line(take: fabula.TakeOutcome, promised: int) -> str:
-    seen = "not judged" if take.seen is None else f"{take.seen}/{promised} seen"
+def _take_line(take: fabula.TakeOutcome, promised: int, *, at_work: bool) -> str:
+    filmed = take.status == "done"
+    became = f"{take.seen}/{promised} seen" if take.seen is not None else "not judged"
+    seen = f", {became}" if filmed else ""
+    took = f", filmed in {take.seconds:.1f} s" if filmed or take.seconds else ""
+    status = "left unfinished" if take.status == "filming" and not at_work else take.status
     stands = " [bold]· in the film[/]" if take.in_film else ""
     told = f" ({take.staged})" if take.staged else ""
     told += f" → {take.remedy}: {take.reason}" if take.remedy else ""
-    failed = f" {take.error}" if take.error else ""
-    line = f"take {take.number}: {take.status}, {seen}, seed {take.seed}, filmed in {take.seconds:.1f} s{failed}{told}"
+    failed = f": {take.error}" if take.error else ""
+    line = f"take {take.number}: {status}{seen}, seed {take.seed}{took}{failed}{told}"
     return f"[dim]{escape(line)}[/]{stands}"
+
+
+def _tell_notes(notes: Sequence[str]) -> None:
+    """What the storyboard leaves out of the story or changes."""
+    for note in notes:
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
 
 def _board_tree(plan: fabula.PlanResult) -> Tree:
@@ -413,10 +457,16 @@ def _board_tree(plan: fabula.PlanResult) -> Tree:
     return tree
 
 
-def _where(film: fabula.FilmResult) -> Iterator[str]:
+def _where(film: fabula.FilmResult, typed: Typed) -> Iterator[str]:
     spent = film.spent
     lost = f", {spent.unanswered} without an answer" if spent.unanswered else ""
-    yield f"\n{_seen(film)}; {spent.seconds:.0f} s of work, {_count(spent.calls, 'model call')}{lost}"
+    work = f"{spent.seconds:.1f} s of work, {_count(spent.calls, 'model call')}{lost}"
+    yield ""
+    for one in film.retried or ():
+        yield one.said
+    if film.retried == ():
+        yield "Every promised event is seen already: nothing was filmed again (--shot N films a shot all the same)"
+    yield f"{film.tally.said if film.shots else 'Not planned yet'}; {work}"
     if film.missing:
         yield f"Missing from the film: {', '.join(film.missing)}"
     if film.error:
@@ -425,19 +475,21 @@ def _where(film: fabula.FilmResult) -> Iterator[str]:
         yield f"Film:   {film.film}"
     if film.report is not None:
         yield f"Report: {film.report}"
+    yield from _way_on(film, typed)
+
+
+def _way_on(film: fabula.FilmResult, typed: Typed) -> Iterator[str]:
+    """What to do next, where there is something to do."""
     if film.status == "approval":
-        yield f"Storyboard: {film.storyboard}\nEdit it if you like, then: python main.py resume {film.run}"
+        yield f"Storyboard: {film.storyboard}\nEdit it if you like, then: {typed('resume', film.run)}"
+    elif film.holder:
+        yield f"{film.status.capitalize()} now: {film.holder}"
+    elif film.status == "stopped":
+        yield f"Stopped before it was done; what is finished is kept. Go on with: {typed('resume', film.run)}"
     elif film.film is None:
-        yield f"Go on with: python main.py resume {film.run}"
+        yield f"Go on with: {typed('resume', film.run)}"
     elif not film.complete and film.judged:
-        yield f"Try again: python main.py retry {film.run}"
-
-
-def _seen(film: fabula.FilmResult) -> str:
-    promised = len(film.events)
-    if not film.judged:
-        return f"{_count(promised, 'promised event')}, not judged"
-    return f"{sum(bool(event.seen) for event in film.events)} of {_count(promised, 'promised event')} seen"
+        yield f"Try again: {typed('retry', film.run)}"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

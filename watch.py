@@ -5,7 +5,7 @@ Knows rich and the events of a run; a missed event only makes the picture poorer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -25,9 +25,14 @@ ROOM = 6
 
 
 @contextmanager
-def watch(as_json: bool, console: Console) -> Iterator[fabula.progress.OnEvent]:
-    """Somebody to tell the run's events to; what goes wrong inside leaves with the run's number and the way on."""
-    view = View(console=console)
+def watch(
+    as_json: bool, console: Console, go_on: Callable[[int], str], *, notes: bool = True
+) -> Iterator[fabula.progress.OnEvent]:
+    """Somebody to tell the run's events to; what goes wrong inside leaves with the run's number and the way on.
+
+    `go_on` is the command that goes on with a run. Without `notes` the storyboard's are left to whoever shows it.
+    """
+    view = View(console=console, notes=notes)
     live = console.is_terminal and not as_json
     try:
         if live:
@@ -37,17 +42,17 @@ def watch(as_json: bool, console: Console) -> Iterator[fabula.progress.OnEvent]:
             yield view.take if as_json else view.tell
     except KeyboardInterrupt as error:  # typer would end the program without a word
         stopped = fabula.RunStopped("interrupted; everything finished is kept")
-        say_how_to_go_on(stopped, view.run)
+        _say_how_to_go_on(stopped, view.run, go_on)
         raise stopped from error
     except Exception as error:
-        say_how_to_go_on(error, view.run)
+        _say_how_to_go_on(error, view.run, go_on)
         raise
 
 
-def say_how_to_go_on(error: Exception, run: int | None) -> None:
-    """Add the resume command to an error, where a run was begun."""
-    if run is not None:
-        error.add_note(f"Run {run} is kept. Go on with: python main.py resume {run}")
+def _say_how_to_go_on(error: Exception, run: int | None, go_on: Callable[[int], str]) -> None:
+    """Add the command that goes on to an error, where a run was begun, can go on, and nobody else is at it."""
+    if run is not None and fabula.exit_code(error) != 2 and not isinstance(error, fabula.RunBusy):
+        error.add_note(f"Run {run} is kept. Go on with: {go_on(run)}")
 
 
 @dataclass
@@ -74,9 +79,9 @@ class View:
     run: int | None = None
     title: str = ""
     doing: str = "reading the story"
+    notes: bool = True
+    """Whether the storyboard's notes are told."""
     shots: dict[str, ShotView] = field(default_factory=dict)
-    judged: bool = False
-    """Whether a critic was heard of; without one nothing is seen, and nothing is missed either."""
 
     def tree(self) -> Tree:
         """The storyboard with all that is known; a long one only where something happens."""
@@ -94,20 +99,22 @@ class View:
     def tell(self, event: fabula.progress.RunEvent) -> None:
         """Take the event in and say it in one line, where it is worth one."""
         self.take(event)
-        line = sentence(event, self.judged)
+        line = sentence(event)
         if line:
             self.console.print(line, soft_wrap=True)
+        self._tell_notes(event)
 
     def follow(self, event: fabula.progress.RunEvent) -> None:
-        """Take the event in; a note is also printed above the picture, which is gone when the run ends."""
+        """Take the event in; notes are also printed above the picture, which is gone when the run ends."""
         self.take(event)
         if isinstance(event, fabula.progress.Note):
             self.console.print(sentence(event), soft_wrap=True)
+        self._tell_notes(event)
 
     def take(self, event: fabula.progress.RunEvent) -> None:
         """Take the event into the picture."""
         if event.run_id != self.run:
-            self.run, self.shots, self.title, self.judged = event.run_id, {}, f"run {event.run_id}", False
+            self.run, self.shots, self.title = event.run_id, {}, f"run {event.run_id}"
         match event:
             case fabula.progress.Planned():
                 self._plan(event)
@@ -121,19 +128,24 @@ class View:
             case fabula.progress.TakeDone():
                 self._shot(event).doing = f"take {event.take} is being judged"
             case fabula.progress.Judged():
-                self.judged = True
                 self._shot(event).marks = [SEEN if verdict.done else UNSEEN for verdict in event.events]
             case fabula.progress.RemedyChosen():
-                self._shot(event).doing = f"{event.kind}: {event.reason}"
+                self._shot(event).doing = f"{event.kind}: {_first(event.reason)}"
             case fabula.progress.ShotDone():
                 shot = self._shot(event)
-                shot.doing, shot.state = event.error or _seen(event, self.judged), "done"
+                shot.doing, shot.state = _became(event), "done"
             case fabula.progress.ShotStarted():
                 self._shot(event).prompt = event.prompt
             case fabula.progress.FilmDone():
                 self.doing = "cut"
             case _:
                 pass
+
+    def _tell_notes(self, event: fabula.progress.RunEvent) -> None:
+        """What the storyboard leaves out of the story or changes."""
+        if self.notes and isinstance(event, fabula.progress.Planned):
+            for note in event.storyboard.notes:
+                self.console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
     def _plan(self, event: fabula.progress.Planned) -> None:
         board = event.storyboard
@@ -146,8 +158,8 @@ class View:
         return self.shots.setdefault(event.shot, ShotView(prompt="", events=[]))
 
 
-def sentence(event: fabula.progress.RunEvent, judged: bool = True) -> Text | None:
-    """An event as one plain line; None for what would only fill a log. Counts need somebody who judged."""
+def sentence(event: fabula.progress.RunEvent) -> Text | None:
+    """An event as one plain line; None for what would only fill a log."""
     match event:
         case fabula.progress.Planned():
             return Text(f"run {event.run_id}: {event.storyboard.title}, {_shots(len(event.storyboard.shots))}")
@@ -158,20 +170,27 @@ def sentence(event: fabula.progress.RunEvent, judged: bool = True) -> Text | Non
             seen = "; ".join(f"{'seen' if verdict.done else 'NOT seen'}: {phrase}" for phrase, verdict in pairs)
             return Text(f"shot {event.shot}: take {event.take}: {seen or 'nothing was promised'}")
         case fabula.progress.RemedyChosen():
-            return Text(f"shot {event.shot}: next: {event.kind}, because {event.reason}")
+            return Text(f"shot {event.shot}: next: {event.kind}, because {_first(event.reason)}")
         case fabula.progress.ShotDone():
-            return Text(f"shot {event.shot}: done, {event.error or _seen(event, judged)}")
+            done = "done, " if event.state == "judged" else ""
+            return Text(f"shot {event.shot}: {done}{_became(event)}")
         case fabula.progress.FilmDone():
-            return Text(f"film cut, {_seen(event, judged)}")
+            return Text(f"film cut, {event.tally.said}")
         case fabula.progress.Note():
             return Text(f"note: {event.text}")
         case _:
             return None
 
 
-def _seen(event: fabula.progress.ShotDone | fabula.progress.FilmDone, judged: bool) -> str:
-    """What was seen; takes judged by an earlier process count too, so only a bare zero is in doubt."""
-    return f"{event.seen} of {event.promised} seen" if judged or event.seen else "not judged here"
+def _first(reason: str) -> str:
+    """Why this remedy; why the others were passed over is in the report."""
+    return reason.partition("; ")[0]
+
+
+def _became(event: fabula.progress.ShotDone) -> str:
+    """What was seen of a shot, or why nobody saw any of it."""
+    state = f"{event.seen} of {event.promised} seen" if event.state == "judged" else event.state
+    return f"{state}: {event.why}" if event.why else state
 
 
 def _shots(count: int) -> str:

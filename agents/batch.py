@@ -22,6 +22,7 @@ from agents.order import Caps, Order, read_text, size_of
 from agents.outcome import BatchLine, BatchResult, FilmResult
 from agents.progress import OnEvent, RunEvent
 from agents.storyboard import Shape
+from agents.titles import opening
 from generators.errors import GenerationError
 from storage.errors import StorageError
 
@@ -103,7 +104,7 @@ class BatchStory(Shape):
         """What a person recognises it by."""
         if self.title:
             return self.title
-        return Path(self.story).stem if self.story else " ".join(str(self.text).split())[:40]
+        return Path(self.story).stem if self.story else opening(str(self.text), 40)
 
 
 def read_batch(path: Path) -> list[BatchStory]:
@@ -212,8 +213,7 @@ async def _line(story: BatchStory, film: Films, on_event: OnEvent | None) -> Bat
         name=story.name,
         run=made.run,
         exit_code=made.exit_code,
-        seen=sum(bool(event.seen) for event in made.events),
-        promised=len(made.events),
+        tally=made.tally,
         film=made.film,
         error=made.error,
     )

@@ -1,4 +1,7 @@
-"""Captions: what happens when, as lines with times, in the two formats players read beside a film."""
+"""Captions: what happens when, as lines with times, in the two formats players read beside a film.
+
+They tell the story in its own words, and never as seen what a critic looked for and did not find (docs/decisions/0024).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from dataclasses import dataclass, replace
 from storage.records import ShotRecord
 from storage.tables import Event, Verdict
 
+UNSEEN = "(not seen) "
+"""Stands before what should happen now, and does not."""
 LONGEST_OPENING = 60
 """More words than this before a phrase are scenery, and left out of its caption."""
 
@@ -27,10 +32,12 @@ class Caption:
 
 
 def shot_captions(shot: ShotRecord, verdict: Verdict | None) -> tuple[Caption, ...]:
-    """One line an event, in seconds of the take: when it was seen, or when it was to happen where nobody saw it."""
+    """One line an event, in seconds of the take: when it was seen, else when it was to happen, marked if it did not."""
+    judged = [bool(event.get("done")) for event in verdict.events] if verdict else []
+    missed = {number for number, done in enumerate(judged) if not done}
     return tuple(
-        Caption(start=start, end=end, text=_sentence(line))
-        for line, (start, end) in zip(_clauses(shot), event_times(shot, verdict), strict=True)
+        Caption(start=start, end=end, text=(UNSEEN if number in missed else "") + _sentence(line))
+        for number, (line, (start, end)) in enumerate(zip(_clauses(shot), event_times(shot, verdict), strict=True))
     )
 
 

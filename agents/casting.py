@@ -18,7 +18,7 @@ from agents.editor import EditOptions
 from agents.ensemble import brains_for
 from agents.errors import ProfileError, UsageError
 from agents.ledger import Ledger
-from agents.order import Caps, Order, motion_wishes, read_bytes
+from agents.order import Order, motion_wishes, read_bytes
 from agents.profile import Profile, load_profile, override, parse_profile
 from agents.state import Job, brief_for
 from agents.storyboard import Storyboard
@@ -27,6 +27,7 @@ from generators.backends import BACKENDS, BackendConfig, limits_of, needs_pictur
 from generators.clip import Canvas, Limits, check_size
 from generators.errors import BackendUnavailable, MediaError, RequestRejected
 from storage.archive import Archive
+from storage.records import NOTHING, Costs
 from storage.tables import Run
 
 if TYPE_CHECKING:
@@ -105,20 +106,6 @@ def profile_of(row: Run) -> Profile:
     """The profile as it was when the run began, with the limits it was last asked for."""
     kept = row.options["profile"] | {"name": row.profile, "budget": row.asked["budget"]}
     return parse_profile(kept, f"of run {row.id}", backends=BACKENDS)
-
-
-def with_budget_anew(profile: Profile, caps: Caps, row: Run, archive: Archive) -> Profile:
-    """The whole budget once more, on top of what the run has spent already."""
-    profile = override(profile, caps.changes())
-    spent = archive.costs(row.id)
-    used = {
-        "seconds": row.seconds_spent,
-        "tokens": spent.tokens_in + spent.tokens_out,
-        "money": spent.money,
-        "calls": spent.calls,
-    }
-    limited = [name for name in used if getattr(profile.budget, name) is not None]
-    return override(profile, {f"budget.{name}": getattr(profile.budget, name) + used[name] for name in limited})
 
 
 def backend_config(profile: Profile) -> BackendConfig:
@@ -250,16 +237,21 @@ def server_for(profile: Profile, environment: Mapping[str, str]) -> Server | Non
 
 
 def brains_of(
-    profile: Profile, server: Server | None, archive: Archive, run_id: int, world_critic: Callable[[], Critic]
+    profile: Profile,
+    server: Server | None,
+    archive: Archive,
+    run_id: int,
+    world_critic: Callable[[], Critic],
+    before: Costs = NOTHING,
 ) -> Brains:
-    """The agents of one run; every model call goes through its ledger."""
+    """The agents of one run; every model call goes through its ledger. `before` is no part of this budget."""
 
     def model_of(role: str) -> LanguageModel:
         from agents.llm import EndpointModel
 
         if server is None:
             raise ProfileError(f"Profile {profile.name}: the {role} needs an endpoint (brains.base_url)")
-        return Ledger(EndpointModel(server, profile.brains.models.of(role)), archive, run_id, profile.budget)
+        return Ledger(EndpointModel(server, profile.brains.models.of(role)), archive, run_id, profile.budget, before)
 
     critic = world_critic() if profile.critic.kind == "world" else None
     return brains_for(profile, model_of, critic)

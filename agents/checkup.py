@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from agents.calibration import Uncalibrated, belief_in, calibrations
+from agents.calibration import Rate, Uncalibrated, belief_in, calibrations
 from agents.critic import CriticOptions, digest_of
 from agents.errors import ProfileError, UsageError
 from agents.profile import Profile, load_profile, profile_names
@@ -56,7 +56,7 @@ class Checkup:
             ("Installed", self.installed),
             ("This machine", self.machine),
             ("Keys (never shown)", self.keys),
-            ("Profiles that would work", self.profiles),
+            ("Profiles", self.profiles),
             ("Critics, and what their verdicts are worth", self.critics),
         )
 
@@ -136,8 +136,8 @@ def _critics(profiles: Sequence[Profile]) -> Iterator[Finding]:
         return
     for one in known:
         row = one.at(one.threshold)
-        found = f"threshold {one.threshold:g} from {one.clips} clips; recall {row.recall.value}"
-        found += f", takes {row.false_acceptance.value} of broken promises for kept"
+        found = f"sees {_share(row.recall)} of what happens, takes {_share(row.false_acceptance)} of broken promises "
+        found += f"for kept; threshold {one.threshold:g}, measured on {one.clips} clips"
         yield Finding(name=one.critic, fine=one.trusted, says=found)
     for profile in profiles:
         if profile.critic.kind == "endpoint":
@@ -145,6 +145,10 @@ def _critics(profiles: Sequence[Profile]) -> Iterator[Finding]:
             belief = belief_in(profile.brains.models.of("critic"), digest_of(options.how()))
             if isinstance(belief, Uncalibrated):
                 yield Finding(name=profile.name, fine=False, says=belief.reason)
+
+
+def _share(rate: Rate) -> str:
+    return "an unknown share" if rate.value is None else f"{rate.value:.0%}"
 
 
 def _lacking(profile: Profile, environment: Mapping[str, str]) -> Iterator[str]:

@@ -135,12 +135,12 @@ class FilmingDesk:
         shooting.add_done_callback(lambda done: done.cancelled() or done.exception())  # told below, or nobody waits
         try:
             while not (await asyncio.wait({shooting}, timeout=POLL))[0]:
-                if self._cancelled.is_set() or self._clock.left <= 0:
+                if self._cancelled.is_set() or self._clock.over:
                     self._stop.set()
             clips = shooting.result()
         except ShootingCancelled as error:
-            if self._clock.left <= 0 and not self._cancelled.is_set():
-                raise BudgetExhausted("budget.seconds: the time was up while a take was being filmed") from error
+            if self._clock.over and not self._cancelled.is_set():
+                raise self._clock.exhausted("a take was stopped before it was done") from error
             raise RunStopped("The run was stopped while a take was being filmed; resume it to go on") from error
         self._pace = (self._clock.elapsed - started) / ticket.frames
         return clips

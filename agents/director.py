@@ -76,7 +76,7 @@ def choose(
         if isinstance(choice, Choice):
             return replace(choice, reason="; ".join([choice.reason, *passed]))
         passed.append(f"{kind} passed over: {choice}")
-    tried = ", every other remedy was tried" if repairs.ladder else ""
+    tried = ", no other remedy is left" if repairs.ladder else ""
     return Choice(
         kind="reseed",
         reason="; ".join([f"{_named(shot, missed)}: new noise{tried}", *passed]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
@@ -17,6 +17,7 @@ from typing import Any
 
 from agents.captions import as_srt, as_vtt, label, seen_interval, shot_captions
 from agents.errors import EditError
+from agents.outcome import ShotOutcome, Tally, shot_outcomes, tally
 from agents.reel import Look, Piece, Placed, Reel
 from generators.pictures import Lane, SheetRow, contact_sheet
 from generators.video import Smoothing, ffmpeg_version, find_ffmpeg, write_film
@@ -120,8 +121,7 @@ class FilmFiles:
     missing: tuple[str, ...]
     """Labels of the shots that are not in the film."""
     seconds: float
-    events_seen: int
-    events_promised: int
+    tally: Tally
 
     @property
     def report(self) -> Path:
@@ -131,24 +131,21 @@ class FilmFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A shot, the take that stands for it and its place in the film; both None where the shot is missing."""
+    """A shot, what became of it, the take that stands for it and its place in the film; no take where it is missing."""
 
     shot: ShotRecord
+    outcome: ShotOutcome
     take: TakeRecord | None = None
     piece: Piece | None = None
     placed: Placed | None = None
 
-    def seen(self, index: int) -> bool:
-        """Whether the critic saw the promised event at this index in the take that stands for the shot."""
-        verdict = self.take.verdict if self.take else None
-        return verdict is not None and index < len(verdict.events) and bool(verdict.events[index].get("done"))
 
-
-def edit(plan: FilmPlan) -> FilmFiles:
+def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> FilmFiles:
     """Cut the film and write it, its captions, contact sheet, manifest and report into the plan's folder.
 
-    Raises EditError when a take's file is gone or altered or takes do not fit together, BackendUnavailable without
-    ffmpeg, MediaError, DiskError when the folder cannot be written.
+    The report comes last; `account` then gives the rows anew, so that it tells what cutting took as well. Raises
+    EditError when a take's file is gone or altered or takes do not fit together, BackendUnavailable without ffmpeg,
+    MediaError, DiskError when the folder cannot be written.
     """
     from agents.report import render_report  # reads this module's scenes
 
@@ -172,9 +169,10 @@ def edit(plan: FilmPlan) -> FilmFiles:
         (VTT, as_vtt(captions)),
         (SHEET, _sheet(scenes, result, plan)),
         (MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"),
-        (REPORT, render_report(plan, scenes, result, versions)),
     ):
         files[name] = keep_file(plan.folder / name, content if isinstance(content, bytes) else content.encode())
+    told = replace(plan, record=account()) if account else plan
+    files[REPORT] = keep_file(plan.folder / REPORT, render_report(told, scenes, result, versions).encode())
     return result
 
 
@@ -214,6 +212,8 @@ def _scenes(plan: FilmPlan) -> list[Scene]:
     """Every shot of the storyboard in order, with its take where the plan names one."""
     takes = {record.take.id: record for record in plan.record.takes}
     cuts = {cut.shot: cut for cut in plan.cuts}
+    standing = {cut.take_id for cut in plan.cuts}
+    outcomes = {shot.label: shot for shot in shot_outcomes(plan.record, standing, ended=True)}
     unknown = sorted(cuts.keys() - {shot.label for shot in plan.record.shots})
     if unknown:
         raise EditError(f"The plan cuts shots {unknown} that are not in the storyboard")
@@ -221,13 +221,14 @@ def _scenes(plan: FilmPlan) -> list[Scene]:
     for shot in plan.record.shots:
         cut = cuts.get(shot.label)
         if cut is None:
-            scenes.append(Scene(shot=shot))
+            scenes.append(Scene(shot=shot, outcome=outcomes[shot.label]))
             continue
         take = takes.get(cut.take_id)
         if take is None or take.label != shot.label or take.take.status != TakeStatus.DONE:
             raise EditError(f"Take {cut.take_id} is not a finished take of shot {shot.label}")
         joined = shot.shot.transition == "continues" and bool(scenes) and scenes[-1].piece is not None
-        scenes.append(Scene(shot=shot, take=take, piece=_piece(shot, take, cut, joined)))
+        piece = _piece(shot, take, cut, joined)
+        scenes.append(Scene(shot=shot, outcome=outcomes[shot.label], take=take, piece=piece))
     return scenes
 
 
@@ -251,15 +252,8 @@ def _result(plan: FilmPlan, scenes: list[Scene], files: dict[str, str]) -> FilmF
         takes=tuple(scene.take.take.id for scene in scenes if scene.take),
         missing=tuple(scene.shot.label for scene in scenes if scene.take is None),
         seconds=last.begins + last.seconds if last else 0.0,
-        events_seen=sum(scene.seen(i) for scene in scenes for i in range(len(scene.shot.promised))),
-        events_promised=sum(len(scene.shot.promised) for scene in scenes),
+        tally=tally(scene.outcome for scene in scenes),
     )
-
-
-def why_missing(scene: Scene, takes: tuple[TakeRecord, ...]) -> str:
-    """Why a shot is not in the film, in one sentence."""
-    failed = [r.take.error for r in takes if r.label == scene.shot.label and r.take.error]
-    return scene.shot.shot.error or (failed[-1] if failed else "") or "no take of it was finished"
 
 
 def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> bytes:
@@ -270,23 +264,23 @@ def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> bytes:
             seconds=scene.shot.shot.seconds,
             frames=scene.placed.thumbs if scene.placed else None,
             lanes=tuple(_lane(scene, index) for index in range(len(scene.shot.promised))),
-            missing="" if scene.take else why_missing(scene, plan.record.takes),
+            missing="" if scene.take else scene.outcome.why,
         )
         for scene in scenes
     ]
-    under = f"{result.events_seen} of {result.events_promised} promised events were seen · {result.seconds:.1f} s"
+    under = f"{result.tally.said} · {result.seconds:.1f} s"
     font = Path(plan.options.font) if plan.options.font else None
     return contact_sheet(plan.record.run.title, under, rows, font=font)
 
 
 def _lane(scene: Scene, index: int) -> Lane:
-    event = scene.shot.promised[index]
+    event, outcome = scene.shot.promised[index], scene.outcome.events[index]
     seen = seen_interval(scene.take.verdict if scene.take else None, index)
-    if seen is None and scene.seen(index):
+    if seen is None and outcome.seen:
         seen = (event.start, event.end)  # seen, but the critic did not say when
     who = "" if event.subject in event.phrase else f"{event.subject}: "
     text = f"{label(scene.shot, event)} {who}{event.phrase}"
-    return Lane(text=text, promised=(event.start, event.end), seen=seen)
+    return Lane(text=text, promised=(event.start, event.end), seen=seen, judged=outcome.seen is not None)
 
 
 def _versions(ffmpeg: str | None, *, cut: bool) -> dict[str, str]:

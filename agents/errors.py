@@ -2,6 +2,7 @@
 
 StoryError
 ├── PlanError          a story or an answer that could not be made into a storyboard
+│   └── UnfilmableStory    nothing in it that the rules can film; only another story or another planner helps
 ├── ModelError         a language or vision model could not be used
 │   ├── ModelRefused       it answered, but not in the shape asked for, after every allowed repair
 │   ├── ModelUnavailable   network, 429 or 5xx after the transport retries; the same call may work later
@@ -23,6 +24,10 @@ class StoryError(Exception):
 
 class PlanError(StoryError):
     """No valid storyboard: the message lists every problem."""
+
+
+class UnfilmableStory(PlanError):
+    """Rules plan, and nothing in the story is an act of the world: no run can go on from there."""
 
 
 class ModelError(StoryError):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from agents.errors import BatchError, BudgetExhausted, ProfileError, RunStopped, StoryError, UsageError
+from agents.errors import BatchError, BudgetExhausted, ProfileError, RunStopped, StoryError, UnfilmableStory, UsageError
 from generators.errors import GenerationError, TrainingError
 from storage.errors import NotFound, RunBusy, StorageError
 
 
 def exit_code(error: BaseException) -> int:
     """The code of this error; an error with an `exit_code` of its own (a command line's) keeps it."""
-    if isinstance(error, UsageError | ProfileError | BatchError | NotFound):
+    if isinstance(error, UsageError | UnfilmableStory | ProfileError | BatchError | NotFound):
         return 2
     if isinstance(error, BudgetExhausted):
         return 4

@@ -12,7 +12,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -22,7 +22,7 @@ from langgraph.types import Send
 from agents import director
 from agents.desk import FilmingDesk
 from agents.editor import MANIFEST, Cut, FilmFiles, FilmPlan, edit
-from agents.errors import RunStopped, StoryError
+from agents.errors import BudgetExhausted, RunStopped, StoryError
 from agents.figures import figures_of
 from agents.motion import check_board, with_motion
 from agents.progress import AwaitingApproval, FilmDone, Note, Planned
@@ -91,7 +91,8 @@ async def film_story(job: Job, crew: Crew) -> Outcome:
     """
     owner = new_owner()
     run = crew.archive.claim(job.run_id, owner, LEASE)
-    clock = Clock(crew.budget.seconds, run.seconds_spent)
+    clock = Clock(crew.budget.seconds, run.seconds_spent - crew.before.seconds, crew.before.seconds)
+    clock.counting = run.status != RunStatus.DONE or bool(job.retries)
     try:
         async with _held(job, crew, clock, owner), _context(job, crew, clock, run) as context:
             await _graph().ainvoke({"run_id": job.run_id}, context=context, config={"recursion_limit": 25})
@@ -107,7 +108,7 @@ async def film_story(job: Job, crew: Crew) -> Outcome:
         raise
     finally:
         with contextlib.suppress(StorageError):
-            crew.archive.spend(job.run_id, clock.untold())
+            _spend(job, crew, clock)
             crew.archive.release(job.run_id, owner)
     return outcome
 
@@ -191,7 +192,7 @@ async def film(state: ChainState, runtime: Runtime[Context]) -> StoryState:
 
 
 async def cut(state: StoryState, runtime: Runtime[Context]) -> StoryState:
-    """The film stands in its folder, cut from the best takes."""
+    """The film stands in its folder, cut from the best takes, beside the report of all that was done for it."""
     context = runtime.context
     job, archive = context.job, context.crew.archive
     record = archive.record(job.run_id)
@@ -202,16 +203,22 @@ async def cut(state: StoryState, runtime: Runtime[Context]) -> StoryState:
         kept = record.film.files if record.film is not None else {}
         figures = await figures_of(context.crew, context.clock, context.crew.illustrator, plan, kept)
         plan = replace(plan, figures=figures)
-    if not _stands(record.film, plan):
-        files = await asyncio.to_thread(edit, plan)
-        _keep(context, files)
+    if context.clock.counting or context.stage.errors or not _stands(record.film, plan):
+        context.clock.counting = False  # what is still untold, the report asks for
+        _keep(context, await asyncio.to_thread(edit, plan, partial(_account, context)))
     error = "; ".join(f"shot {label}: {text}" for label, text in context.stage.errors.items())
     if not plan.cuts and not error:
-        error = f"no shot was filmed: {context.stage.limit}"
+        raise BudgetExhausted(f"no shot was filmed: {context.stage.limit}")
     status = RunStatus.FAILED if error else RunStatus.DONE
     if context.run.status != status or error:
         archive.set_status(job.run_id, status, error or None)
     return {}
+
+
+def _account(context: Context) -> RunRecord:
+    """The rows with every second in them."""
+    context.crew.archive.spend(context.job.run_id, context.clock.untold())
+    return context.crew.archive.record(context.job.run_id)
 
 
 def cuts_of(record: RunRecord) -> tuple[Cut, ...]:
@@ -270,15 +277,14 @@ def _keep(context: Context, files: FilmFiles) -> None:
         missing=files.missing,
         folder=files.folder,
         files=files.files,
-        events_seen=files.events_seen,
-        events_promised=files.events_promised,
+        events_seen=files.tally.seen,
+        events_promised=files.tally.promised,
     )
     context.crew.on_event(
         FilmDone(
             run_id=context.job.run_id,
             folder=str(files.folder),
-            seen=files.events_seen,
-            promised=files.events_promised,
+            tally=files.tally,
             missing=files.missing,
         )
     )
@@ -304,6 +310,7 @@ async def _context(job: Job, crew: Crew, clock: Clock, run: Run) -> AsyncIterato
             crew=crew,
             job=job,
             desk=desk,
+            clock=clock,
             look=look_for(job, run, crew.backend.limits),
             cast=(),
             places=(),
@@ -327,6 +334,11 @@ def _pace(crew: Crew, run_id: int) -> float | None:
     return sum(spent) / len(spent) if spent else None
 
 
+def _spend(job: Job, crew: Crew, clock: Clock) -> None:
+    if clock.counting:
+        crew.archive.spend(job.run_id, clock.untold())
+
+
 @contextlib.asynccontextmanager
 async def _held(job: Job, crew: Crew, clock: Clock, owner: str) -> AsyncIterator[None]:
     """Keep hold of the run and its account while it is worked on; losing it stops the run."""
@@ -340,7 +352,7 @@ async def _held(job: Job, crew: Crew, clock: Clock, owner: str) -> AsyncIterator
                 crew.on_event(Note(run_id=job.run_id, text=str(error)))
                 crew.cancelled.set()
                 return
-            crew.archive.spend(job.run_id, clock.untold())
+            _spend(job, crew, clock)
 
     beating = asyncio.create_task(beat())
     try:

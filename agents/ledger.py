@@ -18,6 +18,7 @@ from agents.brains import LanguageModel, Priced, Question, Reply
 from agents.errors import BudgetExhausted, ModelUnavailable, StoryError
 from agents.profile import Budget
 from storage.archive import Archive
+from storage.records import NOTHING, Costs
 from storage.tables import ModelCall
 
 LOST = "no answer came; it may have been carried out and paid"
@@ -27,11 +28,15 @@ FREE = Reply(text="")
 class Ledger:
     """A language model whose calls are kept with their run and counted against its budget."""
 
-    def __init__(self, model: LanguageModel, archive: Archive, run_id: int, budget: Budget) -> None:
+    def __init__(
+        self, model: LanguageModel, archive: Archive, run_id: int, budget: Budget, before: Costs = NOTHING
+    ) -> None:
         self.model = model
         self.archive = archive
         self.run_id = run_id
         self.budget = budget
+        self.before = before
+        """What the run had used when this budget began."""
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """Two who put the same question at the same time pay for one answer."""
 
@@ -103,8 +108,9 @@ class Ledger:
 
         Raises BudgetExhausted when it may not go out at all.
         """
-        spent, sends = self.archive.costs(self.run_id), []
+        spent, sends = self.archive.costs(self.run_id).since(self.before), []
         lost = f"; {spent.unknown_calls} without an answer are counted at their most" if spent.unknown_calls else ""
+        lost += "; what was spent before this retry does not count" if self.before.calls else ""
         put = ", and the question that was never answered is not put again" if again else ""
         for name, used, limit, each in (
             ("calls", spent.calls, self.budget.calls, 1),

@@ -28,7 +28,7 @@ STAND_INS: dict[str, str] = {
     "bird": "dragon owl eagle hawk raven crow duck duckling goose swan hen chicken rooster chick parrot penguin pigeon "
     "dove seagull butterfly bee bat phoenix stork bug fairy angel fish whale dinosaur snake lizard pegasus griffin",
     "robot": "machine alien monster giant ogre troll golem knight spaceman astronaut car truck train rocket ghost "
-    "skeleton snowman statue cyborg computer tractor spaceship ufo goblin demon zombie",
+    "skeleton snowman statue cyborg computer tractor ship boat spaceship ufo goblin demon zombie",
     "child": "princess prince king queen man woman mother father mom dad mum grandmother grandfather grandma grandpa "
     "baby witch wizard farmer person teacher hero heroine traveller traveler stranger friend brother sister pirate elf "
     "dwarf hunter fisherman sailor soldier doctor boyfriend girlfriend lady gentleman hermit monk merchant thief "
@@ -51,45 +51,79 @@ FOREIGN_HUES = "black white grey gray brown silver beige bronze dark-brown".spli
 """Colours that no puppet wears: places, props and outlines have them."""
 
 PLACE_WORDS: dict[str, str] = {
-    "meadow": "meadow field grass garden park pasture farm lawn countryside prairie hill hills valley village "
-    "yard orchard",
-    "beach": "beach sea shore seaside ocean coast island lake river sea-shore harbour harbor pond water waves bay",
-    "forest": "forest wood woods woodland jungle trees grove thicket tree",
-    "city": "city town street streets road market square castle palace house houses bridge school station",
-    "desert": "desert dune dunes sand sands canyon savanna savannah wasteland oasis",
-    "snow": "snow ice winter snowfield glacier mountain mountains iceberg arctic tundra blizzard",
+    "meadow": "meadow field grass grassland pasture prairie lawn",
+    "beach": "beach shore seaside coast sea-shore",
+    "forest": "forest wood woods woodland",
+    "city": "city town street streets",
+    "desert": "desert dune dunes",
+    "snow": "snow snowfield",
 }
+"""Words that mean the place itself."""
+
+PLACE_STAND_INS: dict[str, str] = {
+    "meadow": "garden park farm countryside hill hills valley village yard orchard playground",
+    "beach": "sea ocean island lake river harbour harbor pond water waves bay lighthouse",
+    "forest": "jungle grove thicket tree trees swamp cave",
+    "city": "road market square castle palace house houses bridge school station kitchen library tower gate church "
+    "temple shop inn tavern cottage hut room hall bedroom garage hospital museum theatre theater factory bakery",
+    "desert": "sand sands canyon savanna savannah wasteland oasis moon mars planet crater volcano",
+    "snow": "ice winter glacier mountain mountains iceberg arctic tundra blizzard",
+}
+"""Words for which the nearest place stands in."""
+
 TIME_WORDS: dict[str, str] = {
     "day": "day morning noon afternoon daytime dawn sunrise sun sunny daylight sunlight midday",
     "night": "night evening midnight nighttime dusk sunset moon moonlight stars starlight dark darkness nightfall",
 }
 PROP_WORDS: dict[str, str] = {
-    "ball": "ball apple egg stone rock pebble balloon melon snowball pumpkin pearl marble globe coconut bubble "
-    "orange-fruit fruit football boulder moonstone peach plum nut acorn potion crystal",
-    "box": "box chest crate present gift parcel suitcase basket bag package treasure barrel cart bucket book trunk "
-    "case table chair log wheelbarrow lantern lamp sack cake",
+    "ball": "ball football",
+    "box": "box crate chest case parcel package",
 }
+"""Words that mean the thing itself."""
+
+PROP_STAND_INS: dict[str, str] = {
+    "ball": "apple egg stone rock pebble balloon melon snowball pumpkin pearl marble globe coconut bubble "
+    "orange-fruit fruit boulder moonstone peach plum nut acorn potion crystal",
+    "box": "present gift suitcase basket bag treasure barrel cart bucket book trunk table chair log wheelbarrow "
+    "lantern lamp sack cake",
+}
+"""Words for which the nearest thing stands in."""
 
 VERB_WORDS: dict[str, str] = {
-    "walk": "walk run go stroll move march wander travel hurry rush race trot stride step jog sneak creep crawl tiptoe "
-    "ride sail swim roam hike cross skip gallop dash sprint head journey return venture plod trudge slither",
+    "walk": "walk go stroll move march wander stride step roam hike plod trudge head",
     "jump": "jump leap hop bounce spring bound",
-    "spin": "spin twirl turn whirl rotate pirouette somersault tumble flip roll",
+    "spin": "spin twirl turn whirl rotate pirouette",
     "grow": "grow swell expand inflate enlarge",
     "shrink": "shrink dwindle wilt deflate diminish",
-    "dance": "dance sway boogie wiggle rock sing celebrate party waltz play cheer rejoice laugh shake tremble wave",
-    "lie_down": "sleep rest nap doze faint collapse recline slumber lie sit fall trip",
-    "float": "float rise drift fly hover levitate soar ascend climb",
-    "vanish": "vanish disappear fade dissolve evaporate melt die hide",
-    "enter": "enter arrive appear come emerge",
-    "leave": "leave exit depart flee escape retreat",
-    "push": "push shove slide kick drag pull throw nudge toss",
-    "lift": "lift raise hoist carry hold take grab catch fetch pick find get steal bring seize collect",
-    "approach": "approach meet greet visit reach join hug kiss touch help",
+    "dance": "dance sway boogie wiggle rock waltz",
+    "lie_down": "lie recline",
+    "float": "float rise drift fly hover levitate soar ascend",
+    "vanish": "vanish disappear fade dissolve",
+    "enter": "enter arrive come",
+    "leave": "leave exit depart",
+    "push": "push shove slide",
+    "lift": "lift raise hoist take",
+    "approach": "approach reach",
     "chase": "chase follow hunt pursue",
     "hop_over": "vault hurdle overleap",
 }
-"""Base forms; inflections are made from them."""
+"""Base forms that mean the act itself; inflections are made from them."""
+
+VERB_STAND_INS: dict[str, str] = {
+    "walk": "run travel hurry rush race trot jog sneak creep crawl tiptoe ride sail swim cross skip gallop dash "
+    "sprint journey return venture slither",
+    "spin": "somersault tumble flip roll",
+    "dance": "sing celebrate party play cheer rejoice laugh shake tremble wave",
+    "lie_down": "sleep rest nap doze faint collapse slumber sit fall trip",
+    "float": "climb",
+    "vanish": "evaporate melt die hide",
+    "enter": "appear emerge",
+    "leave": "flee escape retreat",
+    "push": "kick drag pull throw nudge toss",
+    "lift": "carry hold grab catch fetch pick find get steal bring seize collect",
+    "approach": "meet greet visit join hug kiss touch help",
+}
+"""Base forms that are filmed as the nearest act; the planner says so."""
 
 PHRASALS: tuple[tuple[str, str, str], ...] = (
     *((v, "over", "hop_over") for v in "jump leap hop vault bound spring bounce".split()),
@@ -102,10 +136,7 @@ PHRASALS: tuple[tuple[str, str, str], ...] = (
     *((v, "up to", "approach") for v in "walk run come go step hurry creep sneak".split()),
     *((v, "near", "approach") for v in "come go draw walk".split()),
     *((v, "closer", "approach") for v in "come go move step draw".split()),
-    *((v, "asleep", "lie_down") for v in "fall".split()),
-    *((v, "to sleep", "lie_down") for v in "go fall drift".split()),
-    *((v, "to bed", "lie_down") for v in "go".split()),
-    *((v, "down", "lie_down") for v in "lie lay fall drop flop sink sit settle".split()),
+    *((v, "down", "lie_down") for v in "lie lay fall drop flop sink".split()),
     ("fade", "away", "vanish"),
     ("melt", "away", "vanish"),
     ("get", "bigger", "grow"),
@@ -113,17 +144,17 @@ PHRASALS: tuple[tuple[str, str, str], ...] = (
     ("become", "bigger", "grow"),
     ("become", "big", "grow"),
     ("become", "huge", "grow"),
+    ("get", "large", "grow"),
+    ("become", "large", "grow"),
     ("become", "a giant", "grow"),
     ("get", "smaller", "shrink"),
     ("get", "small", "shrink"),
     ("become", "smaller", "shrink"),
     ("become", "small", "shrink"),
     ("become", "tiny", "shrink"),
+    ("get", "little", "shrink"),
+    ("become", "little", "shrink"),
     ("grow", "smaller", "shrink"),
-    ("get", "up", "jump"),
-    ("stand", "up", "jump"),
-    ("wake", "up", "jump"),
-    ("look", "around", "spin"),
     ("lift", "off", "float"),
     ("take", "off", "float"),
     ("go", "up", "float"),
@@ -131,9 +162,40 @@ PHRASALS: tuple[tuple[str, str, str], ...] = (
     ("come", "back", "enter"),
     ("come", "out", "enter"),
     ("come", "along", "enter"),
+)
+"""A base form and what follows it within its clause, which mean the act itself; tried before the bare form."""
+
+PHRASAL_STAND_INS: tuple[tuple[str, str, str], ...] = (
+    *((v, "down", "lie_down") for v in "sit settle".split()),
+    *((v, "to sleep", "lie_down") for v in "go fall drift".split()),
+    ("fall", "asleep", "lie_down"),
+    ("go", "to bed", "lie_down"),
+    ("get", "up", "jump"),
+    ("stand", "up", "jump"),
+    ("wake", "up", "jump"),
+    ("look", "around", "spin"),
     ("go", "home", "leave"),
 )
-"""A base form and what follows it within its clause; tried before the bare form."""
+"""The same, filmed as the nearest act."""
+
+NO_ACTS: tuple[tuple[str, str], ...] = (
+    ("turn", "into"),
+    ("turn", "out"),
+    ("fall", "in love"),
+    ("run", "out of"),
+    ("take", "place"),
+    ("take", "care"),
+    ("catch", "fire"),
+    ("go", "wrong"),
+    ("come", "true"),
+)
+"""Phrases that mean no act of the world, though their verb alone would."""
+
+SPEAKING = frozenset(
+    "say ask answer reply shout cry whisper exclaim mutter murmur yell tell explain declare announce scream "
+    "promise warn".split()
+)
+"""Base forms of what is done with words; the world is silent."""
 
 NEEDS_OBJECT = frozenset("lift push get take find bring hold catch pick".split())
 """World verbs and base forms that mean their act only with a thing to do it to."""
@@ -159,10 +221,29 @@ DETERMINERS = frozenset(
     "the a an his her its their my your our this that another one every some two three four five many each no".split()
 )
 ANOTHER = frozenset("another second other".split())
-NEGATIONS = frozenset("not never n't cannot didn't doesn't don't won't can't couldn't wouldn't isn't wasn't".split())
+NEGATIONS = frozenset(
+    "not never n't cannot didn't doesn't don't won't can't couldn't wouldn't isn't wasn't no nobody none neither nor "
+    "without".split()
+)
+WISHES = frozenset(
+    "want wants wanted wish wishes wished hope hopes hoped dream dreams dreamed dreamt refuse refuses refused forget "
+    "forgets forgot".split()
+)
+"""What follows them is not done."""
 LIGHT_VERBS = frozenset("take have do make go give start begin".split())
 JOINERS = frozenset("and then but while as when before after until so or next finally suddenly afterwards".split())
 """Words that begin another clause."""
+SMALL_WORDS = frozenset(
+    "about above across again ago ah all almost alone along already although am among any around as at away back "
+    "because behind below beneath beside besides between beyond both by day during each either else ever every "
+    "everywhere few for forth from further here high how however if in indeed inside instead into last later least "
+    "less like longer low many maybe meanwhile more most much near nearly neither next none nor not of off oh on once "
+    "one only onto or other others out outside over perhaps quite rather round same several side since so some soon "
+    "such than then there therefore though through throughout together too toward towards under underneath unless "
+    "until up upon upwards downwards forwards backwards very well when whenever where whether while whole why with "
+    "within without yes yet you your left right big small large little tall tiny happens happened".split()
+)
+"""Words that tell of no happening and name nothing."""
 
 
 @cache
@@ -186,23 +267,45 @@ def singulars() -> dict[str, str]:
 @cache
 def flat(table: str) -> dict[str, str]:
     """Word → what it stands for; `table` is hues, places, times or props."""
-    tables = {"hues": HUE_WORDS, "places": PLACE_WORDS, "times": TIME_WORDS, "props": PROP_WORDS}
-    found = {word: key for key, words in tables[table].items() for word in words.split()}
+    tables = {
+        "hues": (HUE_WORDS,),
+        "places": (PLACE_WORDS, PLACE_STAND_INS),
+        "times": (TIME_WORDS,),
+        "props": (PROP_WORDS, PROP_STAND_INS),
+    }
+    found = {word: key for one in tables[table] for key, words in one.items() for word in words.split()}
     if table == "props":
         found |= {plural: key for word, key in list(found.items()) for plural in plurals(word)}
     return found
 
 
 @cache
+def own(table: str) -> frozenset[str]:
+    """Words that mean what they stand for, where others only come near; `table` is places, props or verbs.
+
+    A phrasal verb stands there as its base form and what follows.
+    """
+    words = {"places": PLACE_WORDS, "props": PROP_WORDS, "verbs": VERB_WORDS}[table]
+    found = {word for text in words.values() for word in text.split()}
+    if table == "props":
+        found |= {plural for word in found for plural in plurals(word)}
+    if table == "verbs":
+        found |= {f"{base} {follows}" for base, follows, _ in PHRASALS}
+    return frozenset(found)
+
+
+@cache
 def verbs() -> dict[str, str]:
     """Base form → world verb."""
-    return {base: verb for verb, words in VERB_WORDS.items() for base in words.split()}
+    tables = (VERB_WORDS, VERB_STAND_INS)
+    return {base: verb for table in tables for verb, words in table.items() for base in words.split()}
 
 
 @cache
 def bases() -> dict[str, str]:
     """Every inflected form of every verb we know anything about → its base form."""
-    every = {*verbs(), *(base for base, _, _ in PHRASALS), *IRREGULAR, *LIGHT_VERBS}
+    phrases = (*PHRASALS, *PHRASAL_STAND_INS, *NO_ACTS)
+    every = {*verbs(), *(base for base, *_ in phrases), *IRREGULAR, *LIGHT_VERBS, *SPEAKING}
     table: dict[str, str] = {}
     for base in sorted(every):
         table |= dict.fromkeys(inflections(base), base)
@@ -212,10 +315,11 @@ def bases() -> dict[str, str]:
 
 
 @cache
-def phrasals() -> dict[str, list[tuple[tuple[str, ...], str]]]:
-    """Base form → [(what follows, world verb)], longest first."""
-    table: dict[str, list[tuple[tuple[str, ...], str]]] = {}
-    for base, follows, verb in PHRASALS:
+def phrasals() -> dict[str, list[tuple[tuple[str, ...], str | None]]]:
+    """Base form → [(what follows, world verb; None where it means no act of the world)], longest first."""
+    table: dict[str, list[tuple[tuple[str, ...], str | None]]] = {}
+    known = [*PHRASALS, *PHRASAL_STAND_INS, *((base, follows, None) for base, follows in NO_ACTS)]
+    for base, follows, verb in known:
         table.setdefault(base, []).append((tuple(follows.split()), verb))
     return {base: sorted(pairs, key=lambda p: -len(p[0])) for base, pairs in table.items()}
 

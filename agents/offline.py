@@ -1,68 +1,67 @@
 """The planner that needs no model: rules from English sentences to a plan in the puppet world's words.
 
-Sentences become shots, clauses become events, and everything it could not place is said in the notes with the
-story's own words. Knows the word tables of `lexicon.py` and nothing of databases, models or pixels.
+Sentences become shots, clauses become events, and what becomes of every sentence is said in the notes with the story's
+own words (`fates.py`). Knows nothing of databases, models or pixels.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from agents.brains import Brief
-from agents.errors import PlanError
-from agents.sentences import Act, Actor, Reader, quoted, split_sentences
+from agents.errors import PlanError, UnfilmableStory
+from agents.fates import Act, Actor, Fates, Part, Why
+from agents.reading import Reader
+from agents.sentences import Sentence, quoted, split_sentences
 from agents.storyboard import Storyboard
+from agents.titles import split_title
 from agents.worldplan import WorldEvent, WorldPlan, WorldShot, WorldSubject, fits, storyboard
 from generators.world.grammar import held_out_look
 from generators.world.words import HUES, KINDS, VERBS
 
-MOST_NOTES = 40
 MOST_CHARACTERS = 2_000_000
 EXAMPLE = "The red fox jumps in the meadow. Then it walks to the left."
+_ENGLISH = frozenset("the and he she they it his her their with of".split())  # noqa: SIM905 (reads better as text)
+"""One of them stands in any few sentences of English, and hardly in those of another language."""
 
 
 class OfflinePlanner:
     """Plans within the bundled world by rules."""
 
     async def plan(self, story: str, brief: Brief) -> Storyboard:
-        """A storyboard in the bundled model's own sentences; PlanError when nothing in the story can be shown."""
+        """A storyboard in the bundled model's own sentences. Raises UnfilmableStory when it would hold no shot."""
         plan = world_plan(story, brief)
         return storyboard(plan, brief.shot_seconds)
 
 
+def check_story(story: str) -> None:
+    """Raise UnfilmableStory where the rules find nothing to film, before a run is begun that could never go on."""
+    world_plan(story, Brief(shot_seconds=(4.0,), max_shots=1))
+
+
 def world_plan(story: str, brief: Brief) -> WorldPlan:
-    """The story in the world's words, at most `brief.max_shots` shots. Raises PlanError when nothing can be shown."""
+    """The story in the world's words, at most `brief.max_shots` shots. Raises UnfilmableStory when there is none."""
     if not story.strip():
         raise PlanError(f"The story is empty. Write what happens, for example: {EXAMPLE}")
     title, body = split_title(story[:MOST_CHARACTERS])
     sentences = split_sentences(body)
-    plan = _Plan(max_shots=_max_shots(brief))
-    if brief.style:
-        plan.notes.append(f"The style {brief.style!r} is not applied: the bundled world has one look")
-    reader = Reader(plan.notes)
-    for index, sentence in enumerate(sentences):
-        plan.add(sentence, reader.read(sentence))
-        if plan.full:
-            _say_left_out(plan, sentences[index + 1 :])
-            break
+    plan, reader, fates = _Plan(max_shots=_max_shots(brief)), Reader(), Fates()
+    told = 0
+    while told < len(sentences) and not plan.full:
+        sentence = sentences[told]
+        fates.settle(sentence.text, plan.add(sentence.text, reader.read(sentence)))
+        told += 1
     if not plan.shots:
-        raise PlanError(_nothing(story))
-    cast = _dress(plan.cast, plan.notes)
-    return WorldPlan(title=title, cast=cast, shots=plan.shots, notes=_short(plan.notes))
-
-
-def split_title(story: str) -> tuple[str, str]:
-    """The story's title (a short first line without a full stop, or its first words) and the rest."""
-    lines = story.strip().splitlines()
-    first = lines[0].strip().lstrip("#").strip()
-    heading = len(lines) > 1 and len(first) <= 60 and not re.search(r"[.!?…:;,]$", first)
-    if heading and first:
-        return first, "\n".join(lines[1:])
-    words = re.sub(r"\s+", " ", story.strip())
-    short = re.split(r"[.!?…]", words)[0].strip()[:60].rsplit(" ", 1 if len(words) > 60 else 0)[0]
-    return short or "Untitled", story
+        raise UnfilmableStory(_nothing(story, fates))
+    cast = _dress(fates.cast)
+    notes = [
+        *_about(story, title if body != story else "", brief),
+        *fates.notes(reader.cast, reader.places),
+        *_rest(sentences[told:], plan.max_shots, brief),
+    ]
+    return WorldPlan(title=title, cast=cast, shots=plan.shots, notes=notes)
 
 
 @dataclass(kw_only=True)
@@ -70,52 +69,62 @@ class _Plan:
     """Shots so far; acts are fitted into shots as the world can play them."""
 
     max_shots: int
-    cast: list[Actor] = field(default_factory=list)
     shots: list[WorldShot] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    dressed: set[Actor] = field(default_factory=set)
+    """Everybody who has a colour."""
 
     @property
     def full(self) -> bool:
         return len(self.shots) >= self.max_shots
 
-    def add(self, sentence: str, acts: Sequence[Act]) -> None:
-        """One sentence: as few shots as hold its acts."""
-        here: list[WorldEvent] = []
-        scene: tuple[str, str] | None = None
-        for act in acts:
-            event = self._event(act)
-            if event is None:
-                continue
-            joined = [*here, event]
-            if here and (act.scene != scene or not fits(joined)):
-                self._close(sentence, scene, here)
-                joined = [event]
-            here, scene = joined, act.scene
-        self._close(sentence, scene, here)
+    def add(self, sentence: str, parts: Sequence[Part]) -> list[Part]:
+        """One sentence in as few shots as hold its acts; gives its parts back with only those acts that are filmed."""
+        acts = [act for part in parts for act in part.acts]
+        lost = {id(act): Why.COLOURS for act in acts if not self._dress(act)}
+        groups = _groups([act for act in acts if id(act) not in lost])
+        room = self.max_shots - len(self.shots)
+        self.shots += [_shot(sentence, group) for group in groups[:room]]
+        lost |= {id(act): Why.BUDGET for group in groups[room:] for act in group}
+        return [_filmed(part, lost) for part in parts]
 
-    def _event(self, act: Act) -> WorldEvent | None:
-        for actor in (act.actor, *((act.other,) if act.other else ())):
-            if actor in self.cast:
-                continue
-            if len(self.cast) == len(HUES):
-                self.notes.append(f"{actor.name!r} is left out: the world has {len(HUES)} colours, all are worn")
-                return None
-            self.cast.append(actor)
-        return WorldEvent(
-            actor=act.actor.name,
-            verb=act.verb,
-            side=act.side or "none",
-            prop=act.prop or "none",
-            other=act.other.name if act.other else "none",
-        )
+    def _dress(self, act: Act) -> bool:
+        """Whether there are colours enough for those who act; they keep theirs."""
+        wearing = self.dressed | {who for who in (act.actor, act.other) if who is not None}
+        if len(wearing) > len(HUES):
+            return False
+        self.dressed = wearing
+        return True
 
-    def _close(self, sentence: str, scene: tuple[str, str] | None, events: Sequence[WorldEvent]) -> None:
-        if not events or scene is None:
-            return
-        if self.full:
-            self.notes.append(f"No room for the rest of {quoted(sentence)}: {self.max_shots} shots are planned")
-            return
-        self.shots.append(WorldShot(sentence=sentence[:300], place=scene[0], time=scene[1], events=list(events)))
+
+def _filmed(part: Part, lost: Mapping[int, Why]) -> Part:
+    acts = tuple(act for act in part.acts if id(act) not in lost)
+    return replace(part, acts=acts, why=next((lost[id(act)] for act in part.acts if id(act) in lost), part.why))
+
+
+def _groups(acts: Sequence[Act]) -> list[list[Act]]:
+    """Acts in groups that the world can play in one shot each."""
+    groups: list[list[Act]] = []
+    for act in acts:
+        if groups and act.scene == groups[-1][-1].scene and fits([*map(_event, groups[-1]), _event(act)]):
+            groups[-1].append(act)
+        else:
+            groups.append([act])
+    return groups
+
+
+def _shot(sentence: str, acts: Sequence[Act]) -> WorldShot:
+    place, time = acts[0].scene
+    return WorldShot(sentence=sentence[:300], place=place, time=time, events=list(map(_event, acts)))
+
+
+def _event(act: Act) -> WorldEvent:
+    return WorldEvent(
+        actor=act.actor.name,
+        verb=act.verb,
+        side=act.side or "none",
+        prop=act.prop or "none",
+        other=act.other.name if act.other else "none",
+    )
 
 
 def _max_shots(brief: Brief) -> int:
@@ -124,16 +133,29 @@ def _max_shots(brief: Brief) -> int:
     return max(1, min(brief.max_shots, int(brief.seconds // brief.shot_seconds[0])))
 
 
-def _say_left_out(plan: _Plan, rest: Sequence[str]) -> None:
-    rest = [sentence for sentence in rest if sentence.strip()]
-    if rest:
-        plan.notes.append(
-            f"{len(rest)} more sentences are left out, from {quoted(rest[0])} on: "
-            f"the budget takes {plan.max_shots} shots"
-        )
+def _about(story: str, heading: str, brief: Brief) -> list[str]:
+    """What is lost before the first sentence is read."""
+    notes: list[str] = []
+    if brief.style:
+        notes.append(f"The style {brief.style!r} is not applied: the bundled world has one look")
+    if heading and any(part.acts for part in Reader().read(Sentence(text=heading))):
+        notes.append(f"The first line is taken for the title and not filmed: {quoted(heading)}")
+    if len(story) > MOST_CHARACTERS:
+        notes.append(f"Only the first {MOST_CHARACTERS} of the story's {len(story)} characters were read")
+    return notes
 
 
-def _dress(cast: Sequence[Actor], notes: list[str]) -> list[WorldSubject]:
+def _rest(sentences: Sequence[Sentence], shots: int, brief: Brief) -> list[str]:
+    """What is never read, because the film is full."""
+    if not sentences:
+        return []
+    count = "1 more sentence is" if len(sentences) == 1 else f"{len(sentences)} more sentences are"
+    room = "1 shot" if shots == 1 else f"{shots} shots"
+    limit = f"the budget takes {room}" if shots == brief.max_shots else f"{brief.seconds:g} s hold {room}"
+    return [f"{count} left out, from {quoted(sentences[0].text)} on: {limit}"]
+
+
+def _dress(cast: Sequence[Actor]) -> list[WorldSubject]:
     """A hue of its own for everybody: the story's colour word when it is free, else one the model knows on them."""
     worn: dict[str, str] = {}
     for actor in cast:
@@ -145,7 +167,7 @@ def _dress(cast: Sequence[Actor], notes: list[str]) -> list[WorldSubject]:
         free = [hue for hue in _favourites(actor.kind) if hue not in worn.values()]
         worn[actor.name] = free[0]
         if actor.hue:
-            notes.append(f"{actor.name!r} is {free[0]} instead of {actor.hue}: somebody else wears that")
+            actor.note(f"{actor.name!r} is {free[0]} instead of {actor.hue}: somebody else wears that")
     return [WorldSubject(name=actor.name, kind=actor.kind, hue=worn[actor.name]) for actor in cast]
 
 
@@ -156,22 +178,16 @@ def _favourites(kind: str) -> list[str]:
     return sorted(turned, key=lambda hue: held_out_look(hue, kind))
 
 
-def _nothing(story: str) -> str:
-    letters = [c for c in story if c.isalpha()]
-    foreign = sum(not c.isascii() for c in letters) > len(letters) / 2
-    why = (
-        "its words are not English ones"
-        if foreign
-        else f"it names no act that the world can show ({', '.join(verb.replace('_', ' ') for verb in VERBS)})"
+def _nothing(story: str, fates: Fates) -> str:
+    words = set(re.findall(r"\w+", story.lower()))
+    foreign = "" if words & _ENGLISH else " It does not seem to be English, and the rules read nothing else."
+    acts = ", ".join(verb.replace("_", " ") for verb in VERBS)
+    return "\n".join(
+        [
+            f"Nothing in the story can be filmed by the bundled world.{foreign}",
+            *fates.left_out(most=3),
+            f"The world knows {len(VERBS)} acts ({acts}) and words like them. Write plain English sentences in which "
+            f"somebody ({', '.join(KINDS)} or their like) does one of them, for example: {EXAMPLE}",
+            "Or let a language model plan, which finds the nearest act itself: docs/planning.md",
+        ]
     )
-    return (
-        f"Nothing in the story can be shown by the bundled world: {why}. Write plain English sentences about "
-        f"{', '.join(KINDS)} and their like, for example: {EXAMPLE} Or plan with a language model "
-        '(a profile with brains.kind = "endpoint")'
-    )
-
-
-def _short(notes: Sequence[str]) -> list[str]:
-    unique = list(dict.fromkeys(notes))
-    over = len(unique) - MOST_NOTES
-    return [*unique[:MOST_NOTES], f"… and {over} more notes"] if over > 0 else unique

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypedDict
 from agents.errors import UsageError
 
 if TYPE_CHECKING:  # asking for help must not wait for pydantic and numpy
-    from agents.outcome import FilmResult
     from agents.storyboard import Storyboard
 
 LONGEST_FILE = 10_000_000
@@ -214,32 +213,3 @@ def motion_wishes(named: Sequence[str]) -> dict[int, str]:
             raise UsageError(f"motion from: {whose} can have one source, got {wishes[number]!r} and {match[2]!r}")
         wishes[number] = match[2].strip()
     return wishes
-
-
-def retries(film: FilmResult, shot: str | None, event: str | None) -> dict[int, int | None]:
-    """Which shots to film again: the one named, or all with something unseen; an event's number as the value.
-
-    Raises UsageError when there is no such shot or event, or nothing was planned yet.
-    """
-    if not film.shots:
-        raise UsageError(f"Run {film.run} has no storyboard yet; resume it first")
-    if shot is not None and event is not None:
-        raise UsageError("Expected --shot N or --event N.M, got both")
-    if event is not None:
-        label, _, number = event.rpartition(".")
-        found = next((e for e in film.events if e.label == f"{label}.{number}"), None)
-        if found is None:
-            raise UsageError(f"Run {film.run} has no event {event!r}; it has {', '.join(e.label for e in film.events)}")
-        return {_number(found.shot): found.number}
-    if shot is not None:
-        if shot not in [known.label for known in film.shots]:
-            labels = ", ".join(known.label for known in film.shots)
-            raise UsageError(f"Run {film.run} has no shot {shot!r}; it has {labels}")
-        return {_number(shot): None}
-    wanting = {event.shot for event in film.unseen} | set(film.missing)
-    return {_number(label): None for label in sorted(wanting)}
-
-
-def _number(label: str) -> int:
-    match = re.match(r"\d+", label)
-    return int(match[0]) if match else 0

@@ -5,17 +5,25 @@ Knows rows; knows nothing of terminals, models or files' contents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from agents.account import Spent, account, told_seconds
+from agents.retries import Retried
+from agents.titles import opening
+from storage.lease import holds, told
 
 if TYPE_CHECKING:  # these take a while to import, and asking for help must not
     from agents.profile import Profile
     from agents.storyboard import PlannedShot, Storyboard
-    from storage.records import Costs, RunRecord, ShotRecord, TakeRecord
+    from storage.records import RunRecord, ShotRecord, TakeRecord
     from storage.tables import Run, Schedule
+
+ShotState = Literal["judged", "not judged", "not filmed"]
+"""What became of a shot: judged, filmed but judged by nobody, or without a finished take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +37,7 @@ class EventOutcome:
     start: float
     end: float
     seen: bool | None
-    """None when no take of the shot was judged."""
+    """None when nobody judged it; the state of its shot says whether it was filmed at all."""
     seen_start: float | None = None
     seen_end: float | None = None
     confidence: float | None = None
@@ -75,21 +83,40 @@ class ShotOutcome:
     continues: bool
     events: tuple[EventOutcome, ...]
     takes: tuple[TakeOutcome, ...]
-    error: str = ""
+    state: ShotState = "not filmed"
+    why: str = ""
+    """Why it was not filmed or judged; of a judged one, what ended the work on it early. Empty while it goes on."""
     staged: str = ""
     """How it will be filmed, while it is only planned."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What a run has used, over all its resumptions."""
+class Tally:
+    """How many promised events were seen, and why the others may not have been."""
 
-    seconds: float
-    calls: int
-    tokens: int
-    money: float
-    unanswered: int = 0
-    """Calls whose answer never came: they may have been paid, and count at the most they can have come to."""
+    promised: int
+    seen: int
+    unjudged: int = 0
+    """Filmed, and judged by nobody."""
+    unfilmed: int = 0
+    """Of shots without a finished take."""
+
+    @property
+    def judged(self) -> int:
+        """Events that a critic looked for."""
+        return self.promised - self.unjudged - self.unfilmed
+
+    @property
+    def said(self) -> str:
+        """In one line; nothing is called unseen where nobody looked."""
+        events = f"{self.promised} promised event{'' if self.promised == 1 else 's'}"
+        open_ones = {"not judged": self.unjudged, "not filmed": self.unfilmed}
+        counted = [f"{count} {state}" for state, count in open_ones.items() if count]
+        if self.judged or not self.promised:
+            return f"{self.seen} of {events} seen" + (f" ({', '.join(counted)})" if counted else "")
+        if len(counted) == 1:
+            return f"{events}, {counted[0].partition(' ')[2]}"
+        return f"{events}: {', '.join(counted)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +134,15 @@ class FilmResult:
     report: Path | None
     shots: tuple[ShotOutcome, ...]
     missing: tuple[str, ...]
+    tally: Tally
     spent: Spent
     created: datetime
     storyboard: Path | None = None
     """The file a person edits while the run waits for approval."""
+    holder: str = ""
+    """Who plans or films it at this moment, in words; empty when nobody does."""
+    retried: tuple[Retried, ...] | None = None
+    """Of a retry: what came of every shot that it filmed again."""
 
     @property
     def events(self) -> tuple[EventOutcome, ...]:
@@ -134,11 +166,11 @@ class FilmResult:
 
     @property
     def exit_code(self) -> int:
-        """0 complete, 3 a film with something unseen, 5 waiting for a person, 4 or 1 no film (docs/exit-codes.md)."""
+        """0 complete, 3 a film with something unseen, 5 waiting for a person, 1 no film (docs/exit-codes.md)."""
         if self.status == "approval":
             return 5
         if self.film is None:
-            return 4 if self.status == "done" else 1  # nothing failed, so the budget ended it
+            return 1
         return 0 if self.complete else 3
 
 
@@ -201,16 +233,15 @@ class Estimate:
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of every line of the estimate."""
         shots = len(self.plan.shots) if self.plan else None
+        paid = (("calls", self.most_calls), ("tokens", self.most_tokens), ("money", self.most_money))
         return [
             ("profile", self.profile),
             ("shots", "known after planning, which would ask a model" if shots is None else str(shots)),
             ("takes", f"at most {self.most_takes}" if shots is None else f"{shots} to {self.most_takes}"),
             ("filming", "not measured yet" if self.seconds is None else f"{self.seconds:.0f} s, when all goes well"),
-            ("wall clock", _limit(self.most_seconds, "s")),
+            ("work", _limit(self.most_seconds, "s")),
             ("models asked", self.asks),
-            ("calls", _limit(self.most_calls, "")),
-            ("tokens", _limit(self.most_tokens, "")),
-            ("money", _limit(self.most_money, "")),
+            *((name, _limit(most, "")) for name, most in paid if most != 0),
         ]
 
 
@@ -221,8 +252,8 @@ class BatchLine:
     name: str
     run: int | None
     exit_code: int
-    seen: int = 0
-    promised: int = 0
+    tally: Tally | None = None
+    """None where there is no run to count in."""
     film: Path | None = None
     error: str = ""
 
@@ -320,37 +351,46 @@ def _limit(value: float | None, unit: str) -> str:
 def result(record: RunRecord) -> FilmResult:
     """Everything a person asks about one run."""
     run, film = record.run, record.film
-    standing = set(film.takes) if film else set()
+    shots = shot_outcomes(record, film.takes if film else (), ended=run.status.value in ("done", "failed"))
     folder = Path(film.folder) if film else None
     files = film.files if film else {}
     return FilmResult(
         run=run.id,
         title=run.title,
         profile=run.profile,
-        status=run.status.value,
+        status=_status(run),
         error=run.error or "",
         notes=tuple(run.notes),
         folder=folder,
         film=_file(folder, files, ".mp4"),
         report=_file(folder, files, ".html"),
-        shots=tuple(_shot(shot, record.takes, standing) for shot in record.shots),
+        shots=shots,
         missing=tuple(film.missing) if film else (),
-        spent=_spent(record.costs),
+        tally=tally(shots),
+        spent=account(record),
         created=run.created,
+        holder=told(str(run.owner)) if holds(run.owner, run.owner_until) else "",
     )
+
+
+def _status(run: Run) -> str:
+    """Where the run stands: `stopped` when it was being planned or filmed and nobody does any more."""
+    held, status = holds(run.owner, run.owner_until), run.status.value
+    if status in ("planning", "filming"):
+        return status if held else "stopped"
+    return "filming" if held and status == "failed" else status
 
 
 def run_line(run: Run, story: str) -> RunLine:
     """One run in a list."""
-    words = " ".join(story.split())
     return RunLine(
         run=run.id,
         title=run.title,
         profile=run.profile,
-        status=run.status.value,
+        status=_status(run),
         created=run.created,
-        seconds=run.seconds_spent,
-        story=words if len(words) <= 60 else words[:59] + "…",
+        seconds=told_seconds(run.seconds_spent),
+        story=opening(story, 60),
     )
 
 
@@ -359,12 +399,29 @@ def schedule_result(row: Schedule) -> ScheduleResult:
     return ScheduleResult(name=row.name, cron=row.cron, stories=len(row.batch), next_run=row.next_run)
 
 
-def _shot(shot: ShotRecord, takes: tuple[TakeRecord, ...], standing: set[int]) -> ShotOutcome:
-    mine = [take for take in takes if take.label == shot.label]
-    judged = [take for take in mine if take.verdict is not None]
-    best = next((take for take in mine if take.take.id in standing), None) or max(
-        judged, key=lambda take: take.rank, default=None
+def shot_outcomes(record: RunRecord, standing: Collection[int], *, ended: bool) -> tuple[ShotOutcome, ...]:
+    """Every shot as it stands. `standing` are the takes of the film; `ended` says that nobody works on the run now."""
+    return tuple(_shot(record, shot, standing, ended) for shot in record.shots)
+
+
+def tally(shots: Iterable[ShotOutcome]) -> Tally:
+    """The promised events of these shots, counted."""
+    events = [(event.seen, shot.state) for shot in shots for event in shot.events]
+    return Tally(
+        promised=len(events),
+        seen=sum(bool(seen) for seen, _ in events),
+        unjudged=sum(seen is None and state != "not filmed" for seen, state in events),
+        unfilmed=sum(state == "not filmed" for _, state in events),
     )
+
+
+def _shot(record: RunRecord, shot: ShotRecord, standing: Collection[int], ended: bool) -> ShotOutcome:
+    mine = [take for take in record.takes if take.label == shot.label]
+    filmed = [take for take in mine if take.take.status == "done"]
+    best = next((take for take in filmed if take.take.id in standing), None) or max(
+        filmed, key=lambda take: take.rank, default=None
+    )
+    state: ShotState = "not filmed" if best is None else "judged" if best.verdict else "not judged"
     verdicts: list[dict[str, Any]] = list(best.verdict.events) if best and best.verdict else []
     return ShotOutcome(
         label=shot.label,
@@ -384,8 +441,20 @@ def _shot(shot: ShotRecord, takes: tuple[TakeRecord, ...], standing: set[int]) -
             for index, event in enumerate(shot.promised)
         ),
         takes=tuple(_take(take, take.take.id in standing) for take in mine),
-        error=shot.shot.error or "",
+        state=state,
+        why=_why(record, shot, mine, state) if ended else "",
     )
+
+
+def _why(record: RunRecord, shot: ShotRecord, takes: Sequence[TakeRecord], state: ShotState) -> str:
+    """The reason kept with the shot, else the nearest one that the rows tell."""
+    if shot.shot.error or state == "judged":
+        return shot.shot.error or ""
+    if state == "not judged" and not any(take.verdict for take in record.takes) and not record.run.error:
+        return "the profile has no critic"
+    failed = [take.take.error for take in takes if take.take.error]
+    missing = "no take of it was finished" if state == "not filmed" else "no critic has watched it"
+    return (failed[-1] if failed and state == "not filmed" else "") or record.run.error or missing
 
 
 def _seen(verdicts: list[dict[str, Any]], index: int) -> dict[str, Any]:
@@ -410,7 +479,7 @@ def _take(take: TakeRecord, in_film: bool) -> TakeOutcome:
         seen=sum(bool(event["done"]) for event in verdict.events) if verdict else None,
         identity=verdict.identity if verdict else None,
         quality=verdict.quality if verdict else None,
-        seconds=take.take.seconds_spent,
+        seconds=told_seconds(take.take.seconds_spent),
         in_film=in_film,
         remedy=remedy.kind if remedy else "",
         reason=remedy.reason if remedy else "",
@@ -418,16 +487,6 @@ def _take(take: TakeRecord, in_film: bool) -> TakeOutcome:
         weights=take.take.weights,
         staged=str(take.take.request.get("staged", "")),
         seam_jump=take.take.seam_jump,
-    )
-
-
-def _spent(costs: Costs) -> Spent:
-    return Spent(
-        seconds=costs.seconds,
-        calls=costs.calls,
-        tokens=costs.tokens_in + costs.tokens_out,
-        money=costs.money,
-        unanswered=costs.unknown_calls,
     )
 
 

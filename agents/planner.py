@@ -16,8 +16,8 @@ from agents import worldplan
 from agents.answers import ask
 from agents.brains import Brief, LanguageModel, Question
 from agents.errors import PlanError
-from agents.offline import split_title
 from agents.storyboard import Place, PlannedEvent, PlannedShot, Shape, Storyboard, Subject
+from agents.titles import split_title
 from agents.worldplan import MOST_EVENTS, OneOf, WorldPlan
 from generators.world.captions import predicates
 from generators.world.words import HUES, KINDS, PLACES, PROPS, TIMES, VERBS
@@ -112,6 +112,8 @@ class ModelWorldPlanner:
         )
         board = worldplan.storyboard(worldplan.tidied(answer), brief.shot_seconds)
         notes = untold(sentences, [shot.sentence for shot in answer.shots])
+        shown = {member.name for member in board.cast}
+        notes += [f"No shot shows {member.name!r}" for member in answer.cast if member.name not in shown]
         if brief.style:
             notes.append(f"The style {brief.style!r} is not applied: the bundled world has one look")
         return _with_notes(board.model_copy(update={"notes": (*board.notes, *notes)}), story)

@@ -28,7 +28,7 @@ class Budget(Shape):
     shots: int = Field(default=24, ge=1, le=10_000)
     """Shots a storyboard may have."""
     seconds: float | None = Field(default=None, gt=0)
-    """Wall clock of all work on the run together, planning to film."""
+    """Of work on the run in all, from planning to the cut; loading the model is not among them."""
     tokens: int | None = Field(default=None, ge=0)
     money: float | None = Field(default=None, ge=0)
     calls: int | None = Field(default=None, ge=0)

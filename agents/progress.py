@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agents.brains import EventVerdict
+from agents.outcome import ShotState, Tally
 from agents.storyboard import Storyboard
 
 
@@ -99,12 +100,16 @@ class RemedyChosen(ShotEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ShotDone(ShotEvent):
-    """No more takes of this shot. `take` is the one for the film, None when there is none; `error` says why."""
+    """No more takes of this shot. `take` is the one for the film, None when there is none.
+
+    `why` says why it was not filmed or judged, or what ended the work on it early.
+    """
 
     take: int | None
+    state: ShotState
     seen: int
     promised: int
-    error: str | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +117,7 @@ class FilmDone(RunEvent):
     """The film is cut. `missing` are labels of shots that are not in it."""
 
     folder: str
-    seen: int
-    promised: int
+    tally: Tally
     missing: tuple[str, ...]
 
 

@@ -12,20 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from agents.account import MONEY_DIGITS, account, told_seconds
 from agents.captions import label, seen_interval
-from agents.editor import FILM, Figure, FilmFiles, FilmPlan, Scene, why_missing
+from agents.editor import FILM, Figure, FilmFiles, FilmPlan, Scene
 from agents.errors import EditError
+from agents.outcome import ShotOutcome, ShotState, tally
 from agents.reel import THUMB_WIDTH, Piece, load
 from generators.clip import Frames
 from generators.pictures import strip_jpeg, thumbnails
 from generators.seams import seam_verdict
 from storage.records import RunRecord, TakeRecord
-from storage.tables import ModelCall, TakeStatus, Verdict
+from storage.tables import TakeStatus, Verdict
 
+Became = Literal["seen", "not seen", "not judged", "not filmed"]
+"""Of a promised event."""
 LARGEST_INLINE = 12_000_000
 """A film of more bytes than this is linked instead of inlined."""
 
@@ -45,8 +49,7 @@ class EventView:
     label: str
     subject: str
     phrase: str
-    done: bool
-    judged: bool
+    became: Became
     promised: str
     promised_bar: Span
     seen: str
@@ -61,7 +64,7 @@ class TakeView:
 
     number: int
     chosen: bool
-    status: str
+    state: Literal["", "failed", "left unfinished"]
     facts: tuple[str, ...]
     strip: str | None
     columns: int
@@ -85,7 +88,7 @@ class FigureView:
 
 @dataclass(frozen=True, kw_only=True)
 class ShotView:
-    """One shot as the page shows it. `chosen` is None where the shot is missing."""
+    """One shot as the page shows it. `chosen` is None where it was not filmed; `why` belongs to its state."""
 
     label: str
     prompt: str
@@ -94,25 +97,14 @@ class ShotView:
     seconds: float
     ticks: tuple[tuple[int, float], ...]
     events: tuple[EventView, ...]
-    seen: int
+    state: ShotState
+    why: str
+    tally: str
+    whole: bool
+    """Whether every promised event was seen."""
     chosen: TakeView | None
     takes: tuple[TakeView, ...]
     figures: tuple[FigureView, ...]
-    missing: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallsView:
-    """The calls of one role to one model."""
-
-    role: str
-    model: str
-    count: int
-    problems: int
-    tokens_in: int
-    tokens_out: int
-    money: float
-    seconds: float
 
 
 def render_report(plan: FilmPlan, scenes: Sequence[Scene], result: FilmFiles, versions: dict[str, str]) -> str:
@@ -125,12 +117,11 @@ def render_report(plan: FilmPlan, scenes: Sequence[Scene], result: FilmFiles, ve
         film=_film_source(result),
         film_name=FILM,
         shots=[_shot_view(plan, scene) for scene in scenes],
-        calls=_calls(record.calls),
-        costs=record.costs,
-        filmed=sum(t.take.seconds_spent for t in record.takes),
-        judged=sum(t.verdict.seconds_spent for t in record.takes if t.verdict),
-        take_count=len(record.takes),
-        errors=_run_errors(record),
+        missing=_missing([scene.outcome for scene in scenes]),
+        spent=account(record),
+        finished=sum(t.take.status == TakeStatus.DONE for t in record.takes),
+        begun=len(record.takes),
+        errors=_call_errors(record),
         options=sorted((key, _short(value)) for key, value in record.run.options.items()),
         versions=sorted(versions.items()),
     )
@@ -142,7 +133,7 @@ def _template() -> Template:
     engine = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    engine.filters["clock"] = _clock
+    engine.filters["money"] = _money
     return engine.get_template("report.html.j2")
 
 
@@ -150,7 +141,7 @@ def _shot_view(plan: FilmPlan, scene: Scene) -> ShotView:
     shot = scene.shot.shot
     takes = tuple(_take_view(plan, scene, t) for t in plan.record.takes if t.label == scene.shot.label)
     chosen = next((view for view in takes if view.chosen), None)
-    events = chosen.events if chosen else _event_views(scene, None)
+    outcome, counted = scene.outcome, tally([scene.outcome])
     facts = [f"{shot.seconds:g} s", shot.camera, shot.transition, *([shot.place] if shot.place else [])]
     facts += [f"at {_clock(scene.placed.begins)}"] if scene.placed else []
     return ShotView(
@@ -160,13 +151,23 @@ def _shot_view(plan: FilmPlan, scene: Scene) -> ShotView:
         rewording=f"revision {shot.revision}: {shot.reason}" if shot.revision > 1 else "",
         seconds=shot.seconds,
         ticks=tuple((second, 100 * second / shot.seconds) for second in range(int(shot.seconds) + 1)),
-        events=events,
-        seen=sum(event.done for event in events),
+        events=chosen.events if chosen else _event_views(scene, None),
+        state=outcome.state,
+        why=outcome.why,
+        tally=f"{counted.seen} of {counted.promised} seen" if outcome.state == "judged" else outcome.state,
+        whole=counted.seen == counted.promised,
         chosen=chosen,
         takes=takes,
         figures=tuple(_figure_view(figure) for figure in plan.figures if figure.shot == scene.shot.label),
-        missing="" if chosen else why_missing(scene, plan.record.takes),
     )
+
+
+def _missing(shots: Sequence[ShotOutcome]) -> list[str]:
+    """What is not there to be told of, with its reason; where it is the same for all shots, said once."""
+    said = {(shot.state, shot.why) for shot in shots}
+    if len(said) == 1 and len(shots) > 1 and shots[0].state != "judged":
+        return [f"No shot was {shots[0].state.removeprefix('not ')}: {shots[0].why}"]
+    return [f"Shot {shot.label} was {shot.state}: {shot.why}" for shot in shots if shot.state != "judged"]
 
 
 def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
@@ -174,11 +175,12 @@ def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
     chosen = scene.take is not None and scene.take.take.id == take.id
     thumbs = scene.placed.thumbs if chosen and scene.placed else _thumbs(plan, record)
     events = _event_views(scene, record)
+    finished, seconds = take.status == TakeStatus.DONE, told_seconds(take.seconds_spent)
     facts = [
         *([str(take.request["staged"])] if take.request.get("staged") else []),
         f"seed {take.seed}",
         take.model,
-        f"{take.seconds_spent:.1f} s to film",
+        *([f"{seconds:.1f} s to film"] if finished or seconds else []),
         *map(_control, take.controls),
     ]
     facts += [seam_verdict(take.seam_jump)] if take.seam_jump is not None else []
@@ -186,13 +188,13 @@ def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
     return TakeView(
         number=take.number,
         chosen=chosen,
-        status=take.status.value,
+        state="" if finished else "failed" if take.status == TakeStatus.FAILED else "left unfinished",
         facts=tuple(facts),
         strip=_data_uri("image/jpeg", strip_jpeg(thumbs)) if thumbs is not None else None,
         columns=len(thumbs) if thumbs is not None else 0,
         error=take.error or "",
         verdict=_judged(verdict) if verdict else "",
-        marks=tuple((event.label, event.done) for event in events) if verdict else (),
+        marks=tuple((event.label, event.became == "seen") for event in events) if verdict else (),
         notes=(*take.notes, *(verdict.notes if verdict else ())),
         events=events,
         remedy=remedy.kind.replace("_", " ") if remedy else "",
@@ -215,15 +217,14 @@ def _event_views(scene: Scene, record: TakeRecord | None) -> tuple[EventView, ..
     views = []
     for index, event in enumerate(scene.shot.promised):
         judged: dict[str, Any] = verdict.events[index] if verdict and index < len(verdict.events) else {}
-        seen = seen_interval(verdict, index)
-        done = bool(judged.get("done"))
+        seen, done = seen_interval(verdict, index), bool(judged.get("done"))
+        became: Became = ("seen" if done else "not seen") if judged else "not judged" if record else "not filmed"
         views.append(
             EventView(
                 label=label(scene.shot, event),
                 subject=event.subject,
                 phrase=event.phrase,
-                done=done,
-                judged=bool(judged),
+                became=became,
                 promised=f"{event.start:.1f}–{event.end:.1f} s",
                 promised_bar=_span(event.start, event.end, length),
                 seen=f"{seen[0]:.1f}–{seen[1]:.1f} s" if seen else ("at no measured time" if done else ""),
@@ -260,29 +261,9 @@ def _film_source(result: FilmFiles) -> str | None:
     return _data_uri("video/mp4", result.film.read_bytes())
 
 
-def _calls(calls: Sequence[ModelCall]) -> list[CallsView]:
-    groups: dict[tuple[str, str], list[ModelCall]] = {}
-    for call in calls:
-        groups.setdefault((call.role, call.model), []).append(call)
-    return [
-        CallsView(
-            role=role,
-            model=model,
-            count=len(group),
-            problems=sum(call.status in ("failed", "unknown") for call in group),
-            tokens_in=sum(call.tokens_in for call in group),
-            tokens_out=sum(call.tokens_out for call in group),
-            money=sum(call.cost for call in group),
-            seconds=sum(call.seconds for call in group),
-        )
-        for (role, model), group in sorted(groups.items())
-    ]
-
-
-def _run_errors(record: RunRecord) -> list[str]:
-    """The run's own error and those of calls, each once."""
-    said = [record.run.error, *(f"{call.role}: {call.error}" for call in record.calls if call.error)]
-    return list(dict.fromkeys(error for error in said if error))
+def _call_errors(record: RunRecord) -> list[str]:
+    """What calls came back with in the place of an answer, each once."""
+    return list(dict.fromkeys(f"{call.role}: {call.error}" for call in record.calls if call.error))
 
 
 def _control(control: dict[str, Any]) -> str:
@@ -304,6 +285,11 @@ def _short(value: object, longest: int = 400) -> str:
 
 def _percent(value: object) -> str:
     return f"{100 * value:.0f} %" if isinstance(value, (int, float)) else ""
+
+
+def _money(value: float) -> str:
+    """Without zeros at its end: some calls cost a hundredth of a cent, most cost nothing."""
+    return f"{value:.{MONEY_DIGITS}f}".rstrip("0").rstrip(".")
 
 
 def _clock(seconds: float) -> str:

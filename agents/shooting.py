@@ -33,7 +33,7 @@ from agents.progress import (
 )
 from agents.requests import TakeLost, plain_request, request_of, take_digest
 from agents.staging import Staged, again_staged, alone_after, begins_with_a_cut, goes_on
-from agents.state import Crew, Job, plan_of, planned
+from agents.state import Clock, Crew, Job, plan_of, planned
 from agents.storyboard import Place, Subject, shot_named
 from agents.takespec import Look, TakeSpec, first_spec, next_spec, subject_words
 from agents.together import SetFilming, begin_take
@@ -51,6 +51,7 @@ class Stage:
     crew: Crew
     job: Job
     desk: FilmingDesk
+    clock: Clock
     look: Look
     cast: tuple[Subject, ...]
     places: tuple[Place, ...]
@@ -99,36 +100,43 @@ async def film_shot(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -
     What goes wrong with this shot alone is kept with it and does not take the others down.
     """
     stage.emit(ShotStarted(run_id=stage.job.run_id, shot=shot.label, prompt=shot.shot.prompt))
-    if shot.shot.error:
+    if shot.shot.error and not stage.settled:
         stage.crew.archive.fail_shot(shot.shot.id, None)
-    error: str | None = None
+    why = ""
     try:
         history = await _work(stage, shot, before)
     except ModelMisconfigured:
         raise  # no other shot would fare better; a person must act
     except BudgetExhausted as limit:
         stage.limit = str(limit)
-        stage.emit(Note(run_id=stage.job.run_id, text=f"Shot {shot.label}: {limit}"))
+        kept = shot.shot.error if stage.settled and shot.shot.number not in stage.job.retries else None
+        why = kept or str(limit)  # the report of a finished run has told its reason already
         history = stage.history(shot)
     except (GenerationError, ModelError, PlanError) as failure:
-        error = str(failure)
-        stage.errors[shot.label] = error
-        stage.crew.archive.fail_shot(stage.shots[shot.shot.number].shot.id, error)
+        why = stage.errors[shot.label] = str(failure)
         history = stage.history(shot)
+    newest = stage.shots[shot.shot.number].shot
+    if why or newest.error:
+        stage.crew.archive.fail_shot(newest.id, why or None)
     best = director.best_take(history)
-    verdict = best.verdict if best else None
-    stage.emit(
-        ShotDone(
-            run_id=stage.job.run_id,
-            shot=shot.label,
-            take=best.take.number if best else None,
-            seen=sum(bool(event["done"]) for event in verdict.events) if verdict else 0,
-            promised=len(shot.promised),
-            error=error,
-        )
-    )
+    stage.emit(_done(stage, shot, best, why))
     stage.best(shot.shot.number).set_result(best)
     return best
+
+
+def _done(stage: Stage, shot: ShotRecord, best: TakeRecord | None, why: str) -> ShotDone:
+    verdict = best.verdict if best else None
+    if best is not None and verdict is None and stage.crew.brains.critic is None:
+        why = why or "the profile has no critic"
+    return ShotDone(
+        run_id=stage.job.run_id,
+        shot=shot.label,
+        take=best.take.number if best else None,
+        state="not filmed" if best is None else "judged" if verdict else "not judged",
+        seen=sum(bool(event["done"]) for event in verdict.events) if verdict else 0,
+        promised=len(shot.promised),
+        why=why,
+    )
 
 
 async def _work(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -> list[TakeRecord]:
@@ -145,7 +153,7 @@ async def _work(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -> li
                 await _film(stage, pending.shot.id, shot, TakeSpec.from_json(pending.take.request), pending.take)
             else:
                 history = await _judged(stage, shot, history)
-                if _finished(stage, history, most, forced=again and len(history) == done):
+                if _finished(stage, history, most, again=again, forced=again and len(history) == done):
                     return history
                 spec = await _next(stage, shot, history, before)
                 await _film(stage, stage.shots[shot.shot.number].shot.id, shot, spec)
@@ -164,14 +172,15 @@ async def _judged(stage: Stage, shot: ShotRecord, history: list[TakeRecord]) -> 
     return stage.history(shot)
 
 
-def _finished(stage: Stage, history: list[TakeRecord], most: int, forced: bool) -> bool:
+def _finished(stage: Stage, history: list[TakeRecord], most: int, *, again: bool, forced: bool) -> bool:
     """Whether nothing is left to be filmed; raises TakeLost when the take for the film is not there any more."""
     best = director.best_take(history)
     if best is None:
         return False
     if best.take.id not in stage.made and stage.crew.archive.take_file(best.take) is None:
         raise TakeLost(best.take.id)
-    enough = stage.settled or stage.crew.brains.critic is None or director.leaves_nothing(history)
+    settled = stage.settled and not again
+    enough = settled or stage.crew.brains.critic is None or director.leaves_nothing(history)
     return (enough and not forced) or len(history) >= most
 
 
@@ -265,6 +274,8 @@ async def _keep(
             weights=clips[0].weights,
         ),
     )
+    stage.clock.counting = True
+    stage.crew.archive.spend(stage.job.run_id, stage.clock.untold())  # no take takes longer than its run
     stage.emit(
         TakeDone(
             run_id=stage.job.run_id,
@@ -338,6 +349,7 @@ async def _judge(stage: Stage, shot: ShotRecord, take: Take, frames: Frames | No
         if path is None:
             raise TakeLost(take.id)
         frames = (await asyncio.to_thread(read_take, path))[0]
+    stage.clock.counting = True
     started = time.monotonic()
     verdict = await critic.judge(viewing(stage, shot, take, frames))
     if len(verdict.events) != len(shot.promised):

@@ -23,7 +23,7 @@ from agents.storyboard import Place, PlannedEvent, PlannedShot, Storyboard, Subj
 from agents.takespec import Look
 from generators.clip import Backend, Limits, ShotRequest
 from storage.archive import Archive
-from storage.records import EventPlan, ShotPlan, ShotRecord
+from storage.records import NOTHING, Costs, EventPlan, ShotPlan, ShotRecord
 from storage.tables import Run
 
 RESERVE = 0.03
@@ -92,6 +92,8 @@ class Crew:
     backend: Backend
     brains: Brains
     budget: Budget
+    before: Costs = NOTHING
+    """What the run had used when this budget began: a retry has its whole budget anew."""
     illustrator: Illustrator | None = None
     """Draws where the model looked, for the report; None leaves that out."""
     on_event: OnEvent = ignore
@@ -100,11 +102,18 @@ class Crew:
 
 
 class Clock:
-    """The run's wall clock: what it spent before, and what is left of its budget."""
+    """The run's seconds of work: what it spent of its budget so far, and what is left.
 
-    def __init__(self, limit: float | None, spent: float) -> None:
+    `spent` were spent by earlier processes; `before` is what the run had taken when this budget began.
+    """
+
+    def __init__(self, limit: float | None, spent: float, before: float = 0.0) -> None:
         self.limit = limit
         self.spent = spent
+        self.before = before
+        self.counting = True
+        """Whether the seconds that pass are the run's: not while a finished run is only looked at, nor once its report
+        is written, which tells all of them."""
         self._begun = time.monotonic()
         self._told = 0.0
 
@@ -118,6 +127,16 @@ class Clock:
         """Seconds since this process took the run up."""
         return time.monotonic() - self._begun
 
+    @property
+    def reserve(self) -> float:
+        """Seconds that are kept for cutting the film."""
+        return 0.0 if self.limit is None else min(RESERVE * self.limit, MOST_RESERVE)
+
+    @property
+    def over(self) -> bool:
+        """Whether only the film may still be cut."""
+        return self.left <= self.reserve
+
     def untold(self) -> float:
         """Seconds since this was last asked: what is still to be kept in the archive."""
         now = self.elapsed
@@ -126,14 +145,15 @@ class Clock:
 
     def check(self, needed: float = 0.0) -> None:
         """Raise BudgetExhausted when `needed` seconds more cannot be had."""
-        if self.limit is None:
-            return
-        reserve = min(RESERVE * self.limit, MOST_RESERVE)
-        if self.left - reserve <= needed:
-            raise BudgetExhausted(
-                f"budget.seconds: {self.spent + self.elapsed:.0f} of {self.limit:g} s are spent and the next step "
-                f"takes about {needed:.0f} s; what exists is kept"
-            )
+        if self.left - self.reserve <= needed:
+            raise self.exhausted(f"the next step takes about {needed:.1f} s" if needed else "")
+
+    def exhausted(self, why: str) -> BudgetExhausted:
+        """The account that ends the work, with what ended it."""
+        told = f"budget.seconds: {self.spent + self.elapsed:.1f} of {self.limit:g} s of work are spent"
+        told += f" (the {self.before:.1f} s before this retry do not count)" if self.before else ""
+        kept = f"{self.reserve:.1f} s are kept to cut the film" if self.reserve >= 0.05 else ""
+        return BudgetExhausted(", ".join(part for part in (told, kept, why) if part))
 
 
 def brief_for(limits: Limits, budget: Budget, *, style: str = "", seconds: float | None = None) -> Brief:

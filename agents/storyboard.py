@@ -59,7 +59,7 @@ class PlannedShot(Shape):
 
 
 class Storyboard(Shape):
-    """Title, style, cast, places and ordered shots; `notes` say what the planner could not place."""
+    """Title, style, cast, places and ordered shots; `notes` say what became of the rest of the story."""
 
     title: str = Field(min_length=1)
     style: str = ""

@@ -64,6 +64,9 @@ Database = Annotated[
 ]
 Cron = Annotated[str | None, typer.Option(help="Store the batch for these times (five fields); `due` films it.")]
 Takes = Annotated[int | None, typer.Option("--budget-takes", help="Takes a shot, at most.", rich_help_panel=BUDGET)]
-Clock = Annotated[float | None, typer.Option("--budget-seconds", help="Wall clock in all.", rich_help_panel=BUDGET)]
+Clock = Annotated[
+    float | None,
+    typer.Option("--budget-seconds", help="Seconds of work in all, loading not counted.", rich_help_panel=BUDGET),
+]
 Tokens = Annotated[int | None, typer.Option("--budget-tokens", help="Tokens in all.", rich_help_panel=BUDGET)]
 Money = Annotated[float | None, typer.Option("--budget-money", help="Money in all.", rich_help_panel=BUDGET)]

@@ -28,11 +28,15 @@ MARGIN = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """One event on a time axis: seconds when it was promised and, when it was seen, when that was."""
+    """One event on a time axis: seconds when it was promised and, when it was seen, when that was.
+
+    What is not seen was missed, unless it was never `judged`.
+    """
 
     text: str
     promised: tuple[float, float]
     seen: tuple[float, float] | None
+    judged: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,7 @@ def _draw_row(
     draw.text((MARGIN + 56, top + 18), _fit(row.text, small, right - MARGIN - 56), fill=INK, font=small)
     top += 52
     if row.frames is None:
-        why = _fit(f"missing: {row.missing or 'not filmed'}", small, right - MARGIN)
+        why = _fit(f"not filmed: {row.missing}" if row.missing else "not filmed", small, right - MARGIN)
         draw.text((MARGIN, top + 8), why, fill=MISSED, font=small)
         return
     for index, frame in enumerate(row.frames):
@@ -154,12 +158,14 @@ def _draw_axis(draw: ImageDraw.ImageDraw, row: SheetRow, top: int, left: int, ri
     for index, lane in enumerate(row.lanes):
         y = top + 34 * index + 4
         draw.rectangle((x(lane.promised[0]), y, x(lane.promised[1]), y + 26), fill=PROMISED)
-        colour = MISSED if lane.seen is None else SEEN
-        if lane.seen is None:
+        colour, text = SEEN, lane.text
+        if lane.seen is not None:
+            draw.rectangle((x(lane.seen[0]), y + 20, max(x(lane.seen[1]), x(lane.seen[0]) + 3), y + 26), fill=SEEN)
+        elif lane.judged:
+            colour, text = MISSED, f"{lane.text} · not seen"
             draw.rectangle((x(lane.promised[0]), y, x(lane.promised[1]), y + 26), outline=MISSED, width=2)
         else:
-            draw.rectangle((x(lane.seen[0]), y + 20, max(x(lane.seen[1]), x(lane.seen[0]) + 3), y + 26), fill=SEEN)
-        text = lane.text + (" · not seen" if lane.seen is None else "")
+            colour, text = INK, f"{lane.text} · not judged"
         wide = _font(15, font).getlength(text)
         draw.text((min(x(lane.promised[0]) + 6, right - wide), y + 2), text, fill=colour, font=_font(15, font))
 
@@ -184,7 +190,8 @@ def _fit(text: str, letters: Font, width: float) -> str:
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if letters.getlength(line[:middle] + "…") <= width else (low, middle - 1)
-    return line[:low] + "…"
+    whole = line[:low] if line[low] == " " else line[:low].rpartition(" ")[0]
+    return (whole or line[:low]).rstrip() + "…"
 
 
 @lru_cache(maxsize=32)

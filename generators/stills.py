@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from generators.clip import Frames
 from generators.errors import MediaError
@@ -38,4 +38,5 @@ def _read(data: bytes, source: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             return ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise MediaError(f"{source} cannot be read as a picture ({error}); expected {', '.join(FORMATS)}") from error
+        reason = "it is none" if isinstance(error, UnidentifiedImageError) else error
+        raise MediaError(f"{source} cannot be read as a picture ({reason}); expected {', '.join(FORMATS)}") from error

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from storage.database import Database
-from storage.errors import NotFound
+from storage.errors import no_run
 from storage.records import Costs
 from storage.tables import CallStatus, ModelCall, Run
 
@@ -116,7 +116,7 @@ class Calls:
         with self._db.read() as session:
             run = session.get(Run, run_id)
             if run is None:
-                raise NotFound(f"No run {run_id} in this archive")
+                raise no_run(run_id)
             calls, unknown, tokens_in, tokens_out, money = session.execute(sums).one()
         return Costs(
             seconds=run.seconds_spent,

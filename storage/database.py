@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlmodel import Session
 
-from storage.errors import DiskError, SchemaError, StorageError
+from storage.errors import DiskError, NotFound, SchemaError, StorageError
 from storage.media import make_folder
 from storage.migrations import HEAD
 
@@ -105,6 +105,8 @@ class Database:
             yield
         except exc.OperationalError as error:
             raise DiskError(f"Database {self._shown}: {error.orig}. {_remedy(str(error.orig))}") from error
+        except OverflowError as error:
+            raise NotFound("No run has a number that large; `runs` lists those there are") from error
         except exc.DatabaseError as error:
             if "not a database" in str(error.orig) or "malformed" in str(error.orig):
                 raise SchemaError(

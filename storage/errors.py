@@ -19,6 +19,11 @@ class NotFound(StorageError):
     """No row with this name or number."""
 
 
+def no_run(run_id: int) -> NotFound:
+    """There is no run with this number, and where to look for the right one."""
+    return NotFound(f"No run {run_id} in this archive; `runs` lists those there are")
+
+
 class AlreadyKept(StorageError):
     """The rows that stand there say something else and are not overwritten."""
 

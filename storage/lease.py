@@ -9,12 +9,24 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 
 def new_owner() -> str:
     """A name for one holder in this process; two holders in one process have two names."""
     return f"{_machine()}/{os.getpid()}/{_started(os.getpid())}/{secrets.token_hex(4)}"
+
+
+def holds(owner: str | None, until: datetime | None) -> bool:
+    """Whether `owner` still has what was taken until then: its time is not up, and its process not known to be gone."""
+    return owner is not None and until is not None and until > datetime.now(UTC) and alive(owner) is not False
+
+
+def told(owner: str) -> str:
+    """A holder in words for people, such as `process 4711 on studio-1`."""
+    machine, *rest = owner.rsplit("/", 3)
+    return f"process {rest[0]} on {machine.rpartition(':')[0]}" if len(rest) == 3 else owner
 
 
 def alive(owner: str) -> bool | None:

@@ -78,9 +78,12 @@ class TakeRecord:
 
     @property
     def rank(self) -> tuple[int, float, float, int]:
-        """The better of two takes has the larger one: events seen, identity, quality; of equals the earlier wins."""
+        """The better of two takes has the larger one: events seen, identity, quality; of equals the earlier wins.
+
+        A take that nobody judged comes last, and of several the newest first: a person asked for it.
+        """
         if self.verdict is None:
-            return -1, 0.0, 0.0, -self.take.number
+            return -1, 0.0, 0.0, self.take.number
         seen = sum(bool(event["done"]) for event in self.verdict.events)
         return seen, self.verdict.identity, self.verdict.quality, -self.take.number
 
@@ -96,6 +99,13 @@ class Costs:
     tokens_in: int
     tokens_out: int
     money: float
+
+    def since(self, before: Costs) -> Costs:
+        """What was used after `before` was."""
+        return Costs(**{name: used - getattr(before, name) for name, used in vars(self).items()})
+
+
+NOTHING = Costs(seconds=0.0, calls=0, unknown_calls=0, tokens_in=0, tokens_out=0, money=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

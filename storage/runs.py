@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +14,8 @@ from sqlalchemy import exc
 from sqlmodel import Session, col, select
 
 from storage.database import Database
-from storage.errors import NotFound, RunBusy, StorageError
-from storage.lease import alive
+from storage.errors import RunBusy, StorageError, no_run
+from storage.lease import holds, told
 from storage.tables import CallStatus, ModelCall, Run, RunStatus, Story, now
 
 LOST = "the process ended before the answer came; it may have been carried out and paid"
@@ -73,7 +74,7 @@ class Runs:
         with self._db.read() as session:
             found = session.exec(select(Story.text).join(Run).where(Run.id == run_id)).first()
         if found is None:
-            raise NotFound(f"No run {run_id} in this archive")
+            raise no_run(run_id)
         return found
 
     def set_status(self, run_id: int, status: RunStatus, error: str | None = None) -> Run:
@@ -99,11 +100,10 @@ class Runs:
         """
         with self._db.write() as session:
             run = _run(session, run_id)
-            held = run.owner is not None and run.owner != owner and run.owner_until is not None
-            if held and run.owner_until > now() and alive(str(run.owner)) is not False:  # type: ignore[operator]
+            if run.owner not in (None, owner) and holds(run.owner, run.owner_until):
                 raise RunBusy(
-                    f"Run {run_id} is being filmed by {run.owner} until {run.owner_until:%H:%M:%S} UTC; "
-                    "wait for it, or end that process and resume"
+                    f"Run {run_id} is being filmed by {told(str(run.owner))}; wait for it, or end that process and "
+                    f"resume (if that process is gone, the run is free at {run.owner_until:%H:%M:%S} UTC)"
                 )
             seen = col(Run.owner).is_(None) if run.owner is None else col(Run.owner) == run.owner
             until = now() + timedelta(seconds=seconds)
@@ -118,12 +118,21 @@ class Runs:
             session.refresh(run)
         return run
 
+    @contextmanager
+    def hold(self, run_id: int, owner: str, seconds: float) -> Iterator[None]:
+        """The run is claimed inside the `with` block and let go after it. Raises as `claim`."""
+        self.claim(run_id, owner, seconds)
+        try:
+            yield
+        finally:
+            self.release(run_id, owner)
+
     def renew(self, run_id: int, owner: str, seconds: float) -> None:
         """Hold on to a claimed run; RunBusy when somebody else has it by now."""
         mine = sa.update(Run).where(col(Run.id) == run_id, col(Run.owner) == owner)
         with self._db.write() as session:
             if _rows(session, mine.values(owner_until=now() + timedelta(seconds=seconds))) == 0:
-                raise RunBusy(f"Run {run_id} is no longer held by {owner}; stop filming it")
+                raise RunBusy(f"Run {run_id} is no longer held by {told(owner)}; stop filming it")
 
     def release(self, run_id: int, owner: str) -> None:
         """Let go of the run; harmless when it is not held by `owner`."""
@@ -146,7 +155,7 @@ def _keys(story_text: str, profile: str, options: Mapping[str, Any]) -> tuple[st
 def _run(session: Session, run_id: int) -> Run:
     run = session.get(Run, run_id)
     if run is None:
-        raise NotFound(f"No run {run_id} in this archive")
+        raise no_run(run_id)
     return run
 
 

@@ -46,7 +46,7 @@ class Schedules:
         with self._db.write() as session:
             row = session.exec(select(Schedule).where(Schedule.name == name)).first()
             if row is None:
-                raise NotFound(f"No schedule named {name!r} in this archive")
+                raise NotFound(f"No schedule named {name!r} in this archive; `schedules` lists those there are")
             session.delete(row)
 
     def due(self, moment: datetime) -> list[Schedule]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from storage.database import Database
-from storage.errors import AlreadyKept, NotFound
+from storage.errors import AlreadyKept, NotFound, no_run
 from storage.records import EventPlan, ShotPlan, ShotRecord
 from storage.tables import Event, Run, Shot, Take
 
@@ -47,7 +47,7 @@ class Shots:
         with self._db.write() as session:
             run = session.get(Run, run_id)
             if run is None:
-                raise NotFound(f"No run {run_id} in this archive")
+                raise no_run(run_id)
             there = _records(session, run_id)
             same = [r.plan for r in there] == list(shots) and {k: getattr(run, k) for k in head} == head
             if there and same:
@@ -74,7 +74,7 @@ class Shots:
             return add_revision(session, shot_id, plan, reason)
 
     def fail_shot(self, shot_id: int, error: str | None) -> None:
-        """Say why the shot could not be filmed at all; None takes it back."""
+        """Say what ended the work on the shot before all was done; None takes it back."""
         with self._db.write() as session:
             session.execute(sa.update(Shot).where(col(Shot.id) == shot_id).values(error=error))
 

@@ -120,7 +120,7 @@ class Shot(SQLModel, table=True):
     reason: str = ""
     """Why this revision exists; empty for the first."""
     error: str | None = None
-    """Why this shot could not be filmed at all."""
+    """What ended the work on this shot before all was done: an error, or a limit."""
 
 
 class Event(SQLModel, table=True):

@@ -20,6 +20,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # before torch: spinning threads slow
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and tiny models gain nothing from a second thread
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` is this one
 os.environ["COLUMNS"] = "100"  # rich and typer fold text at the same place everywhere
 for _name in (
     "OPENAI_API_KEY",

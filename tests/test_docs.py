@@ -120,6 +120,19 @@ def test_a_documented_python_block_runs(block: Block, desk: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_readmes_python_example_prints_what_it_says(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FABULA_PROFILE", "bundled")
+    readme = [block for block in BLOCKS if block.file.name == "README.md"]
+    code, shown = next(pair for pair in zip(readme, readme[1:], strict=False) if "from fabula import" in pair[0].code)
+    exec(compile(code.code, f"{code}", "exec"), {"__name__": "documented"})
+    said, place = capsys.readouterr().out.strip().split(": ")
+    documented, example = shown.code.strip().split(": ")
+    assert (said, Path(place).parts[-3:]) == (documented, Path(example).parts[-3:])
+
+
+@pytest.mark.slow
 def test_the_commands_help_in_the_documents_is_todays(pytestconfig: pytest.Config) -> None:
     usage = ROOT / "docs" / "usage.md"
     text = usage.read_text(encoding="utf-8")

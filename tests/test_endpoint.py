@@ -110,7 +110,7 @@ def test_a_bad_answer_is_a_clear_error_and_the_run_goes_on_when_the_server_is_we
     assert failed.code == 1
     assert names in failed.err
     assert "Traceback" not in failed.err
-    assert "python main.py resume 1" in failed.err
+    assert "main.py resume 1" in failed.err
     server.answers = [says(json.dumps(PLAN))]
     assert cli("resume", 1).code == 0
 

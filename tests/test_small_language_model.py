@@ -127,5 +127,5 @@ def test_an_answer_that_is_cut_off_is_a_clear_error_and_the_run_goes_on_with_mor
     failed = cli("run", STORY, "--profile", profile(desk, small_model, max_tokens=64))
     assert failed.code == 1
     assert "cut off at the token limit" in failed.err
-    assert "python main.py resume 1" in failed.err
+    assert "main.py resume 1" in failed.err
     assert "Traceback" not in failed.err

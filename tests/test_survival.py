@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from storage.archive import Archive
+from storage.lease import new_owner
+
 Cli = Callable[..., Any]
 ROOT = Path(__file__).resolve().parent.parent
 STORY = "A red fox jumps high up in the meadow. A blue cat dances on the beach. The fox spins around."
@@ -115,10 +118,35 @@ def test_ctrl_c_stops_cleanly_and_prints_how_to_go_on(desk: Path) -> None:
     kill_when(process, lambda: len(done_takes(desk)) >= 1, signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "python main.py resume 1" in err
+    assert "main.py resume 1" in err
     assert "Traceback" not in err
+    code, shown, _ = film(desk, "show", 1)
+    assert code == 0
+    assert "stopped" in shown.splitlines()[0]
+    assert "Stopped before it was done; what is finished is kept. Go on with: " in shown
+    assert "main.py resume 1" in shown
     code, _, err = film(desk, "resume", 1)
     assert code == 0, err
+
+
+@pytest.mark.slow
+def test_a_run_that_is_filmed_is_told_from_one_whose_process_is_gone(desk: Path) -> None:
+    process = begin(desk, "run", LONG_STORY)
+    kill_when(process, lambda: len(done_takes(desk)) >= 1)
+    process.communicate(timeout=PATIENCE)
+    _, shown, _ = film(desk, "show", 1)
+    assert "Stopped before it was done" in shown
+    assert "main.py resume 1" in shown
+    (line,) = json.loads(film(desk, "runs", "--json")[1])["runs"]
+    assert line["status"] == "stopped"
+    with Archive(desk / "home") as archive, archive.hold(1, new_owner(), 600):  # this process takes it up
+        _, shown, _ = film(desk, "show", 1)
+        code, _, err = film(desk, "resume", 1)
+    assert f"Filming now: process {os.getpid()} on " in shown
+    assert "resume" not in shown
+    assert code == 6
+    assert f"Run 1 is being filmed by process {os.getpid()} on " in err
+    assert "Go on with" not in err
 
 
 @pytest.mark.slow
@@ -186,7 +214,7 @@ def test_a_file_in_the_films_place_is_named_and_the_run_can_be_resumed(cli: Cli,
     answer = cli("run", STORY, "--out", "out")
     assert answer.code == 1
     assert str(desk / "out") in answer.err
-    assert "python main.py resume 1" in answer.err
+    assert "main.py resume 1" in answer.err
     assert "Traceback" not in answer.err
     (desk / "out").unlink()
     assert cli("resume", 1).code == 0
@@ -224,7 +252,7 @@ def test_without_ffmpeg_the_takes_are_kept_and_the_remedy_is_named(desk: Path) -
     code, _, err = film(desk, "run", STORY, **hidden)
     assert code == 1
     assert "ffmpeg" in err
-    assert "python main.py resume 1" in err
+    assert "main.py resume 1" in err
     assert "Traceback" not in err
     takes = done_takes(desk)
     assert len(takes) == 3

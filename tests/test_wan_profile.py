@@ -214,7 +214,7 @@ def test_a_model_that_is_neither_here_nor_on_the_hub_leaves_a_run_to_be_taken_up
     refused = cli("run", STORY, "--model", "nobody/no-such-model")
     assert refused.code == 1
     assert "nobody/no-such-model is no folder here and could not be fetched" in refused.err
-    assert "python main.py resume 1" in refused.err
+    assert "main.py resume 1" in refused.err
     assert "Traceback" not in refused.err
 
 
@@ -223,7 +223,7 @@ def test_a_device_that_is_not_there_is_named_and_the_run_can_be_resumed(cli: Cli
     refused = cli("run", STORY, "--model", make(FAST))
     assert refused.code == 1
     assert "device: 'cuda:99' cannot be used on this machine" in refused.err
-    assert "python main.py resume 1" in refused.err
+    assert "main.py resume 1" in refused.err
 
 
 @pytest.mark.slow

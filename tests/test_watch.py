@@ -8,8 +8,15 @@ import pytest
 from rich.console import Console
 
 import fabula
+from agents.errors import UnfilmableStory
+from agents.outcome import ShotState
 from fabula import progress
-from watch import View, watch
+from storage.errors import RunBusy
+from watch import View, sentence, watch
+
+
+def go_on(run: int) -> str:
+    return f"fabula resume {run}"
 
 
 def terminal() -> Console:
@@ -23,7 +30,7 @@ def said(console: Console) -> str:
 
 
 def stopped(*events: progress.RunEvent) -> None:
-    with watch(True, terminal()) as on_event:
+    with watch(True, terminal(), go_on) as on_event:
         for event in events:
             on_event(event)
         raise fabula.RunStopped("somebody stopped it")
@@ -31,7 +38,7 @@ def stopped(*events: progress.RunEvent) -> None:
 
 def test_a_note_stays_on_the_screen_when_the_live_view_is_gone() -> None:
     console = terminal()
-    with watch(False, console) as on_event:
+    with watch(False, console, go_on) as on_event:
         on_event(progress.ShotStarted(run_id=3, shot="1", prompt="the red fox jumps"))
         on_event(progress.Note(run_id=3, text="Shot 2 begins with a cut"))
     assert said(console).count("note: Shot 2 begins with a cut") == 1
@@ -39,14 +46,14 @@ def test_a_note_stays_on_the_screen_when_the_live_view_is_gone() -> None:
 
 def test_without_a_terminal_every_note_is_one_line() -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=100)
-    with watch(False, console) as on_event:
+    with watch(False, console, go_on) as on_event:
         on_event(progress.Note(run_id=3, text="Shot 2 begins with a cut"))
     assert said(console) == "note: Shot 2 begins with a cut\n"
 
 
 def test_json_leaves_the_screen_to_the_result() -> None:
     console = terminal()
-    with watch(True, console) as on_event:
+    with watch(True, console, go_on) as on_event:
         on_event(progress.Note(run_id=3, text="Shot 2 begins with a cut"))
     assert said(console) == ""
 
@@ -57,7 +64,31 @@ def test_an_error_leaves_with_the_way_on_once_a_run_was_begun() -> None:
     assert not hasattr(before.value, "__notes__")
     with pytest.raises(fabula.RunStopped) as after:
         stopped(progress.RunStarted(run_id=7))
-    assert after.value.__notes__ == ["Run 7 is kept. Go on with: python main.py resume 7"]
+    assert after.value.__notes__ == ["Run 7 is kept. Go on with: fabula resume 7"]
+
+
+def test_a_run_that_somebody_else_films_leaves_without_a_way_on() -> None:
+    def busy() -> None:
+        with watch(True, terminal(), go_on) as on_event:
+            on_event(progress.RunStarted(run_id=7))
+            raise RunBusy("Run 7 is being filmed by process 4711")
+
+    with pytest.raises(RunBusy) as error:
+        busy()
+    assert not hasattr(error.value, "__notes__")
+
+
+def done(state: ShotState, seen: int, why: str = "") -> str:
+    take = None if state == "not filmed" else 1
+    event = progress.ShotDone(run_id=1, shot="2", take=take, state=state, seen=seen, promised=3, why=why)
+    return str(sentence(event))
+
+
+def test_a_shot_that_was_judged_one_that_was_not_and_one_that_was_never_filmed_are_told_apart() -> None:
+    assert done("judged", 0) == "shot 2: done, 0 of 3 seen"
+    assert done("judged", 1, "the time is up") == "shot 2: done, 1 of 3 seen: the time is up"
+    assert done("not judged", 0, "the critic is busy") == "shot 2: not judged: the critic is busy"
+    assert done("not filmed", 0, "out of memory") == "shot 2: not filmed: out of memory"
 
 
 def test_a_story_told_by_somebody_else_is_shown_and_not_obeyed() -> None:
@@ -66,3 +97,35 @@ def test_a_story_told_by_somebody_else_is_shown_and_not_obeyed() -> None:
     console = terminal()
     console.print(view.tree())
     assert "[bold red]no markup" in said(console)
+
+
+def planned(*notes: str) -> progress.Planned:
+    shots = (fabula.storyboard.PlannedShot(prompt="The fox jumps.", seconds=4.0),)
+    return progress.Planned(run_id=3, storyboard=fabula.storyboard.Storyboard(title="Fox", shots=shots, notes=notes))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_the_storyboard_leaves_out_is_told_as_soon_as_it_stands(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=200, highlight=False)
+    with watch(False, console, lambda *words: "") as on_event:
+        on_event(planned("'sing' is filmed as 'dance'", "'castle' is filmed as the city"))
+    assert said(console).count("note: 'sing' is filmed as 'dance'") == 1
+    assert said(console).count("note: 'castle' is filmed as the city") == 1
+
+
+def test_who_shows_the_storyboard_itself_is_not_told_its_notes_twice() -> None:
+    console = terminal()
+    with watch(False, console, lambda *words: "", notes=False) as on_event:
+        on_event(planned("'sing' is filmed as 'dance'"))
+    assert "sing" not in said(console)
+
+
+def test_what_can_never_go_on_leaves_without_a_way_on() -> None:
+    def refused() -> None:
+        with watch(True, terminal(), lambda *words: "resume") as on_event:
+            on_event(progress.RunStarted(run_id=7))
+            raise UnfilmableStory("nothing to film")
+
+    with pytest.raises(UnfilmableStory) as error:
+        refused()
+    assert not hasattr(error.value, "__notes__")

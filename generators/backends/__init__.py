@@ -170,7 +170,7 @@ def bundled_folder() -> Path:
     found = _bundled_folders()
     if not found:
         raise BackendUnavailable(
-            f"the bundled model is not under {WEIGHTS}; train it with `python main.py train world`, or film with "
+            f"the bundled model is not under {WEIGHTS}; train it (`train world`), or film with "
             "`--profile wan --model PATH_OR_ID`"
         )
     return found[0]

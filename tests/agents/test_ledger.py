@@ -103,6 +103,17 @@ async def test_answers_that_were_of_no_use_are_paid_but_not_read_again_on_resume
     assert archive.costs(run_id).tokens_out > 3
 
 
+async def test_what_was_asked_before_a_retry_does_not_count_against_its_budget(archive: Archive, run_id: int) -> None:
+    model = ScriptedModel(["red", "blue", "green"])
+    await Ledger(model, archive, run_id, Budget()).complete(question())
+    again = Ledger(model, archive, run_id, Budget(calls=1), archive.costs(run_id))
+    await again.complete(question("Else?"))
+    with pytest.raises(
+        BudgetExhausted, match=r"budget\.calls: 1 of 1 are spent; what was spent before this retry does"
+    ):
+        await again.complete(question("More?"))
+
+
 @pytest.mark.parametrize("budget", [Budget(calls=1), Budget(tokens=1)])
 async def test_the_budget_stops_before_the_call_that_would_break_it(
     archive: Archive, run_id: int, budget: Budget

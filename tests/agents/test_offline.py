@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from agents import lexicon
 from agents.brains import Brief
-from agents.errors import PlanError
-from agents.offline import OfflinePlanner, split_title, world_plan
+from agents.errors import PlanError, UnfilmableStory
+from agents.offline import OfflinePlanner, world_plan
 from agents.segmenter import RuleSegmenter
 from agents.sentences import cut_prompt, split_sentences
 from agents.storyboard import Storyboard
@@ -24,6 +24,14 @@ BRIEF = Brief(shot_seconds=(4.0, 8.0), max_shots=12)
 
 def acts(plan: WorldPlan) -> list[tuple[str, str]]:
     return [(event.actor, event.verb) for shot in plan.shots for event in shot.events]
+
+
+def told(text: str) -> list[str]:
+    return [sentence.text for sentence in split_sentences(text)]
+
+
+def said(text: str) -> list[str]:
+    return [sentence.text for sentence in split_sentences(text) if sentence.spoken]
 
 
 def read(story: str, **changes: object) -> WorldPlan:
@@ -78,6 +86,17 @@ def test_a_whole_fairy_tale_is_staged_with_its_names_places_and_times() -> None:
         ("Suddenly the ghost fades away.", [("ghost", "vanish")]),
         ("The strange blorf jumps.", [("blorf", "jump")]),
         ("The children march to the right.", [("child", "walk")]),
+        ("The fox, the cat and the bird dance.", [("fox", "dance"), ("cat", "dance"), ("bird", "dance")]),
+        ("The ball was thrown into the lake by the bear.", [("bear", "push")]),
+        ("The fox was quickly pushed over the hill by the bear.", [("bear", "push")]),
+        ("A robot waits. Running fast, the fox jumps.", [("fox", "walk"), ("fox", "jump")]),
+        ("A big, hungry, red wolf leaps.", [("wolf", "jump")]),
+        ("A cat spins. The dog barks and jumps.", [("cat", "spin"), ("dog", "jump")]),
+        ("A cat spins. The queen mounted her horse and danced.", [("cat", "spin"), ("queen", "dance")]),
+        ("Captain Nora spins. Nora jumps.", [("Nora", "spin"), ("Nora", "jump")]),
+        ("The fox walks in the rain. The cat walks in.", [("fox", "walk"), ("cat", "enter")]),
+        ("The fox jumps. She turned into a swan.", [("fox", "jump")]),
+        ("The fox jumps. Then laughter rose.", [("fox", "jump")]),
     ],
 )
 def test_sentences_are_understood(sentence: str, expected: list[tuple[str, str]]) -> None:
@@ -87,8 +106,9 @@ def test_sentences_are_understood(sentence: str, expected: list[tuple[str, str]]
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_of_the_world_can_be_said_in_its_own_words(verb: str) -> None:
     words = {"side": "left", "prop": "ball", "other": "blue cat"}
-    sentence = f"A blue cat dances. The red fox {predicates(verb)[0].format(**words)}."
-    assert acts(read(sentence))[-1] == ("fox", verb)
+    plan = read(f"A blue cat dances. The red fox {predicates(verb)[0].format(**words)}.")
+    assert acts(plan)[-1] == ("fox", verb)
+    assert plan.notes == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,7 +121,8 @@ def test_every_puppet_has_words_and_stand_ins(kind: str) -> None:
 
 
 def test_the_tables_lead_only_to_words_of_the_world() -> None:
-    assert set(lexicon.verbs().values()) | {v for _, _, v in lexicon.PHRASALS} == set(VERBS)
+    phrasals = (*lexicon.PHRASALS, *lexicon.PHRASAL_STAND_INS)
+    assert set(lexicon.verbs().values()) | {verb for *_, verb in phrasals} == set(VERBS)
     for table, words in (("hues", HUES), ("places", PLACES), ("times", TIMES), ("props", PROPS)):
         assert set(lexicon.flat(table).values()) == set(words)
 
@@ -111,6 +132,17 @@ def test_a_word_that_belongs_to_one_verb_is_nobody_before_the_next() -> None:
     assert acts(plan) == [("fox", "lie_down")]
     assert [member.name for member in plan.cast] == ["fox"]
     assert plan.notes == []
+
+
+def test_night_that_falls_is_told_by_the_shot() -> None:
+    plan = read("When night falls, the red fox jumps.")
+    assert [shot.time for shot in plan.shots] == ["night"]
+    assert plan.notes == []
+
+
+def test_what_stands_on_the_moon_is_not_lit_by_it() -> None:
+    plan = read("The fox jumps on the moon. The moon rises and the fox spins.")
+    assert [(shot.place, shot.time) for shot in plan.shots] == [("desert", "day"), ("desert", "night")]
 
 
 def test_a_colour_belongs_to_the_creature_it_stands_before() -> None:
@@ -130,7 +162,7 @@ def test_a_ninth_character_is_left_out_and_named() -> None:
     names = ["fox", "cat", "rabbit", "bird", "robot", "girl", "wolf", "lion", "mouse"]
     plan = read(" ".join(f"The {name} jumps." for name in names))
     assert len(plan.cast) == 8
-    assert any("'mouse' is left out" in note for note in plan.notes)
+    assert any("every colour is worn" in note and "'The mouse jumps.'" in note for note in plan.notes)
 
 
 def test_what_cannot_be_shown_is_said_in_the_storys_own_words() -> None:
@@ -160,6 +192,24 @@ def test_the_length_asked_for_bounds_the_shots() -> None:
 def test_what_holds_nothing_to_show_is_refused_with_what_is_expected(story: str) -> None:
     with pytest.raises(PlanError, match="for example: The red fox jumps"):
         read(story)
+
+
+def test_a_story_with_nothing_to_film_is_told_what_is_wrong_and_what_to_do() -> None:
+    with pytest.raises(UnfilmableStory) as refused:
+        read("The students understood it. “Run!” The moon vanished.")
+    said = str(refused.value)
+    assert "no act in it that the world can show: 'The students understood it.'" in said
+    assert "it is said, not done: 'Run!'" in said
+    assert "nobody does it whom a puppet could play: 'The moon vanished.'" in said
+    assert all(verb.replace("_", " ") in said for verb in VERBS)
+    assert all(kind in said for kind in KINDS)
+    assert "language model" in said
+    assert "English, and" not in said
+
+
+def test_a_story_in_another_language_is_told_that_the_rules_read_english() -> None:
+    with pytest.raises(UnfilmableStory, match="does not seem to be English"):
+        read("Der Fuchs springt hoch. Die Katze schläft im Garten.")
 
 
 async def test_the_storyboard_speaks_the_bundled_models_own_language() -> None:
@@ -220,19 +270,22 @@ async def test_no_text_breaks_the_rules(story: str) -> None:
     await _sound(story)
 
 
-def test_titles_come_from_a_heading_or_the_first_words() -> None:
-    assert split_title("# The Fox\n\nIt jumps.") == ("The Fox", "\nIt jumps.")
-    assert split_title("The fox jumps. It spins.")[0] == "The fox jumps"
-    assert len(split_title("word " * 100)[0]) <= 60
-
-
 def test_sentences_are_split_at_stops_paragraphs_and_without_quotation_marks() -> None:
-    assert split_sentences('The fox ran. "Stop!" cried Ann.\n\nNight fell') == [
+    assert told('The fox ran. "Stop!" cried Ann.\n\nNight fell') == [
         "The fox ran.",
         "Stop!",
         "cried Ann.",
         "Night fell",
     ]
+    assert told("Mr. Fox met Mrs. Cat. They danced.") == ["Mr. Fox met Mrs. Cat.", "They danced."]
+
+
+def test_what_somebody_says_is_told_apart_and_a_word_in_quotation_marks_is_not() -> None:
+    assert said('"Come here," said the fox, "and run!" The "brave" cat jumped.') == ["Come here", "and run!"]
+    assert said("‘Don’t dance!’ cried the foxes' king. It's late.") == ["Don’t dance!"]
+    assert said("„Lauf!“ rief er. «Cours!» cria-t-elle.") == ["Lauf!", "Cours!"]
+    assert said('He said "hello and never shut his mouth. The fox ran.') == []
+    assert said('"The fox jumps."') == [], "a whole story between quotation marks is told"
 
 
 @pytest.mark.parametrize("verb", VERBS)

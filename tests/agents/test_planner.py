@@ -229,6 +229,15 @@ async def test_words_the_world_does_not_have_go_back_with_those_it_has() -> None
     assert "shots.0.events.0.verb" in objection
 
 
+async def test_a_member_of_the_cast_whom_no_shot_shows_is_named() -> None:
+    jump = WorldEvent(actor="cat", verb="jump", side="none", prop="none", other="none")
+    board = await ModelWorldPlanner(ScriptedModel([two_shots(jump)])).plan(
+        "A story.", Brief(shot_seconds=(4.0,), max_shots=8)
+    )
+    assert [member.name for member in board.cast] == ["fox", "cat"]
+    assert "No shot shows 'bird'" in board.notes
+
+
 async def test_a_style_is_not_silently_dropped_in_the_world() -> None:
     brief = Brief(shot_seconds=(4.0,), max_shots=3, style="film noir")
     board = await ModelWorldPlanner(ScriptedModel([plan()])).plan("A story.", brief)

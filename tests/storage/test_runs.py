@@ -13,7 +13,7 @@ import pytest
 
 from storage.archive import Archive
 from storage.errors import NotFound, RunBusy, StorageError
-from storage.lease import alive, new_owner
+from storage.lease import alive, holds, new_owner, told
 from storage.tables import CallStatus, RunStatus
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +129,20 @@ def test_a_holder_on_another_machine_keeps_its_run_until_its_time_is_up(archive:
         archive.claim(run_id, new_owner(), 60)
     archive.renew(run_id, far, -1)
     archive.claim(run_id, new_owner(), 60)
+
+
+def test_a_hold_ends_with_its_block_also_after_an_error(archive: Archive, run_id: int) -> None:
+    with contextlib.suppress(ZeroDivisionError), archive.hold(run_id, new_owner(), 60):
+        run = archive.run(run_id)
+        assert holds(run.owner, run.owner_until)
+        _ = 1 / 0
+    run = archive.run(run_id)
+    assert not holds(run.owner, run.owner_until)
+
+
+def test_who_holds_a_run_is_told_in_words() -> None:
+    assert told("studio-1:4026531836/4711/216348/db309e6a") == "process 4711 on studio-1"
+    assert told("somebody") == "somebody"
 
 
 def test_of_many_claimants_one_wins(archive: Archive, run_id: int) -> None:

@@ -103,7 +103,7 @@ class FilmedRun:
             input_digest="i",
         )
         self.archive.finish_call(call.id, "{}", tokens_in=1200, tokens_out=340, cost=0.0021, seconds=3.2)
-        self.archive.spend(run.id, 74.5)
+        self.archive.spend(run.id, 90.14)
 
     def plan(self, options: EditOptions | None = None, out: str = "film") -> FilmPlan:
         return FilmPlan(

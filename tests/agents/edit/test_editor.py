@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from agents.captions import shot_captions
-from agents.editor import Cut, EditOptions, edit, recut
+from agents.editor import Cut, EditOptions, FilmPlan, edit, recut
 from agents.errors import EditError
+from agents.outcome import Tally
 from agents.reel import Look, Piece, Reel
 from generators.clip import Frames
 from generators.errors import BackendUnavailable
@@ -35,6 +36,12 @@ def pieces(folder: Path, *clips: tuple[Frames, dict[str, Any]]) -> list[Piece]:
         write_take(path, frames, 8)
         made.append(Piece(shot=str(number), file=path.name, sha256=file_sha256(path), **more))
     return made
+
+
+def unjudged(plan: FilmPlan) -> FilmPlan:
+    """The same film, which no critic has watched."""
+    takes = tuple(replace(take, verdict=None) for take in plan.record.takes)
+    return replace(plan, record=replace(plan.record, takes=takes))
 
 
 def run_through(reel: Reel) -> Frames:
@@ -101,7 +108,7 @@ def test_the_film_has_the_accepted_takes_and_says_what_is_missing(filmed: Any) -
     assert rate == 8
     assert result.seconds == len(frames) / 8
     assert result.missing == ("4",)
-    assert (result.events_seen, result.events_promised) == (3, 5)
+    assert result.tally == Tally(promised=5, seen=3, unfilmed=1)
     assert result.takes == (1, 2, 4)
 
 
@@ -141,6 +148,22 @@ def test_a_caption_says_who_acts_in_the_words_of_the_prompt() -> None:
     events += [Event(number=3, subject="s", phrase="sleeps", start=3, end=4)]
     shot = ShotRecord(shot=Shot(prompt=prompt, number=1), events=tuple(events), promised=tuple(events))
     assert [c.text for c in shot_captions(shot, None)] == ["The fox leaps up", "Leaps up", "Sleeps"]
+
+
+def test_a_caption_of_what_the_critic_looked_for_and_did_not_see_says_so(filmed: Any) -> None:
+    lines = (edit(filmed.plan()).folder / "film.srt").read_text().splitlines()
+    told = [line for line in lines if "red fox" in line]
+    assert told == [
+        "On a meadow by day the red fox walks to the right",
+        "(not seen) Then the red fox jumps high",
+        "The red fox spins",
+    ]
+
+
+def test_where_nobody_judged_captions_tell_the_story_as_it_is_written(filmed: Any) -> None:
+    srt = (edit(unjudged(filmed.plan())).folder / "film.srt").read_text()
+    assert "\nThen the red fox jumps high\n" in srt
+    assert "not seen" not in srt
 
 
 def test_markup_in_a_caption_is_text(filmed: Any, hostile: str) -> None:
@@ -260,6 +283,17 @@ def test_the_contact_sheet_has_a_band_for_every_shot(filmed: Any) -> None:
     blue = (np.abs(pixels - (44, 82, 222)).sum(-1) < 30).any(axis=1)
     bands = [int((np.diff(rows.astype(int)) == 1).sum()) for rows in (yellow, blue)]
     assert bands == [2, 1]  # shots 1 and 2 wear yellow, the accepted take of shot 3 blue, shot 4 is missing
+
+
+def test_the_contact_sheet_calls_nothing_unseen_that_nobody_judged(filmed: Any) -> None:
+    def has_red(plan: FilmPlan) -> bool:
+        sheet = Image.open(edit(plan).folder / "contact-sheet.png").convert("RGB")
+        return bool((np.asarray(sheet) == (194, 69, 45)).all(-1).any())
+
+    plan = filmed.plan()
+    filmed_shots = replace(plan, record=replace(plan.record, shots=plan.record.shots[:3]))
+    assert has_red(filmed_shots)
+    assert not has_red(unjudged(filmed_shots))
 
 
 @pytest.mark.parametrize(

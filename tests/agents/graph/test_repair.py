@@ -100,3 +100,15 @@ async def test_one_event_can_be_filmed_again_in_its_window(studio: Studio) -> No
     assert len(studio.takes("1")) == 1
     await studio.film(retries={1: None})
     assert studio.takes("1") == [(1, TakeStatus.DONE, "reseed"), (2, TakeStatus.DONE, None)]
+
+
+@pytest.mark.slow
+async def test_a_retry_goes_on_until_the_event_is_seen_or_its_takes_are_used_up(studio: Studio) -> None:
+    missed = [True, False]
+    studio.critic = ScriptedCritic({("2", 1): missed, ("2", 2): missed, ("2", 3): missed, ("3", 1): missed})
+    studio.budget = Budget(takes_per_shot=1)
+    assert not (await studio.film()).all_seen
+    studio.budget = Budget(takes_per_shot=4)
+    await studio.film(retries={2: None})
+    assert [number for number, _, _ in studio.takes("2")] == [1, 2, 3, 4]
+    assert len(studio.takes("3")) == 1, "nobody asked for this shot again"
