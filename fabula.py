@@ -181,8 +181,6 @@ _VALUES = {
 P = ParamSpec("P")
 T = TypeVar("T")
 DEFAULT_PROFILE = "bundled"
-LOADING = 1800.0
-"""Seconds a run is held while its model is loaded."""
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for one of these
@@ -483,19 +481,22 @@ class Studio:
         from agents.profile import override
         from agents.progress import Planned, RunStarted, ignore
         from agents.state import storyboard_of
-        from storage.lease import new_owner
-        from storage.records import NOTHING
+        from storage.records import NOTHING, Costs
 
         row = self.archive.run(run_id)
         on_event = on_event or ignore
         on_event(RunStarted(run_id=run_id))
         ready(Path(row.asked["out"]))
-        profile, before = profile_of(row), NOTHING
-        if anew is not None:
-            profile, before = override(profile, anew.changes()), self.archive.costs(run_id)
+        if anew is not None:  # kept, so that a retry that is interrupted goes on under the same limits
+            changed, spent = override(profile_of(row), anew.changes()).budget, self.archive.costs(run_id)
+            counted = {"budget": changed.model_dump(mode="json"), "before": asdict(spent)}
+            self.archive.ask(run_id, row.asked | counted)
+            row = self.archive.run(run_id)
+        profile = profile_of(row)
+        before = Costs(**row.asked["before"]) if "before" in row.asked else NOTHING
         camera = self._camera(profile, self.archive.weights(run_id))
         if (row.status.value != "done" and not approve) or again:
-            with self.archive.hold(run_id, new_owner(), LOADING):
+            async with self._holding(run_id):
                 await asyncio.to_thread(camera.open)
             self.archive.ask(run_id, row.asked | {"limits": asdict(camera.limits)})
         elif camera.known is None and "limits" in row.asked:
@@ -511,6 +512,27 @@ class Studio:
         if outcome.status.value == "approval":
             write_board(self.archive, run_id, None, self._staged(run_id))
         return self.show(run_id)
+
+    @asynccontextmanager
+    async def _holding(self, run_id: int) -> AsyncIterator[None]:
+        """The run is this process's while its model is loaded. Raises RunBusy when it is another's."""
+        from agents.graph import HEARTBEAT, LEASE
+        from storage.lease import new_owner
+
+        owner = new_owner()
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(HEARTBEAT)
+                self.archive.renew(run_id, owner, LEASE)
+
+        with self.archive.hold(run_id, owner, LEASE):
+            beating = asyncio.create_task(beat())
+            try:
+                yield
+            finally:
+                beating.cancel()
+                await asyncio.gather(beating, return_exceptions=True)
 
     async def _approve(self, run_id: int, file: Path | None) -> None:
         """The storyboard as its file says now takes the kept one's place; without a file the kept one stands."""
@@ -617,6 +639,13 @@ def doctor(home: Path | None = None) -> Checkup:
     from agents.checkup import look
 
     return look(home or default_home(), os.environ)
+
+
+def without_password(database: str) -> str:
+    """A database's address fit for a screen or a log."""
+    from storage.database import without_password  # storage takes a while to import, and help must not
+
+    return without_password(database)
 
 
 def environment() -> Mapping[str, str]:

@@ -109,17 +109,17 @@ def _meaning(words: Sequence[str], index: int, base: str) -> Verb:
     for follows, verb in lexicon.phrasals().get(base, []):
         for skip in range(3 if verb == "lift" else 2):
             at = index + 1 + skip
-            if tuple(words[at : at + len(follows)]) == follows and _belongs(words, index, at, verb):
+            if tuple(words[at : at + len(follows)]) == follows and _belongs(words, index, at, follows, verb):
                 end = index + 1 if skip else at + len(follows)
                 return Verb(at=index, end=end, base=base, verb=verb, phrase=" ".join([base, *follows]))
     return Verb(at=index, end=index + 1, base=base, verb=lexicon.verbs().get(base), phrase=base)
 
 
-def _belongs(words: Sequence[str], index: int, at: int, verb: str | None) -> bool:
+def _belongs(words: Sequence[str], index: int, at: int, follows: Sequence[str], verb: str | None) -> bool:
     """Whether a small word belongs to its verb: `walks in`, `picks the box up`; not `walks in the rain`."""
     between = words[index + 1 : at]
     near = verb == "lift" or all(small(word) for word in between)
-    return near and (words[at] != "in" or all(small(word) for word in words[at + 1 : at + 2]))
+    return near and (tuple(follows) != ("in",) or all(small(word) for word in words[at + 1 : at + 2]))
 
 
 def passive(clause: Clause, verb: Verb) -> bool:

@@ -280,14 +280,15 @@ def _keep(context: Context, files: FilmFiles) -> None:
         events_seen=files.tally.seen,
         events_promised=files.tally.promised,
     )
-    context.crew.on_event(
-        FilmDone(
-            run_id=context.job.run_id,
-            folder=str(files.folder),
-            tally=files.tally,
-            missing=files.missing,
+    if files.takes:  # where nothing was filmed, nothing was cut
+        context.crew.on_event(
+            FilmDone(
+                run_id=context.job.run_id,
+                folder=str(files.folder),
+                tally=files.tally,
+                missing=files.missing,
+            )
         )
-    )
 
 
 def _outcome(context: Context) -> Outcome:

@@ -182,7 +182,6 @@ NO_ACTS: tuple[tuple[str, str], ...] = (
     ("turn", "into"),
     ("turn", "out"),
     ("fall", "in love"),
-    ("run", "out of"),
     ("take", "place"),
     ("take", "care"),
     ("catch", "fire"),
@@ -222,12 +221,12 @@ DETERMINERS = frozenset(
 )
 ANOTHER = frozenset("another second other".split())
 NEGATIONS = frozenset(
-    "not never n't cannot didn't doesn't don't won't can't couldn't wouldn't isn't wasn't no nobody none neither nor "
-    "without".split()
+    "not never n't cannot didn't doesn't don't won't can't couldn't wouldn't isn't wasn't no nobody none neither "
+    "nor".split()
 )
 WISHES = frozenset(
-    "want wants wanted wish wishes wished hope hopes hoped dream dreams dreamed dreamt refuse refuses refused forget "
-    "forgets forgot".split()
+    "want wants wanted wanting wish wishes wished wishing hope hopes hoped hoping dream dreams dreamed dreamt dreaming "
+    "refuse refuses refused refusing forget forgets forgot forgetting".split()
 )
 """What follows them is not done."""
 LIGHT_VERBS = frozenset("take have do make go give start begin".split())
@@ -308,7 +307,7 @@ def bases() -> dict[str, str]:
     every = {*verbs(), *(base for base, *_ in phrases), *IRREGULAR, *LIGHT_VERBS, *SPEAKING}
     table: dict[str, str] = {}
     for base in sorted(every):
-        table |= dict.fromkeys(inflections(base), base)
+        table |= dict.fromkeys(set(inflections(base)) - WISHES, base)
     table |= {base: base for base in every}
     table |= {form: base for base, forms in IRREGULAR.items() for form in forms.split()}
     return table

@@ -378,7 +378,7 @@ def _status(run: Run) -> str:
     held, status = holds(run.owner, run.owner_until), run.status.value
     if status in ("planning", "filming"):
         return status if held else "stopped"
-    return "filming" if held and status == "failed" else status
+    return "filming" if held and status in ("done", "failed") else status
 
 
 def run_line(run: Run, story: str) -> RunLine:

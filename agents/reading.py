@@ -35,7 +35,7 @@ from agents.sentences import Sentence
 from generators.world.words import KINDS, SIDES, VERBS
 
 _NAMED = re.compile(r"\b([a-z]+)\s*,?\s+(?:is |was )?(?:named|called)\s+([A-Z][\w'-]*)")
-_NAME_IS = re.compile(r"\b([A-Z][\w'-]*)\s*,?\s+(?:(?:is|was)\s+)?(?:the|a|an)\s+((?:[a-z'-]+\s+){0,3}?)([a-z]+)\b")
+_NAME_IS = re.compile(r"\b([A-Z][\w'-]*)\s*,?\s+(?:(?:is|was)\s+)?(?:the|a|an)\s+((?:[a-z'-]+\s+){0,3}[a-z'-]+)\b")
 _TITLED = re.compile(r"\b([A-Za-z]+)(?=\s+([A-Z][\w'-]*))")
 _ON = frozenset("on onto to from toward towards".split())
 _AT = frozenset("in on at by during for after before".split())
@@ -90,7 +90,10 @@ class Reader:
         for match in _TITLED.finditer(text):
             self._name(match[2], match[1].lower(), "")
         for match in _NAME_IS.finditer(text):
-            self._name(match[1], match[3], match[2])
+            words = match[2].split()
+            before = list(takewhile(lambda word: word in lexicon.flat("hues") or not known(word), words))
+            noun = next(iter(words[len(before) :]), "")
+            self._name(match[1], noun, " ".join(before))
 
     def _name(self, name: str, noun: str, before: str) -> None:
         word = name.lower()
@@ -164,7 +167,7 @@ class Reader:
             if verb.verb is None:
                 continue
             index = verb.at - 1
-            while index >= 0 and (clause.words[index] in AUXILIARY or clause.words[index].endswith("ly")):
+            while index >= 0 and (clause.words[index] in AUXILIARY or clause.words[index].endswith(("ly", "n't"))):
                 index -= 1
             taken = index in clause.mentions or any(v.at <= index < v.end for v in clause.verbs)  # `lies down to sleep`
             taken |= "to" in clause.words[index + 1 : verb.at]  # `decided to sleep`
@@ -208,7 +211,7 @@ class Reader:
         before = clause.words[: first - len(described(clause.words, first))]
         pairs = zip(["", *before], before, strict=False)
         opens = any(_strange(word) and at not in _AT for at, word in pairs)  # `mounted her horse`, not `on Easter`
-        if not opens and not any(map(_strange, clause.words[first:])):
+        if not opens and not _strangely(clause, first):
             return [*pending, *(actor for actor in who.values() if actor not in pending)]
         if who and not opens:
             self.last = [who[first]]
@@ -227,8 +230,9 @@ class Reader:
                 said = [a for i, a in clause.mentions.items() if i < verb.at] or [*clause.mentions.values()]
                 self.last = said[:1] or subjects or self.last
                 continue
-            if _undone(clause.words[max(0, verb.at - 3) : verb.at]):
+            if _undone(clause.words[: verb.at]):
                 whys.append(Why.UNDONE)
+                self.last = subjects or self.last  # `the fox did not run but walked`
                 continue
             if not subjects and _falls(clause, verb):
                 continue
@@ -242,7 +246,8 @@ class Reader:
         return [], whys[0] if whys else _silence(clause)
 
     def _subjects(self, clause: Clause, verb: Verb, since: int, pending: list[Actor], going_on: bool) -> list[Actor]:
-        before = [(i, actor) for i, actor in clause.mentions.items() if since <= i < verb.at]
+        before = [(i, a) for i, a in clause.mentions.items() if since <= i < verb.at]
+        before = [pair for pair in before if not clause.words[pair[0]].endswith("'s")] or before  # `Mia's cat`
         said = [actor for i, actor in before if i == 0 or clause.words[i - 1] not in OUTSIDE | TOWARD]
         if said:
             return [*(a for a in pending if a is not said[0]), said[0]] if since == 0 else [said[0]]
@@ -327,12 +332,17 @@ def _silence(clause: Clause) -> Why | None:
     """Why nothing happens in a clause without an act; None where all its words say only who, where or when."""
     if any(lexicon.bases().get(word) in lexicon.SPEAKING for word in clause.words):
         return Why.SPOKEN
-    told = not any(map(_strange, clause.words)) and all(v.base in _BEING or _falls(clause, v) for v in clause.verbs)
+    told = not _strangely(clause) and all(v.base in _BEING or _falls(clause, v) for v in clause.verbs)
     return None if told else Why.UNKNOWN
 
 
 def _strange(word: str) -> bool:
     return not (known(word) or small(word) or word in NO_CREATURE)
+
+
+def _strangely(clause: Clause, since: int = 0) -> bool:
+    """Whether a word from `since` on is in no table, and nobody's name."""
+    return any(_strange(word) for i, word in enumerate(clause.words) if i >= since and i not in clause.mentions)
 
 
 def _beside(words: Sequence[str], index: int) -> bool:
@@ -341,9 +351,14 @@ def _beside(words: Sequence[str], index: int) -> bool:
 
 
 def _undone(before: Sequence[str]) -> bool:
-    """`did not fly`, `wanted to fly`; not `all hope vanished`."""
-    denied = any(word in lexicon.NEGATIONS or word.endswith("n't") for word in before)
-    return denied or any(word in lexicon.WISHES for word in before[:-1])
+    """`did not fly`, `wanted to fly`, `said that it flew`; not `all hope vanished`, not `with no fear`."""
+    near = list(zip(["", *before], before, strict=False))[-3:]
+    denied = any((w in lexicon.NEGATIONS or w.endswith("n't")) and at not in OUTSIDE for at, w in near)
+    spoke = next((i for i, w in enumerate(before) if lexicon.bases().get(w) in lexicon.SPEAKING), len(before))
+    to = before[-1:] == ["to"]
+    asked = "that" in before[spoke:] or (to and spoke < len(before))
+    wished = any(w in lexicon.WISHES for w in (before if to else [w for _, w in near[:-1]]))
+    return denied or asked or wished or before[-1:] == ["without"]
 
 
 def _lifeless(words: Sequence[str], *, begins: bool) -> bool:
@@ -395,7 +410,7 @@ def _directed(verb: str, words: Sequence[str], other: Actor | None) -> str:
 
 def _may_be_somebody(clause: Clause, index: int) -> bool:
     word, cased = clause.words[index], clause.cased[index]
-    if not _strange(word) or not word.isascii() or len(word) < 2:
+    if not _strange(word) or not word.isascii() or len(word) < 2 or _beside(clause.words, index):
         return False
-    determined = any(w in lexicon.DETERMINERS for w in clause.words[max(0, index - 3) : index])
+    determined = any(w in lexicon.DETERMINERS for w in described(clause.words, index))
     return determined or (cased[0].isupper() and cased[1:].islower())

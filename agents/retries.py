@@ -82,7 +82,7 @@ def _compared(before: ShotOutcome, after: ShotOutcome) -> Retried:
         best=best.number if best else None,
         best_seen=best.seen if best else None,
         stood=stood.number if stood else None,
-        stood_seen=stood.seen if stood else None,
+        stood_seen=next((take.seen for take in after.takes if stood and take.number == stood.number), None),
         stands=next((take.number for take in after.takes if take.in_film), None),
     )
 

@@ -18,7 +18,7 @@ _SPEECH = re.compile(
 )
 """Somebody's words: between quotation marks, the last of them before a stop. `the "brave" knight` says nothing."""
 _END = re.compile(
-    r"(?<=[.!?…。！？])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bSt\.)\s+|\n\s*\n|\n(?=\s*[-•\d])"
+    r"(?<=[.!?…。！？])(?<!\bMr\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\b[A-Z]\.)\s+|\n\s*\n|\n(?=\s*[-•\d])"
 )
 _MARKS = re.compile(r"[\"“”„«»*_#>|]")
 LONGEST_QUOTE = 80

@@ -102,26 +102,33 @@ async def film_shot(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -
     stage.emit(ShotStarted(run_id=stage.job.run_id, shot=shot.label, prompt=shot.shot.prompt))
     if shot.shot.error and not stage.settled:
         stage.crew.archive.fail_shot(shot.shot.id, None)
-    why = ""
+    why, stood = "", _stand(stage.history(shot))
     try:
         history = await _work(stage, shot, before)
     except ModelMisconfigured:
         raise  # no other shot would fare better; a person must act
     except BudgetExhausted as limit:
         stage.limit = str(limit)
-        kept = shot.shot.error if stage.settled and shot.shot.number not in stage.job.retries else None
-        why = kept or str(limit)  # the report of a finished run has told its reason already
+        why = str(limit)
         history = stage.history(shot)
     except (GenerationError, ModelError, PlanError) as failure:
         why = stage.errors[shot.label] = str(failure)
         history = stage.history(shot)
     newest = stage.shots[shot.shot.number].shot
+    idle = stage.settled and shot.shot.number not in stage.job.retries and _stand(history) == stood
+    if idle:  # nothing was done: what the report told of it stays true
+        why = newest.error or why
     if why or newest.error:
         stage.crew.archive.fail_shot(newest.id, why or None)
     best = director.best_take(history)
     stage.emit(_done(stage, shot, best, why))
     stage.best(shot.shot.number).set_result(best)
     return best
+
+
+def _stand(history: Sequence[TakeRecord]) -> list[tuple[int, TakeStatus, bool]]:
+    """Which takes there are, and which of them were judged."""
+    return [(record.take.id, record.take.status, record.verdict is not None) for record in history]
 
 
 def _done(stage: Stage, shot: ShotRecord, best: TakeRecord | None, why: str) -> ShotDone:

@@ -50,9 +50,13 @@ def opening(text: str, longest: int) -> str:
 
 def _is_heading(first: str, lines: list[str]) -> bool:
     """Whether a first line is a title; one that was only broken where a page ends is the story's own words."""
-    if len(lines) < 2 or len(first) > LONGEST_TITLE or re.search(r"[.!?…:;,]$", first):
+    if len(lines) < 2 or len(first) > LONGEST_TITLE:
         return False
-    if lines[0].lstrip().startswith("#") or not lines[1].strip():
+    if lines[0].lstrip().startswith("#"):
+        return True
+    if re.search(r"[.!?…:;,]$", first):
+        return False
+    if not lines[1].strip():
         return True
     word = lines[1].split()[0]
     full = len(first) >= SHORTEST_WRAP and len(first) + 1 + len(word) > max(map(len, lines))

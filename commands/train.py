@@ -14,7 +14,7 @@ from commands.options import Size as CanvasSize
 
 group = typer.Typer(help="Train the bundled model, or any model on sets of shots.", no_args_is_help=True)
 world = typer.Typer(
-    help="The puppet world's model: `vae` and `denoiser`, then `export`. `import` undoes it, `distil` makes it fast.",
+    help="The puppet world's model: `vae` and `denoiser`, then `export`. `import` goes on from that, `distil` is fast.",
     no_args_is_help=True,
 )
 group.add_typer(world, name="world")

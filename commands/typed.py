@@ -8,7 +8,6 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import fabula
 from commands.interpreter import own_python
@@ -37,7 +36,7 @@ class Typed:
         if self.home is not None and self.home != fabula.default_home():
             kept += ["--home", str(self.home)]
         if self.database is not None and self.database != fabula.environment().get("FABULA_DATABASE"):
-            kept += ["--database", _without_password(self.database)]
+            kept += ["--database", fabula.without_password(self.database)]
         return kept
 
 
@@ -47,8 +46,11 @@ def first_film(typed: Typed) -> str:
 
 
 def near(path: Path) -> str:
-    """The shorter way to a file from here."""
-    return min(os.path.relpath(path), str(path), key=len)
+    """The shorter way to a file from here; the whole one where there is none."""
+    try:
+        return min(os.path.relpath(path), str(path), key=len)
+    except (OSError, ValueError):  # this folder is gone; another drive
+        return str(path)
 
 
 def _python() -> str:
@@ -56,9 +58,3 @@ def _python() -> str:
     own, now = own_python(MAIN.parent).exists(), Path(sys.executable)
     found = {name: shutil.which(name) for name in ("python", "python3")}
     return next((n for n, place in found.items() if place and (own or Path(place).parent == now.parent)), str(now))
-
-
-def _without_password(url: str) -> str:
-    """A database's address fit for a screen or a log."""
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url

@@ -97,7 +97,7 @@ class Database:
 
     @property
     def _shown(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return without_password(self.url)
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -113,6 +113,15 @@ class Database:
                     f"{self._shown} is not a readable database ({error.orig}): move it away or name another one"
                 ) from error
             raise
+
+
+def without_password(url: str | sa.URL) -> str:
+    """A database's address fit for a screen or a log: without its password, in the query neither."""
+    try:
+        address = sa.make_url(url)
+    except exc.ArgumentError:
+        return "***"  # nobody can tell where in it a password stands
+    return address.difference_update_query(["password"]).render_as_string(hide_password=True)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

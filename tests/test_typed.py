@@ -58,3 +58,29 @@ def test_what_is_printed_works_when_it_is_pasted(cli: Cli, desk: Path) -> None:
     done = subprocess.run(["bash", "-c", command], cwd=desk, env=dict(os.environ), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 promised event seen" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "postgresql://u:p#w@host/db",
+        "postgresql://u:p?w@host/db",
+        "postgresql://u:p[w@host/db",
+        "postgresql://h/d?password=p-w",
+    ],
+)
+def test_no_spelling_of_a_password_gets_through(desk: Path, database: str) -> None:
+    command = Typed(database=database)("runs")
+    assert not any(secret in command for secret in ("p#w", "p?w", "p[w", "p-w"))
+
+
+def test_a_database_that_cannot_be_read_is_not_repeated(desk: Path) -> None:
+    assert shlex.split(Typed(database="no address, s3cret")("runs"))[-2:] == ["--database", "***"]
+
+
+@pytest.mark.slow
+def test_the_program_starts_in_a_folder_that_is_gone(checkout: Path, tmp_path: Path) -> None:
+    code = f'mkdir gone && cd gone && rmdir ../gone && exec "{sys.executable}" "{checkout / "main.py"}" --help'
+    done = subprocess.run(["bash", "-c", code], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "main.py COMMAND" in done.stdout or "Usage" in done.stdout

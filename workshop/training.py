@@ -42,8 +42,8 @@ def train_world(
     machine = Machine(device=device, threads=threads, compile=compiled)
     config = replace(config, out=out or config.out, seed=seed, schedule=schedule, machine=machine)
     if learning_rate is not None:
-        if learning_rate <= 0:
-            raise UsageError(f"--learning-rate: expected more than 0, got {learning_rate}")
+        if not 0 < learning_rate < 1:
+            raise UsageError(f"--learning-rate: expected between 0 and 1, got {learning_rate}")
         config = replace(config, learning_rate=learning_rate)
     if isinstance(config, DenoiserTraining):
         if often:

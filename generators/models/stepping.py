@@ -67,7 +67,8 @@ class Stepper:
     @property
     def is_stochastic(self) -> bool:
         """Whether a flow scheduler draws new noise at every step, of which this class feeds the draws."""
-        return bool(getattr(self.scheduler.config, "stochastic_sampling", False))
+        drawing = type(self.scheduler).__name__ == "FlowMatchLCMScheduler"  # always: it has no setting for it
+        return drawing or bool(getattr(self.scheduler.config, "stochastic_sampling", False))
 
     def begin(self, noise: Tensor) -> Tensor:
         """Latents of the first step from unit noise."""

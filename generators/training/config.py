@@ -5,6 +5,7 @@ Everything that decides the weights is here, so equal settings and steps give eq
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,8 +137,8 @@ class LatentShards:
             raise ValueError(f"LatentShards.long_share: expected 0 <= share < 1, got {self.long_share}")
         if unknown := sorted(self.often.keys() - VERBS.keys()):
             raise ValueError(f"LatentShards.often: expected verbs of the world, got {', '.join(unknown)}")
-        if any(weight < 0 for weight in self.often.values()):
-            raise ValueError(f"LatentShards.often: expected weights of at least 0, got {dict(self.often)}")
+        if not all(math.isfinite(weight) and weight >= 0 for weight in self.often.values()):
+            raise ValueError(f"LatentShards.often: expected finite weights of at least 0, got {dict(self.often)}")
 
     def due(self, step: int) -> int:
         """How many shards exist when step (0 based) draws its batch."""

@@ -76,11 +76,11 @@ def import_weights(weights: Path, run: Path) -> Path:
     if begun := [part for part in ("denoiser", "vae") if RunFolder(run / part).checkpoint.exists()]:
         raise TrainingError(f"{run} has been trained already ({', '.join(begun)}); name a new folder with --out")
     record = json.loads((weights / RECORD).read_text(encoding="utf-8"))
+    spoken = {record[part]["settings"]["codec"] for part in ("denoiser", "vae")}
+    if spoken != {read_codec(weights / CODEC).digest}:
+        raise TrainingError(f"{weights / CODEC} is not the latent code that {weights / RECORD} names; export again")
     run.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights / CODEC, run / CODEC)
-    spoken = {record[part]["settings"]["codec"] for part in ("denoiser", "vae")}
-    if spoken != {read_codec(run / CODEC).digest}:
-        raise TrainingError(f"{weights / CODEC} is not the latent code that {weights / RECORD} names; export again")
     pipeline = WanPipeline.from_pretrained(weights, torch_dtype=torch.float32, local_files_only=True)
     settings = record["denoiser"]["settings"]
     size = DenoiserSize(**settings["size"])

@@ -228,3 +228,34 @@ def test_the_worlds_own_words_are_no_swaps() -> None:
     assert lexicon.own("places") >= set(PLACES)
     assert lexicon.own("props") >= set(PROPS)
     assert lexicon.own("verbs") >= {verb.replace("_", " ") for verb in VERBS}
+
+
+@pytest.mark.parametrize(
+    ("story", "acts"),
+    [
+        ("Mia the fox and Tom the cat live in the forest. Mia and Tom dance.", ["fox dance", "cat dance"]),
+        ("Pim was a small fox. Pim jumped.", ["fox jump"]),
+        ("Mia was the red fox. Mia jumped.", ["fox jump"]),
+        ("The fox walked away. The cat could not walk, so it slept.", ["fox leave", "cat lie_down"]),
+        ("The fox did not run but walked.", ["fox walk"]),
+        ("The fox without a tail jumps.", ["fox jump"]),
+        ("A fox with no fear jumps over the cat.", ["fox hop_over"]),
+        ("The fox ran out of the forest.", ["fox leave"]),
+        ("The fox danced. The fox hoped.", ["fox dance"]),
+        ("The fox danced. The cat asked the fox to jump.", ["fox dance"]),
+        ("The fox danced. The dog wanted the cat to jump.", ["fox dance"]),
+        ("The fox danced. The fox said that the cat jumped.", ["fox dance"]),
+        ("The fox danced. The cat fell in love.", ["fox dance"]),
+    ],
+)
+def test_who_does_what_is_read_as_it_is_written(story: str, acts: list[str]) -> None:
+    plan = read(story)
+    kinds = {subject.name: subject.kind for subject in plan.cast}
+    assert [f"{kinds[event.actor]} {event.verb}" for shot in plan.shots for event in shot.events] == acts
+
+
+@pytest.mark.parametrize("story", ["Mia, the fox, jumped.", "The fox stopped jumping. The fox danced."])
+def test_who_is_filmed_is_not_said_to_be_left_out(story: str) -> None:
+    _, said = told(story)
+    assert "'Mia'" not in said
+    assert "'stopped'" not in said
