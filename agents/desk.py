@@ -144,7 +144,3 @@ class FilmingDesk:
             raise RunStopped("The run was stopped while a take was being filmed; resume it to go on") from error
         self._pace = (self._clock.elapsed - started) / ticket.frames
         return clips
-
-
-def _frames(shots: ShotSet) -> int:
-    return shots.work * shots.requests[0].frames

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from agents.retries import Retried
+from datetime import UTC, datetime
+
+from agents.account import Spent
+from agents.outcome import FilmResult, ShotOutcome, TakeOutcome, tally
+from agents.retries import Retried, compare
 
 
 def said(
@@ -46,3 +50,45 @@ def test_where_nobody_judges_the_newest_take_stands() -> None:
     told = said(new=(2,), stood_seen=None, stands=2)
     assert told == "Shot 2: the new take 2 is in the film now: where nobody judges, the newest stands"
     assert said(new=(2,), stood_seen=1, stands=1) == "Shot 2: the new take 2 was not judged, take 1 stays"
+
+
+def take(number: int, seen: int | None, *, in_film: bool = False, status: str = "done") -> TakeOutcome:
+    return TakeOutcome(
+        number=number, seed=number, status=status, seen=seen, identity=None, quality=None, seconds=1.0, in_film=in_film
+    )
+
+
+def film(*takes: TakeOutcome) -> FilmResult:
+    """A film of one shot, number 2."""
+    shots = (ShotOutcome(label="2", prompt="x", seconds=4.0, continues=False, events=(), takes=takes),)
+    spent = Spent(seconds=0, filming=0, rest=0, judging=0, calls=0, tokens=0, money=0)
+    return FilmResult(
+        run=1,
+        title="",
+        profile="",
+        status="done",
+        error="",
+        notes=(),
+        folder=None,
+        film=None,
+        report=None,
+        shots=shots,
+        missing=(),
+        tally=tally(shots),
+        spent=spent,
+        created=datetime.now(UTC),
+    )
+
+
+def test_only_takes_that_the_retry_finished_are_new() -> None:
+    before = film(take(1, 1, in_film=True), take(2, None, status="failed"))
+    after = film(take(1, 1, in_film=True), take(2, None, status="failed"), take(3, 0), take(4, None, status="failed"))
+    (found,) = compare(before, after, {2})
+    assert (found.new, found.best, found.best_seen, found.stands) == ((3,), 3, 0, 1)
+    assert compare(before, after, {1}) == ()
+
+
+def test_a_kept_take_that_is_judged_in_the_retry_is_told_with_what_was_seen() -> None:
+    before = film(take(1, None, in_film=True))
+    (found,) = compare(before, film(take(1, 2, in_film=True), take(2, 1)), {2})
+    assert (found.stood, found.stood_seen, found.best_seen, found.stands) == (1, 2, 1, 1)
