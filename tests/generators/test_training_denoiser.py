@@ -49,19 +49,22 @@ class FlatClips:
         return DrawnClips(frames=(shades // 2 + noise), captions=told)
 
 
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a tiny autoencoder and its latent code."""
-    out = tmp_path_factory.mktemp("run")
-    config = VaeTraining(
+def tiny_vae_training(out: Path, steps: int) -> VaeTraining:
+    return VaeTraining(
         out=out,
         size=VaeSize(encoder_width=8, decoder_width=8, channels=16),
         batch=2,
         frames=5,
-        schedule=Schedule(steps=2, sample_every=0),
+        schedule=Schedule(steps=steps, sample_every=0),
         machine=Machine(precision="float32"),
     )
-    train_vae(config, source=FlatClips())
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a tiny autoencoder and its latent code."""
+    out = tmp_path_factory.mktemp("run")
+    train_vae(tiny_vae_training(out, 2), source=FlatClips())
     return out
 
 
@@ -269,15 +272,7 @@ def test_training_goes_on_from_an_export_where_nothing_else_is_left(run_folder: 
     for key, tensor in now["trainee"]["nets"].items():
         torch.testing.assert_close(tensor, was["trainee"]["average"][key], atol=1e-3, rtol=1e-3)  # float16 storage
     assert train_denoiser(tiny_training(again, 3), source=FlatClips()).step == 3
-    config = VaeTraining(
-        out=again,
-        size=VaeSize(encoder_width=8, decoder_width=8, channels=16),
-        batch=2,
-        frames=5,
-        schedule=Schedule(steps=3, sample_every=0),
-        machine=Machine(precision="float32"),
-    )
-    assert train_vae(config, source=FlatClips()).step == 3
+    assert train_vae(tiny_vae_training(again, 3), source=FlatClips()).step == 3
     assert export(again, tmp_path / "weights").name == "weights"
     with pytest.raises(TrainingError, match=r"again has been trained already \(denoiser, vae\); name a new folder"):
         import_weights(weights, again)
