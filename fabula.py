@@ -408,16 +408,10 @@ class Studio:
         self.archive.remove_schedule(name)
 
     async def adue(self, *, on_event: OnEvent | None = None) -> BatchResult:
-        """Film every stored batch whose time has come."""
-        from agents.batch import next_time, stories
+        """Film every stored batch whose time has come. One that is interrupted stays due, and is gone on with."""
+        from agents.batch import film_due
 
-        lines: list[BatchLine] = []
-        moment = datetime.now(UTC)
-        for schedule in self.archive.due(moment):
-            if self.archive.claim_due(schedule, moment, next_time(schedule.cron, moment)):
-                found = await self.abatch(stories(schedule.batch, f"schedule {schedule.name}"), on_event=on_event)
-                lines += found.lines
-        return BatchResult(lines=tuple(lines))
+        return await film_due(self.archive, self.arun, on_event)
 
     due = _twin(adue)
 
@@ -516,23 +510,13 @@ class Studio:
     @asynccontextmanager
     async def _holding(self, run_id: int) -> AsyncIterator[None]:
         """The run is this process's while its model is loaded. Raises RunBusy when it is another's."""
-        from agents.graph import HEARTBEAT, LEASE
+        from agents.heartbeat import LEASE, heartbeat
         from storage.lease import new_owner
 
         owner = new_owner()
-
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(HEARTBEAT)
-                self.archive.renew(run_id, owner, LEASE)
-
         with self.archive.hold(run_id, owner, LEASE):
-            beating = asyncio.create_task(beat())
-            try:
+            async with heartbeat(lambda: self.archive.renew(run_id, owner, LEASE)):
                 yield
-            finally:
-                beating.cancel()
-                await asyncio.gather(beating, return_exceptions=True)
 
     async def _approve(self, run_id: int, file: Path | None) -> None:
         """The storyboard as its file says now takes the kept one's place; without a file the kept one stands."""

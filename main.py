@@ -301,7 +301,10 @@ def schedules(
 def due(home: Home = None, database: Database = None, json: Json = False) -> int:
     """Film every stored batch whose time has come, then end; for cron and systemd timers."""
     typed = Typed(home=home, database=database)
-    with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console, typed.resume) as on_event:
+    with (
+        fabula.Studio(home=home, database=database) as studio,
+        watch(json, screen.console, lambda _: typed("due")) as on_event,
+    ):
         filmed = studio.due(on_event=on_event)
     return screen.show_batch(filmed, json)
 

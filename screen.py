@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -141,16 +142,17 @@ def show_batch(batch: fabula.BatchResult, as_json: bool) -> int:
         mark = {0: SEEN, 3: short}.get(line.exit_code, UNSEEN)
         run = "" if line.run is None else str(line.run)
         name = escape(line.name) or f"story {number}"
-        table.add_row(mark, name, run, _counted(line.tally), escape(_near(line.film) or line.error))
+        table.add_row(mark, name, run, _counted(line.tally), escape(near(line.film) if line.film else line.error))
     console.print(table)
     return batch.exit_code
 
 
-def _near(path: Path | None) -> str:
-    """A file as it is called from here, where it lies below this folder."""
-    if path is None:
-        return ""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+def near(path: Path) -> str:
+    """The shorter way to a file from here; the whole one where there is none."""
+    try:
+        return min(os.path.relpath(path), str(path), key=len)
+    except (OSError, ValueError):  # this folder is gone; another drive
+        return str(path)
 
 
 def _counted(tally: fabula.Tally | None) -> str:

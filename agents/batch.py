@@ -1,4 +1,4 @@
-"""Batches: a file of stories with their options, when a stored batch is due next, and its films one after the other.
+"""Batches: a file of stories with their options, when a stored batch is due, and its films one after the other.
 
 Knows no studio: what films a story is handed in. Batch files are untrusted input: unknown keys are refused with their
 entry.
@@ -7,26 +7,35 @@ entry.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 from croniter import croniter
 from pydantic import Field, ValidationError, model_validator
 
-from agents.errors import BatchError, StoryError, UsageError
+from agents.errors import BatchError, RunStopped, StoryError, UsageError
 from agents.exits import exit_code
+from agents.heartbeat import LEASE, heartbeat
 from agents.order import Caps, Order, read_text, size_of
 from agents.outcome import BatchLine, BatchResult, FilmResult
 from agents.progress import OnEvent, RunEvent
 from agents.storyboard import Shape
 from agents.titles import opening
 from generators.errors import GenerationError
-from storage.errors import StorageError
+from storage.errors import RunBusy, StorageError
+from storage.lease import new_owner
+
+if TYPE_CHECKING:  # rows take a while to import, and a batch file is checked without them
+    from storage.archive import Archive
 
 MOST_BYTES = 20_000_000
+_COMES_BACK = (exit_code(RunBusy()), exit_code(RunStopped()))
+"""Ends of a story that somebody else films, or that was stopped."""
 
 
 class BatchStory(Shape):
@@ -191,9 +200,50 @@ class Films(Protocol):
         ...
 
 
-async def film_batch(stories: Sequence[BatchStory], film: Films, on_event: OnEvent | None) -> BatchResult:
-    """Film stories one after the other; one that fails is a line that says why, and the next is filmed."""
-    return BatchResult(lines=tuple([await _line(story, film, on_event) for story in stories]))
+async def film_batch(
+    stories: Sequence[BatchStory],
+    film: Films,
+    on_event: OnEvent | None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> BatchResult:
+    """Film stories one after the other; one that fails is a line that says why, and the next is filmed.
+
+    `goes_on` is asked before each of them.
+    """
+    lines: list[BatchLine] = []
+    for story in stories:
+        if not goes_on():
+            break
+        lines.append(await _line(story, film, on_event))
+    return BatchResult(lines=tuple(lines))
+
+
+async def film_due(archive: Archive, film: Films, on_event: OnEvent | None) -> BatchResult:
+    """Film every stored batch that is due and that nobody films.
+
+    One that is interrupted, or a story of which another process films, stays due: what is filmed costs nothing again.
+    So does one that this version cannot read; its line says why.
+    """
+    owner, lines = new_owner(), list[BatchLine]()
+    for schedule in archive.due(datetime.now(UTC)):
+        moment = datetime.now(UTC)
+        if not archive.claim_due(schedule, owner, LEASE, moment):
+            continue
+        held = partial(archive.renew_due, schedule, owner, LEASE)
+        try:
+            following = next_time(schedule.cron, moment)
+            listed = stories(schedule.batch, f"schedule {schedule.name}")
+            async with heartbeat(held):
+                found = (await film_batch(listed, film, on_event, held)).lines
+            lines += found
+            if not any(line.exit_code in _COMES_BACK for line in found):
+                archive.finish_due(schedule, owner, following)
+        except BatchError as error:
+            lines.append(BatchLine(name=schedule.name, run=None, exit_code=exit_code(error), error=str(error)))
+        finally:
+            with suppress(StorageError):  # the first error is the one to be told
+                archive.leave_due(schedule, owner)
+    return BatchResult(lines=tuple(lines))
 
 
 async def _line(story: BatchStory, film: Films, on_event: OnEvent | None) -> BatchLine:

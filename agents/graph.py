@@ -24,6 +24,7 @@ from agents.desk import FilmingDesk
 from agents.editor import MANIFEST, Cut, FilmFiles, FilmPlan, edit
 from agents.errors import BudgetExhausted, RunStopped, StoryError
 from agents.figures import figures_of
+from agents.heartbeat import LEASE, heartbeat
 from agents.motion import check_board, with_motion
 from agents.progress import AwaitingApproval, FilmDone, Note, Planned
 from agents.shooting import Stage, film_shot
@@ -49,10 +50,6 @@ from storage.lease import new_owner
 from storage.media import file_sha256
 from storage.records import RunRecord, TakeRecord
 from storage.tables import Film, Run, RunStatus, TakeStatus
-
-LEASE = 120.0
-"""Seconds a run is held without news from its process."""
-HEARTBEAT = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +202,7 @@ async def cut(state: StoryState, runtime: Runtime[Context]) -> StoryState:
         plan = replace(plan, figures=figures)
     if context.clock.counting or context.stage.errors or not _stands(record.film, plan):
         context.clock.counting = False  # what is still untold, the report asks for
-        _keep(context, await asyncio.to_thread(edit, plan, partial(_account, context)))
+        _keep(context, await asyncio.to_thread(edit, plan, partial(_with_every_second, context)))
     error = "; ".join(f"shot {label}: {text}" for label, text in context.stage.errors.items())
     if not plan.cuts and not error:
         raise BudgetExhausted(f"no shot was filmed: {context.stage.limit}")
@@ -215,7 +212,7 @@ async def cut(state: StoryState, runtime: Runtime[Context]) -> StoryState:
     return {}
 
 
-def _account(context: Context) -> RunRecord:
+def _with_every_second(context: Context) -> RunRecord:
     """The rows with every second in them."""
     context.crew.archive.spend(context.job.run_id, context.clock.untold())
     return context.crew.archive.record(context.job.run_id)
@@ -344,20 +341,14 @@ def _spend(job: Job, crew: Crew, clock: Clock) -> None:
 async def _held(job: Job, crew: Crew, clock: Clock, owner: str) -> AsyncIterator[None]:
     """Keep hold of the run and its account while it is worked on; losing it stops the run."""
 
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            try:
-                crew.archive.renew(job.run_id, owner, LEASE)
-            except RunBusy as error:
-                crew.on_event(Note(run_id=job.run_id, text=str(error)))
-                crew.cancelled.set()
-                return
-            _spend(job, crew, clock)
+    def beat() -> None:
+        try:
+            crew.archive.renew(job.run_id, owner, LEASE)
+        except RunBusy as error:
+            crew.on_event(Note(run_id=job.run_id, text=str(error)))
+            crew.cancelled.set()
+            raise  # which ends the beating
+        _spend(job, crew, clock)
 
-    beating = asyncio.create_task(beat())
-    try:
+    async with heartbeat(beat):
         yield
-    finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agents.account import Spent, account, told_seconds
 from agents.retries import Retried
 from agents.titles import opening
-from storage.lease import holds, told
+from storage.lease import holder, holds
 
 if TYPE_CHECKING:  # these take a while to import, and asking for help must not
     from agents.profile import Profile
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # these take a while to import, and asking for help must not
 
 ShotState = Literal["judged", "not judged", "not filmed"]
 """What became of a shot: judged, filmed but judged by nobody, or without a finished take."""
+NO_CRITIC = "the profile has no critic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,7 +370,7 @@ def result(record: RunRecord) -> FilmResult:
         tally=tally(shots),
         spent=account(record),
         created=run.created,
-        holder=told(str(run.owner)) if holds(run.owner, run.owner_until) else "",
+        holder=holder(str(run.owner)) if holds(run.owner, run.owner_until) else "",
     )
 
 
@@ -421,7 +422,7 @@ def _shot(record: RunRecord, shot: ShotRecord, standing: Collection[int], ended:
     best = next((take for take in filmed if take.take.id in standing), None) or max(
         filmed, key=lambda take: take.rank, default=None
     )
-    state: ShotState = "not filmed" if best is None else "judged" if best.verdict else "not judged"
+    state = state_of(best)
     verdicts: list[dict[str, Any]] = list(best.verdict.events) if best and best.verdict else []
     return ShotOutcome(
         label=shot.label,
@@ -446,12 +447,19 @@ def _shot(record: RunRecord, shot: ShotRecord, standing: Collection[int], ended:
     )
 
 
+def state_of(standing: TakeRecord | None) -> ShotState:
+    """What became of the shot for which this take stands."""
+    if standing is None:
+        return "not filmed"
+    return "judged" if standing.verdict else "not judged"
+
+
 def _why(record: RunRecord, shot: ShotRecord, takes: Sequence[TakeRecord], state: ShotState) -> str:
     """The reason kept with the shot, else the nearest one that the rows tell."""
     if shot.shot.error or state == "judged":
         return shot.shot.error or ""
     if state == "not judged" and not any(take.verdict for take in record.takes) and not record.run.error:
-        return "the profile has no critic"
+        return NO_CRITIC
     failed = [take.take.error for take in takes if take.take.error]
     missing = "no take of it was finished" if state == "not filmed" else "no critic has watched it"
     return (failed[-1] if failed and state == "not filmed" else "") or record.run.error or missing

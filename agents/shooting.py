@@ -20,6 +20,7 @@ from agents.controls import MotionFrom
 from agents.desk import FilmingDesk
 from agents.errors import BudgetExhausted, ModelError, ModelMisconfigured, PlanError
 from agents.motion import motion_of, shown
+from agents.outcome import NO_CRITIC, state_of
 from agents.progress import (
     Judged,
     Note,
@@ -134,12 +135,12 @@ def _stand(history: Sequence[TakeRecord]) -> list[tuple[int, TakeStatus, bool]]:
 def _done(stage: Stage, shot: ShotRecord, best: TakeRecord | None, why: str) -> ShotDone:
     verdict = best.verdict if best else None
     if best is not None and verdict is None and stage.crew.brains.critic is None:
-        why = why or "the profile has no critic"
+        why = why or NO_CRITIC
     return ShotDone(
         run_id=stage.job.run_id,
         shot=shot.label,
         take=best.take.number if best else None,
-        state="not filmed" if best is None else "judged" if verdict else "not judged",
+        state=state_of(best),
         seen=sum(bool(event["done"]) for event in verdict.events) if verdict else 0,
         promised=len(shot.promised),
         why=why,

@@ -16,9 +16,9 @@ from agents.errors import PlanError
 
 
 class Shape(BaseModel):
-    """Base of everything a person or a model may write: unknown keys are refused, values are frozen."""
+    """Base of everything a person or a model may write: values are frozen; unknown keys and infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
 
 class Subject(Shape):

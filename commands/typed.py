@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import fabula
 from commands.interpreter import own_python
+from screen import near
 
 MAIN = Path(__file__).resolve().parent.parent / "main.py"
 
@@ -43,14 +43,6 @@ class Typed:
 def first_film(typed: Typed) -> str:
     """The command of a first film, for somebody who has none yet."""
     return typed("run", near(MAIN.parent / "examples" / "the-fox-and-the-cat.txt"))
-
-
-def near(path: Path) -> str:
-    """The shorter way to a file from here; the whole one where there is none."""
-    try:
-        return min(os.path.relpath(path), str(path), key=len)
-    except (OSError, ValueError):  # this folder is gone; another drive
-        return str(path)
 
 
 def _python() -> str:

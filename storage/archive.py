@@ -11,7 +11,8 @@ models or frames.
     verdicts    save_verdict  verdict  save_remedy                                            (takes.py)
     calls       begin_call  finish_call  fail_call  answered  unknown  calls  costs           (calls.py)
     film        save_film  film  record  keep_picture  picture  keep_clip  clip               (here)
-    schedules   add_schedule  schedules  remove_schedule  due  claim_due                      (schedules.py)
+    schedules   add_schedule  schedules  remove_schedule  due  claim_due  renew_due           (schedules.py)
+                leave_due  finish_due
 """
 
 from __future__ import annotations

@@ -16,12 +16,14 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlmodel import Session
 
-from storage.errors import DiskError, NotFound, SchemaError, StorageError
+from storage.errors import DiskError, SchemaError, StorageError
 from storage.media import make_folder
 from storage.migrations import HEAD
 
 BUSY_SECONDS = 30.0
 """How long a writer of another process is waited for."""
+LARGEST = 2**63 - 1
+"""The largest whole number that a row can hold."""
 
 
 class Database:
@@ -106,7 +108,7 @@ class Database:
         except exc.OperationalError as error:
             raise DiskError(f"Database {self._shown}: {error.orig}. {_remedy(str(error.orig))}") from error
         except OverflowError as error:
-            raise NotFound("No run has a number that large; `runs` lists those there are") from error
+            raise StorageError(f"Database {self._shown}: expected numbers of at most {LARGEST} ({error})") from error
         except exc.DatabaseError as error:
             if "not a database" in str(error.orig) or "malformed" in str(error.orig):
                 raise SchemaError(

@@ -1,4 +1,4 @@
-"""Who holds a run: names for holders, and whether the process behind a name still lives.
+"""Who holds a run or a schedule: names for holders, and whether the process behind a name still lives.
 
 A lease alone would make a resume after SIGKILL wait until it runs out; a process of this machine that is gone
 frees its runs at once.
@@ -23,7 +23,7 @@ def holds(owner: str | None, until: datetime | None) -> bool:
     return owner is not None and until is not None and until > datetime.now(UTC) and alive(owner) is not False
 
 
-def told(owner: str) -> str:
+def holder(owner: str) -> str:
     """A holder in words for people, such as `process 4711 on studio-1`."""
     machine, *rest = owner.rsplit("/", 3)
     return f"process {rest[0]} on {machine.rpartition(':')[0]}" if len(rest) == 3 else owner

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlmodel import Session, col, select
 
-from storage.database import Database
+from storage.database import LARGEST, Database
 from storage.errors import RunBusy, StorageError, no_run
-from storage.lease import holds, told
+from storage.lease import holder, holds
 from storage.tables import CallStatus, ModelCall, Run, RunStatus, Story, now
 
 LOST = "the process ended before the answer came; it may have been carried out and paid"
@@ -102,7 +102,7 @@ class Runs:
             run = _run(session, run_id)
             if run.owner not in (None, owner) and holds(run.owner, run.owner_until):
                 raise RunBusy(
-                    f"Run {run_id} is being filmed by {told(str(run.owner))}; wait for it, or end that process and "
+                    f"Run {run_id} is being filmed by {holder(str(run.owner))}; wait for it, or end that process and "
                     f"resume (if that process is gone, the run is free at {run.owner_until:%H:%M:%S} UTC)"
                 )
             seen = col(Run.owner).is_(None) if run.owner is None else col(Run.owner) == run.owner
@@ -132,7 +132,7 @@ class Runs:
         mine = sa.update(Run).where(col(Run.id) == run_id, col(Run.owner) == owner)
         with self._db.write() as session:
             if _rows(session, mine.values(owner_until=now() + timedelta(seconds=seconds))) == 0:
-                raise RunBusy(f"Run {run_id} is no longer held by {told(owner)}; stop filming it")
+                raise RunBusy(f"Run {run_id} is no longer held by {holder(owner)}; stop filming it")
 
     def release(self, run_id: int, owner: str) -> None:
         """Let go of the run; harmless when it is not held by `owner`."""
@@ -153,7 +153,7 @@ def _keys(story_text: str, profile: str, options: Mapping[str, Any]) -> tuple[st
 
 
 def _run(session: Session, run_id: int) -> Run:
-    run = session.get(Run, run_id)
+    run = session.get(Run, run_id) if run_id <= LARGEST else None
     if run is None:
         raise no_run(run_id)
     return run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,8 @@ from sqlmodel import col, select
 
 from storage.database import Database
 from storage.errors import NotFound
-from storage.tables import Schedule
+from storage.lease import holds
+from storage.tables import Schedule, now
 
 
 class Schedules:
@@ -33,6 +34,7 @@ class Schedules:
             row = session.exec(select(Schedule).where(Schedule.name == name)).first()
             row = row or Schedule(name=name, cron=cron, next_run=next_run)
             row.cron, row.batch, row.next_run, row.enabled = cron, list(batch), next_run, enabled
+            row.owner = row.owner_until = None
             session.add(row)
         return row
 
@@ -50,18 +52,45 @@ class Schedules:
             session.delete(row)
 
     def due(self, moment: datetime) -> list[Schedule]:
-        """Enabled schedules whose time has come, longest due first."""
-        ripe = (col(Schedule.enabled).is_(True), col(Schedule.next_run) <= moment)
-        with self._db.read() as session:
-            return list(session.exec(select(Schedule).where(*ripe).order_by(col(Schedule.next_run))))
+        """Enabled schedules whose time has come and which nobody films; those begun longest ago, or never, first.
 
-    def claim_due(self, schedule: Schedule, moment: datetime, next_run: datetime) -> bool:
-        """Take one due schedule for this process and move it on to `next_run`; False when another was faster."""
-        mine = sa.update(Schedule).where(
-            col(Schedule.id) == schedule.id,
-            col(Schedule.next_run) == schedule.next_run,
-            col(Schedule.enabled).is_(True),
-        )
+        So one that fails each time keeps no other waiting.
+        """
+        ripe = (col(Schedule.enabled).is_(True), col(Schedule.next_run) <= moment)
+        order = (col(Schedule.last_run).is_not(None), col(Schedule.last_run), col(Schedule.next_run))
+        with self._db.read() as session:
+            rows = session.exec(select(Schedule).where(*ripe).order_by(*order))
+            return [row for row in rows if not holds(row.owner, row.owner_until)]
+
+    def claim_due(self, schedule: Schedule, owner: str, seconds: float, moment: datetime) -> bool:
+        """Hold a due schedule for `seconds`, filming begins at `moment`; False when another holds it or has done it.
+
+        It stays due until `finish_due`, so that what was interrupted is gone on with.
+        """
         with self._db.write() as session:
-            moved = session.connection().execute(mine.values(last_run=moment, next_run=next_run))
-            return bool(moved.rowcount)
+            row = session.get(Schedule, schedule.id)
+            if row is None or not row.enabled or row.next_run != schedule.next_run:
+                return False
+            if holds(row.owner, row.owner_until):
+                return False
+            seen = col(Schedule.owner).is_(None) if row.owner is None else col(Schedule.owner) == row.owner
+            mine = sa.update(Schedule).where(col(Schedule.id) == row.id, seen)
+            held = mine.values(owner=owner, owner_until=now() + timedelta(seconds=seconds), last_run=moment)
+            return bool(session.connection().execute(held).rowcount)
+
+    def renew_due(self, schedule: Schedule, owner: str, seconds: float) -> bool:
+        """Hold on to a claimed schedule; False when it is no longer `owner`'s."""
+        return self._change(schedule, owner, owner_until=now() + timedelta(seconds=seconds))
+
+    def leave_due(self, schedule: Schedule, owner: str) -> None:
+        """Let go of a claimed schedule, done or not; harmless when it is not held by `owner`."""
+        self._change(schedule, owner, owner_until=None)
+
+    def finish_due(self, schedule: Schedule, owner: str, next_run: datetime) -> None:
+        """What was due is filmed: move on to `next_run`; harmless when it is not held by `owner`."""
+        self._change(schedule, owner, next_run=next_run)
+
+    def _change(self, schedule: Schedule, owner: str, **values: Any) -> bool:
+        held = sa.update(Schedule).where(col(Schedule.id) == schedule.id, col(Schedule.owner) == owner)
+        with self._db.write() as session:
+            return bool(session.connection().execute(held.values(**values)).rowcount)

@@ -243,4 +243,7 @@ class Schedule(SQLModel, table=True):
     enabled: bool = True
     next_run: datetime = Field(sa_type=UtcDateTime)
     last_run: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    owner: str | None = None
+    """The process that films what is due; as that of a run."""
+    owner_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
     created: datetime = Field(default_factory=now, sa_type=UtcDateTime)

@@ -362,7 +362,7 @@ def test_doctor_says_what_would_work_and_never_shows_a_key(
         (["film"], "film"),
         (["resume", "one"], "RUN"),
         (["resume", "12"], "No run 12 in this archive; `runs` lists those there are"),
-        (["show", "9" * 20], "No run has a number that large"),
+        (["show", "9" * 20], "No run 99999999999999999999 in this archive"),
         (["batch", "none.yaml"], "none.yaml"),
     ],
 )

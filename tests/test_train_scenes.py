@@ -101,7 +101,7 @@ def test_from_a_video_to_trained_adapters(
         (("train", "world", "denoiser", "--often", "jump"), "--often: expected VERB=WEIGHT, such as jump=2; got jump"),
         (("train", "world", "denoiser", "--often", "fly=2"), "expected verbs of the world, got fly"),
         (("train", "world", "denoiser", "--learning-rate", 0), "--learning-rate: expected between 0 and 1, got 0.0"),
-        (("train", "world", "denoiser", "--often", "jump=nan"), "expected finite weights of at least 0"),
+        (("train", "world", "denoiser", "--often", "jump=nan"), "LatentShards.often: expected finite numbers"),
         (("train", "world", "import", "CLIPS"), "expected a folder that `train world export` wrote"),
     ],
 )

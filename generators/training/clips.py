@@ -29,6 +29,8 @@ class DrawnClips:
     frames: Tensor
     """uint8 (B, T, 3, H, W)."""
     captions: tuple[tuple[str, ...], ...]
+    verbs: tuple[str, ...] = ()
+    """What happens first in each clip; empty where the source does not know."""
 
 
 class ClipSource(Protocol):
@@ -63,7 +65,9 @@ class WorldClips:
         ]
         told = tuple(tuple(write_caption(script, rng, self.split).text for _ in range(captions)) for script in scripts)
         with torch.no_grad():
-            return DrawnClips(frames=render(scripts, self.device), captions=told)
+            frames_BTCHW = render(scripts, self.device)
+        firsts = tuple(min(script.events, key=lambda event: event.start).verb for script in scripts)
+        return DrawnClips(frames=frames_BTCHW, captions=told, verbs=firsts)
 
     def _verb(self, rng: np.random.Generator) -> str:
         weights = np.array([self.often.get(verb, 1.0) for verb in VERBS])

@@ -119,11 +119,11 @@ def read_codec(path: Path) -> LinearCodec:
     return LinearCodec(**load(path.read_bytes()))
 
 
-def open_codec(out: Path, source: ClipSource, *, seed: int, channels: int) -> LinearCodec:
+def open_codec(out: Path, source: ClipSource, *, seed: int, channels: int, clips: int = 160) -> LinearCodec:
     """The run's latent code: read, or fitted and kept when the run has none yet. TrainingError on other sizes."""
     path = out / CODEC
     if not path.exists():
-        fit_codec(source, seed=seed, channels=channels).write(path)
+        fit_codec(source, seed=seed, channels=channels, clips=clips).write(path)
     codec = read_codec(path)
     if codec.channels != channels:
         raise TrainingError(f"{path} has {codec.channels} channels, asked for were {channels}; choose another folder")

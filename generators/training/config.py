@@ -19,6 +19,12 @@ Precision = Literal["auto", "bf16", "float32"]
 RUN_FOLDER = Path("training/world")
 LEARNED_LAST = {name: 3.0 for name, verb in VERBS.items() if verb.slot in ("prop", "other")}
 """Verbs that need a prop or another puppet are learned last, and so are drawn more often."""
+DECIDED_AT = {"approach": 1.5, "chase": 1.5, "hop_over": 1.5, "push": 0.8, "dance": -0.3, "spin": -0.3, "lift": 0.0}
+"""Mean logits of the noise level at which it is decided whether a verb succeeds, where that is not as usual.
+
+For a shift of 5. Who does it to whom is decided above .93, a movement as fast as two latent frames below .8
+(docs/log.md, 2026-11-29).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,8 @@ class VaeTraining:
     """Extra weight of pixels on and around puppets."""
     encoder_share: float = 0.5
     """Share of the clips that the encoder learns from; the decoder learns from all."""
+    code_clips: int = 160
+    """Clips on which the latent code is fitted where the run has none yet."""
     latent_noise: float = 0.3
     """Up to so much noise is added to half of the latents before decoding; their own deviation is about 1."""
 
@@ -111,7 +119,7 @@ class VaeTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentShards:
-    """Encoded clips on disk: shard i is a function of (seed, i, latent code) alone."""
+    """Encoded clips on disk: shard i is a function of (seed, i, latent code, `often`) alone."""
 
     seed: int = 0
     clips: int = 256
@@ -135,10 +143,9 @@ class LatentShards:
             raise ValueError(f"LatentShards.first: expected 1..{self.count}, got {self.first}")
         if not 0 <= self.long_share < 1:
             raise ValueError(f"LatentShards.long_share: expected 0 <= share < 1, got {self.long_share}")
-        if unknown := sorted(self.often.keys() - VERBS.keys()):
-            raise ValueError(f"LatentShards.often: expected verbs of the world, got {', '.join(unknown)}")
-        if not all(math.isfinite(weight) and weight >= 0 for weight in self.often.values()):
-            raise ValueError(f"LatentShards.often: expected finite weights of at least 0, got {dict(self.often)}")
+        _require_verbs("LatentShards.often", self.often)
+        if not all(weight >= 0 for weight in self.often.values()):
+            raise ValueError(f"LatentShards.often: expected weights of at least 0, got {dict(self.often)}")
 
     def due(self, step: int) -> int:
         """How many shards exist when step (0 based) draws its batch."""
@@ -198,6 +205,8 @@ class DenoiserTraining:
     caption_dropout: float = 0.1
     noise_mean: float = 0.3
     """Mean of the logit-normal noise level before the shift; its deviation is 1."""
+    noise_means: Mapping[str, float] = field(default_factory=lambda: dict(DECIDED_AT))
+    """The same for clips that begin with a verb, in the place of `noise_mean`."""
     shift: float = 5.0
     """Static timestep shift, in training and in the scheduler that ships with the model.
 
@@ -205,3 +214,17 @@ class DenoiserTraining:
     """
     guidance: float = 3.0
     sample_steps: int = 20
+
+    def __post_init__(self) -> None:
+        _require_verbs("DenoiserTraining.noise_means", self.noise_means)
+
+    def noise_mean_of(self, verb: str | None) -> float:
+        """Mean logit of the noise level of clips that begin with this verb; None where that is not known."""
+        return self.noise_mean if verb is None else self.noise_means.get(verb, self.noise_mean)
+
+
+def _require_verbs(name: str, values: Mapping[str, float]) -> None:
+    if unknown := sorted(values.keys() - VERBS.keys()):
+        raise ValueError(f"{name}: expected verbs of the world, got {', '.join(unknown)}")
+    if not all(map(math.isfinite, values.values())):
+        raise ValueError(f"{name}: expected finite numbers, got {dict(values)}")

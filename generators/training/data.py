@@ -24,6 +24,9 @@ from generators.training.codec import LinearCodec
 from generators.training.config import LatentShards
 from generators.world.words import LONG, SHORT
 
+_FORMAT = 2
+"""Of a shard; part of its folder's name, so that one written before something was added is not read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -31,12 +34,15 @@ class Batch:
 
     latents: Tensor
     captions: list[str]
+    verbs: list[str | None]
+    """What happens first in each clip; None where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shard:
     latents: Tensor
     captions: list[list[str]]
+    verbs: list[str | None]
 
 
 class ShardFolder:
@@ -44,7 +50,7 @@ class ShardFolder:
 
     def __init__(self, config: LatentShards, folder: Path, codec: LinearCodec, source: ClipSource, seed: int) -> None:
         self.config, self._codec, self._source, self._seed = config, codec, source, seed
-        drawn = hashlib.sha256(json.dumps(dict(config.often), sort_keys=True).encode()).hexdigest()
+        drawn = hashlib.sha256(json.dumps([_FORMAT, dict(config.often)], sort_keys=True).encode()).hexdigest()
         self.folder = folder / f"{codec.digest[:16]}-{config.seed}-{drawn[:8]}"
         self._read: dict[int, _Shard] = {}
 
@@ -58,13 +64,16 @@ class ShardFolder:
             return
         config, frames = self.config, self.frames(index)
         rng = np.random.default_rng([config.seed, 1, index])
-        latents, captions = [], []
+        latents, captions = list[Tensor](), list[list[str]]()
+        verbs = list[str | None]()
         for start in range(0, config.clips, config.batch):
             count = min(config.batch, config.clips - start)
             drawn = self._source.draw(rng, clips=count, frames=frames, captions=config.captions)
             latents.append(self._codec.encode(to_signal(drawn.frames.cpu())).half())
-            captions += [list(told) for told in drawn.captions]
-        whole = save({"latents": torch.cat(latents)}, metadata={"captions": json.dumps(captions)})
+            captions += map(list, drawn.captions)
+            verbs += drawn.verbs or [None] * count
+        told = json.dumps({"captions": captions, "verbs": verbs})  # one entry: several are written in any order
+        whole = save({"latents": torch.cat(latents)}, metadata={"clips": told})
 
         def put(file: BinaryIO) -> None:
             file.write(whole)
@@ -84,18 +93,19 @@ class ShardFolder:
         shards = [i for i in due if self.frames(i) == frames] or list(due)
         count = size if self.frames(shards[0]) == SHORT else max(1, size * SHORT // LONG)
         chosen = np.sort(rng.choice(shards, size=count))
-        latents, captions = [], []
+        latents, captions, verbs = list[Tensor](), list[str](), list[str | None]()
         for index in chosen:
             shard = self._shard(int(index))
             clip = int(rng.integers(len(shard.latents)))
             latents.append(shard.latents[clip])
             captions.append(shard.captions[clip][int(rng.integers(len(shard.captions[clip])))])
-        return Batch(latents=torch.stack(latents).float(), captions=captions)
+            verbs.append(shard.verbs[clip])
+        return Batch(latents=torch.stack(latents).float(), captions=captions, verbs=verbs)
 
     def _shard(self, index: int) -> _Shard:
         if index not in self._read:
             self.make(index)
             with safe_open(self.path(index), framework="pt") as file:
-                captions = json.loads(file.metadata()["captions"])
-                self._read[index] = _Shard(latents=file.get_tensor("latents"), captions=captions)
+                told = json.loads(file.metadata()["clips"])
+                self._read[index] = _Shard(latents=file.get_tensor("latents"), **told)
         return self._read[index]

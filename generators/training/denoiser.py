@@ -71,7 +71,7 @@ def build_denoiser(size: DenoiserSize, channels: int, tokens: int, seed: int) ->
         return Denoiser(size, channels, tokens)
 
 
-def noise_levels(normal: Tensor, mean: float, shift: float) -> Tensor:
+def noise_levels(normal: Tensor, mean: float | Tensor, shift: float) -> Tensor:
     """Standard normal numbers to s in 0..1: logit-normal, then the scheduler's static shift."""
     level = torch.sigmoid(normal + mean)
     return shift * level / (1 + (shift - 1) * level)
@@ -80,7 +80,7 @@ def noise_levels(normal: Tensor, mean: float, shift: float) -> Tensor:
 def spread_normal(count: int, generator: torch.Generator) -> Tensor:
     """Standard normal numbers (count,), shuffled, one from each of `count` equally likely intervals.
 
-    Batches then hold the same mixture of noise levels, whose losses differ far more than those of clips.
+    Batches then hold much the same mixture of noise levels, whose losses differ far more than those of clips.
     """
     device = generator.device
     places = torch.randperm(count, generator=generator, device=device) + torch.rand(
@@ -127,6 +127,7 @@ class DenoiserTrainee:
             self.nets.transformer.compile_repeated_blocks(dynamic=False)  # a third faster than code for any shape
         self.shards = ShardFolder(config.shards, config.out / "latents", codec, source, config.seed)
         transformer = self.nets.transformer
+        self._averaged_since = 0
         self.optimiser = Muon(
             [self.nets],
             lr=config.learning_rate,
@@ -150,7 +151,7 @@ class DenoiserTrainee:
         loss.backward()
         size = nn.utils.clip_grad_norm_(self.nets.parameters(), self.config.clip_norm)
         self.optimiser.step()
-        follow(self.average, self.nets, self.config.ema, index)
+        follow(self.average, self.nets, self.config.ema, index - self._averaged_since)
         return {"loss": loss.item(), "gradient": size.item()}
 
     def _errors(self, batch: Batch, rng: np.random.Generator) -> list[tuple[Tensor, int]]:
@@ -160,7 +161,8 @@ class DenoiserTrainee:
         clean = batch.latents.to(self.device)
         noisy = torch.randn(clean.shape, generator=noise, device=self.device)
         normal = spread_normal(clips, noise)
-        levels = noise_levels(normal, config.noise_mean, config.shift)
+        means = torch.tensor([config.noise_mean_of(verb) for verb in batch.verbs], device=self.device)
+        levels = noise_levels(normal, means, config.shift)
         target = noisy - clean
         split = round(clips * config.given.share)
         given = given_frames(rng, split, frames, config.given).to(self.device)
@@ -188,12 +190,14 @@ class DenoiserTrainee:
             "nets": self.nets.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "averaged_since": self._averaged_since,
         }
 
     def restore(self, state: State) -> None:
         """Load what `state` gave."""
         self.nets.load_state_dict(state["nets"])
         self.average.load_state_dict(state["average"])
+        self._averaged_since = state.get("averaged_since", 0)
         if state["optimiser"] is not None:  # None where exported weights were imported: it begins anew
             self.optimiser.load_state_dict(state["optimiser"])
 

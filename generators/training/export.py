@@ -67,7 +67,7 @@ def _record(run: Path, state: State) -> dict[str, Any]:
 
 
 def import_weights(weights: Path, run: Path) -> Path:
-    """Lay out a training run at `run` whose nets are those exported to `weights`; optimisers begin anew.
+    """Lay out a training run at `run` whose nets are those exported to `weights`; optimisers and averages begin anew.
 
     Raises TrainingError when `run` has been trained already, or `weights` is no export that tells how it was made.
     """
@@ -90,8 +90,9 @@ def import_weights(weights: Path, run: Path) -> Path:
     vae = build_vae(VaeSize(**record["vae"]["settings"]["size"]), record["vae"]["settings"]["seed"])
     vae.load_state_dict(pipeline.vae.state_dict())
     for part, named, learnt in (("denoiser", "nets", nets.state_dict()), ("vae", "vae", vae.state_dict())):
-        trainee = {named: learnt, "average": learnt, "optimiser": None}
-        RunFolder(run / part).save(record[part] | {"fresh": record[part]["step"], "trainee": trainee})
+        step = record[part]["step"]
+        trainee = {named: learnt, "average": learnt, "optimiser": None, "averaged_since": step}
+        RunFolder(run / part).save(record[part] | {"fresh": step, "trainee": trainee})
     return run
 
 

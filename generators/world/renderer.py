@@ -1,6 +1,6 @@
 """Scripts to frames, batched, in torch, on any device. Knows how things look, not what they mean.
 
-B clips, T frames, P sprites a clip, H x W canvas.
+B clips, T frames, N sprites, C colours, P pixels of a canvas, H x W of a window.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from generators.world.motion import GROUND, Stage, play
 from generators.world.places import backdrops
-from generators.world.puppets import BOX, textures
+from generators.world.puppets import BOX, TEXTURE, textures
 from generators.world.script import Script
 from generators.world.words import HEIGHT, HUES, KINDS, PLACES, PROPS, TIMES, WIDTH
 
@@ -23,6 +23,8 @@ THINNEST = 0.14
 """A spinning cut-out never gets thinner than this share of its width."""
 _FOOT = BOX / 2 - 2
 """From a texture's centre down to its feet, in pixels at scale 1."""
+_WINDOWS = (32, 48, 64, 2 * WIDTH)
+"""Pixels a side of the windows that sprites are drawn in; a grown puppet half-way down needs 62."""
 
 
 def render(scripts: Sequence[Script], device: torch.device | str = "cpu") -> Tensor:
@@ -32,19 +34,25 @@ def render(scripts: Sequence[Script], device: torch.device | str = "cpu") -> Ten
         raise ValueError(f"render: expected scripts of one length, got {sorted(lengths)} frames")
     sheet, scenery = _art(str(device))
     rows = [_sprites(script) for script in scripts]
-    which = torch.tensor([[PLACES.index(s.place), TIMES.index(s.time)] for s in scripts], device=device)
-    frames = lengths.pop()
-    canvas = scenery[which[:, 0], which[:, 1]].unsqueeze(1).repeat(1, frames, 1, 1, 1)
+    places = torch.tensor([[PLACES.index(s.place), TIMES.index(s.time)] for s in scripts], device=device)
+    frames, pixels = lengths.pop(), HEIGHT * WIDTH
+    canvas_BTPC = scenery.new_zeros(len(scripts), frames, pixels + 1, 3)  # the last pixel is off the canvas
+    canvas_BTPC[:, :, :pixels] = scenery[places[:, 0], places[:, 1]].unsqueeze(1)
     for layer in range(max(len(row) for row in rows)):
         clips = [b for b, row in enumerate(rows) if layer < len(row)]
-        states = torch.from_numpy(np.stack([rows[b][layer] for b in clips])).to(device)
-        canvas[clips] = _paste(canvas[clips], states, sheet)
-    return (canvas * 255).round_().clamp_(0, 255).to(torch.uint8)
+        states = torch.from_numpy(np.stack([rows[b][layer] for b in clips])).to(device).flatten(0, 1)
+        canvases = torch.tensor(clips, device=device).repeat_interleave(frames) * frames
+        canvases += torch.arange(frames, device=device).repeat(len(clips))
+        _paste(canvas_BTPC.view(-1, 3), canvases * (pixels + 1), states, sheet)
+    levels = (canvas_BTPC[:, :, :pixels] * 255).round_().clamp_(0, 255).to(torch.uint8)
+    return levels.transpose(2, 3).contiguous().view(len(scripts), frames, 3, HEIGHT, WIDTH)
 
 
 @functools.lru_cache(maxsize=4)
 def _art(device: str) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(textures()).to(device), torch.from_numpy(backdrops()).to(device)
+    """Textures (textures, 5, side, side) and backdrops (places, times, pixels, 3)."""
+    scenery = torch.from_numpy(backdrops()).to(device)
+    return torch.from_numpy(textures()).to(device), scenery.flatten(3).transpose(2, 3).contiguous()
 
 
 def _sprites(script: Script) -> list[np.ndarray]:
@@ -83,25 +91,41 @@ def _thing(script: Script, stage: Stage, index: int) -> np.ndarray:
     return np.stack(columns, 1).astype(np.float32)
 
 
-def _paste(canvas: Tensor, states: Tensor, sheet: Tensor) -> Tensor:
-    """Put one sprite a clip onto (B, T, 3, H, W): rotate and scale its texture to where it stands."""
-    flat = states.flatten(0, 1)
-    texture, x, y, sx, sy, tilt, alpha = flat[:, :7].unbind(1)
+def _paste(pixels: Tensor, first: Tensor, states: Tensor, sheet: Tensor) -> None:
+    """Put N sprites onto canvases that lie behind each other in `pixels` (all, 3): sprite n on that from `first[n]`.
+
+    A sprite is drawn in the smallest window that holds it, for most of them a sixth of the canvas.
+    """
+    spread = _spread(states)
+    smaller = torch.zeros_like(spread)
+    for side in _WINDOWS:
+        fits = torch.nonzero((spread <= side) & (spread > smaller)).squeeze(1)
+        smaller = torch.full_like(spread, side)
+        if len(fits):
+            _paste_window(pixels, first[fits], states[fits], sheet, side)
+
+
+def _spread(states: Tensor) -> Tensor:
+    """Pixels a side of a window that holds each sprite, with one to spare for roundings."""
+    sx, sy, tilt = states[:, 3].abs(), states[:, 4].abs(), states[:, 5]
+    cos, sin = tilt.cos().abs(), tilt.sin().abs()
+    return (BOX + BOX / TEXTURE) * torch.maximum(sx * cos + sy * sin, sx * sin + sy * cos) + 1
+
+
+def _paste_window(pixels: Tensor, first: Tensor, states: Tensor, sheet: Tensor, side: int) -> None:
+    """Rotate and scale each sprite's texture to where it stands, in a window of `side` pixels around its centre."""
+    texture, x, y, sx, sy, tilt, alpha = (column.view(-1, 1, 1) for column in states[:, :7].unbind(1))
+    offsets = torch.arange(side, device=states.device) - side // 2
+    column_NW = x.round().long() + offsets  # N 1 W
+    row_NH = y.round().long() + offsets.unsqueeze(1)  # N H 1
+    across, down = (column_NW + 0.5 - x) / (BOX / 2), (row_NH + 0.5 - y) / (BOX / 2)
     cos, sin = tilt.cos(), tilt.sin()
-    half_w, half_h = WIDTH / BOX, HEIGHT / BOX
-    # canvas (-1..1) -> pixels from the sprite's centre -> turned back -> texture (-1..1)
-    cx, cy = (WIDTH / 2 - x) / (BOX / 2), (HEIGHT / 2 - y) / (BOX / 2)
-    theta = torch.stack(
-        [
-            torch.stack([cos * half_w / sx, sin * half_h / sx, (cos * cx + sin * cy) / sx], 1),
-            torch.stack([-sin * half_w / sy, cos * half_h / sy, (-sin * cx + cos * cy) / sy], 1),
-        ],
-        1,
-    )
-    grid = F.affine_grid(theta, [len(flat), 1, HEIGHT, WIDTH], align_corners=False)
-    planes = F.grid_sample(sheet[texture.long()], grid, align_corners=False)
-    hue = flat[:, 7:].reshape(-1, 3, 1, 1)
-    paint = (planes[:, :1] * hue + planes[:, 1:4]) * alpha.reshape(-1, 1, 1, 1)
-    cover = planes[:, 4:] * alpha.reshape(-1, 1, 1, 1)
-    under = canvas.flatten(0, 1)
-    return (paint + (1 - cover) * under).reshape(canvas.shape)
+    # pixels from the sprite's centre -> turned back -> texture (-1..1)
+    grid_NHW2 = torch.stack([(cos * across + sin * down) / sx, (cos * down - sin * across) / sy], -1)
+    planes = F.grid_sample(sheet[texture.flatten().long()], grid_NHW2, align_corners=False).permute(0, 2, 3, 1)
+    alpha = alpha.unsqueeze(-1)
+    paint_NHWC = (planes[..., :1] * states[:, None, None, 7:] + planes[..., 1:4]) * alpha
+    cover_NHW1 = planes[..., 4:] * alpha
+    inside = (column_NW >= 0) & (column_NW < WIDTH) & (row_NH >= 0) & (row_NH < HEIGHT)
+    where = first.view(-1, 1, 1) + (row_NH * WIDTH + column_NW).where(inside, HEIGHT * WIDTH)
+    pixels[where] = paint_NHWC + (1 - cover_NHW1) * pixels[where]

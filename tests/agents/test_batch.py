@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from agents.batch import BatchStory, next_time, read_batch
-from agents.errors import BatchError
-from agents.order import Caps, Wishes
+from agents.batch import BatchStory, film_due, next_time, read_batch
+from agents.errors import BatchError, UnfilmableStory
+from agents.order import Caps, Order, Wishes
+from agents.outcome import FilmResult
+from storage.archive import Archive
+from storage.errors import RunBusy
+
+NIGHT = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -83,3 +89,53 @@ def test_the_next_time_follows_the_cron_fields() -> None:
 def test_wrong_cron_fields_are_refused_with_an_example(cron: str) -> None:
     with pytest.raises(BatchError, match="every night at two"):
         next_time(cron, datetime.now(UTC))
+
+
+async def test_a_batch_stays_due_until_all_of_it_is_done(tmp_path: Path) -> None:
+    asked: list[str] = []
+    fails: dict[str, BaseException] = {"a": UnfilmableStory("nothing to film"), "b": asyncio.CancelledError()}
+
+    async def film(story: Order, *, on_event: object = None) -> FilmResult:
+        asked.append(str(story.story))
+        assert [row.name for row in archive.due(now)] == ["torn"]  # this one is held
+        raise fails[str(story.story)]
+
+    now = datetime.now(UTC)
+    with Archive(tmp_path) as archive:
+        archive.add_schedule("night", cron="0 2 * * *", batch=[{"text": "a"}, {"text": "b"}], next_run=NIGHT)
+        archive.add_schedule("torn", cron="0 2 * * *", batch=[{"tekst": "a"}], next_run=NIGHT + timedelta(minutes=1))
+        with pytest.raises(asyncio.CancelledError):
+            await film_due(archive, film, None)
+        assert asked == ["a", "b"]
+        fails["b"] = RunBusy("another process films it")
+        for ends in ([2, 6], [2, 2]):  # begun longest ago first: what failed keeps no other waiting
+            done = await film_due(archive, film, None)
+            lines = {line.name: line for line in done.lines}
+            assert [lines[name].exit_code for name in ("a", "b")] == ends
+            assert "schedule torn, story 1: " in lines["torn"].error
+            fails["b"] = UnfilmableStory("nothing to film")
+        (torn,) = archive.due(now)
+        assert torn.name == "torn"
+        (night,) = (row for row in archive.schedules() if row.name == "night")
+        assert night.next_run == next_time("0 2 * * *", now)
+
+
+async def test_a_batch_that_another_process_took_is_left_to_it(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def film(story: Order, *, on_event: object = None) -> FilmResult:
+        asked.append(str(story.story))
+        archive.add_schedule("night", cron="0 2 * * *", batch=[], next_run=NIGHT)  # which ends every claim
+        raise UnfilmableStory("nothing to film")
+
+    with Archive(tmp_path) as archive:
+        archive.add_schedule("night", cron="0 2 * * *", batch=[{"text": "a"}, {"text": "b"}], next_run=NIGHT)
+        await film_due(archive, film, None)
+        assert asked == ["a"]
+        assert [row.next_run for row in archive.schedules()] == [NIGHT]
+
+
+@pytest.mark.parametrize("budget", ["{takes: .inf}", "{seconds: .nan}"])
+def test_a_budget_without_end_is_refused_when_it_is_read(tmp_path: Path, budget: str) -> None:
+    with pytest.raises(BatchError, match="finite number"):
+        read_batch(write(tmp_path, "b.yaml", f"- {{text: A cat jumps., budget: {budget}}}"))

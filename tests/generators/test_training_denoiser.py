@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,13 +41,16 @@ CAPTIONS = ("In the meadow by day, the red fox jumps high up.", "Then the blue c
 
 
 class FlatClips:
-    """Clips of one colour each, with a caption of as many words as the clip is bright."""
+    """Clips of one colour each, with one of two captions; `verbs` is what is said to happen in all of them."""
+
+    def __init__(self, verbs: tuple[str, ...] = ()) -> None:
+        self.verbs = verbs
 
     def draw(self, rng: np.random.Generator, *, clips: int, frames: int, captions: int) -> DrawnClips:
         shades = torch.from_numpy(rng.integers(255, size=(clips, 1, 3, 1, 1), dtype=np.uint8))
         noise = torch.from_numpy(rng.integers(40, size=(clips, frames, 3, 32, 48), dtype=np.uint8))
         told = tuple(tuple(CAPTIONS[i % 2] for i in range(captions)) for _ in range(clips))
-        return DrawnClips(frames=(shades // 2 + noise), captions=told)
+        return DrawnClips(frames=(shades // 2 + noise), captions=told, verbs=self.verbs * clips)
 
 
 def tiny_vae_training(out: Path, steps: int) -> VaeTraining:
@@ -55,6 +59,7 @@ def tiny_vae_training(out: Path, steps: int) -> VaeTraining:
         size=VaeSize(encoder_width=8, decoder_width=8, channels=16),
         batch=2,
         frames=5,
+        code_clips=16,
         schedule=Schedule(steps=steps, sample_every=0),
         machine=Machine(precision="float32"),
     )
@@ -170,6 +175,10 @@ def test_shards_of_other_verbs_are_other_shards_and_unknown_verbs_are_refused(ru
         LatentShards(often={"fly": 2.0})
     with pytest.raises(ValueError, match="at least 0"):
         LatentShards(often={"walk": -1.0})
+    with pytest.raises(ValueError, match=r"noise_means: expected verbs of the world, got fly"):
+        DenoiserTraining(noise_means={"fly": 1.0})
+    with pytest.raises(ValueError, match=r"noise_means: expected finite numbers"):
+        DenoiserTraining(noise_means={"walk": float("nan")})
 
 
 def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path: Path) -> None:
@@ -184,6 +193,45 @@ def test_shards_are_made_once_and_are_the_same_again(run_folder: Path, tmp_path:
     assert one.path(0).stat().st_mtime_ns == before
     lengths = {one.batch(step, 4).latents.shape[2] for step in range(8)}
     assert lengths == {9, 17}
+
+
+@pytest.mark.slow
+def test_a_shard_knows_what_happens_first_in_its_clips(run_folder: Path, tmp_path: Path) -> None:
+    jumps = {verb: float(verb == "jump") for verb in VERBS}
+    drawn = WorldClips(often=jumps).draw(np.random.default_rng(3), clips=6, frames=65, captions=1)
+    assert drawn.verbs == ("jump",) * 6
+    assert any("then" in caption.lower() or "next" in caption.lower() for (caption,) in drawn.captions)
+    codec = read_codec(run_folder / "codec.safetensors")
+    shards = LatentShards(clips=4, count=1, first=1, batch=2, long_share=0.0)
+    known, unknown = (
+        ShardFolder(shards, tmp_path / name, codec, source, seed=0).batch(0, 3).verbs
+        for name, source in (("a", FlatClips(verbs=("walk",))), ("b", FlatClips()))
+    )
+    assert (known, unknown) == (["walk"] * 3, [None] * 3)
+
+
+@pytest.mark.slow
+def test_noise_is_drawn_where_the_verb_of_a_clip_is_decided(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+
+    def spy(transformer: Any, columns: Any, noisy: Any, levels: torch.Tensor, text: Any) -> torch.Tensor:
+        drawn.append(levels)
+        return predict(transformer, columns, noisy, levels, text)
+
+    monkeypatch.setattr("generators.training.denoiser.predict", spy)
+    config = replace(
+        tiny_training(with_codec(run_folder, tmp_path / "run"), 4),
+        given=GivenSegments(share=0.0),
+        noise_means={"chase": 30.0, "spin": -30.0},
+    )
+    for verbs, lowest, highest in ((("chase",), 0.999, 1.0), (("spin",), 0.0, 0.001), ((), 0.05, 0.999)):
+        drawn.clear()
+        train_denoiser(replace(config, out=with_codec(run_folder, tmp_path / f"run {verbs}")), source=FlatClips(verbs))
+        levels = torch.cat(drawn)
+        assert levels.numel() >= 8
+        assert lowest <= levels.min() <= levels.max() <= highest
 
 
 @pytest.mark.slow
@@ -272,6 +320,13 @@ def test_training_goes_on_from_an_export_where_nothing_else_is_left(run_folder: 
     for key, tensor in now["trainee"]["nets"].items():
         torch.testing.assert_close(tensor, was["trainee"]["average"][key], atol=1e-3, rtol=1e-3)  # float16 storage
     assert train_denoiser(tiny_training(again, 3), source=FlatClips()).step == 3
+    then = read_checkpoint(again / "denoiser" / "checkpoint.pt")["trainee"]
+    for key, average in then["average"].items():  # which forgets its start as quickly as that of a new run
+        torch.testing.assert_close(average, now["trainee"]["nets"][key].lerp(then["nets"][key], 0.9))
+    train_denoiser(tiny_training(again, 4), source=FlatClips())
+    last = read_checkpoint(again / "denoiser" / "checkpoint.pt")["trainee"]
+    for key, average in last["average"].items():  # also when it goes on in another process
+        torch.testing.assert_close(average, then["average"][key].lerp(last["nets"][key], 1 - 2 / 11))
     assert train_vae(tiny_vae_training(again, 3), source=FlatClips()).step == 3
     assert export(again, tmp_path / "weights").name == "weights"
     with pytest.raises(TrainingError, match=r"again has been trained already \(denoiser, vae\); name a new folder"):

@@ -54,7 +54,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
     size = VaeSize(encoder_width=8, decoder_width=8, channels=16)
     short = Schedule(steps=1, sample_every=0)
-    train_vae(VaeTraining(out=out, size=size, batch=2, frames=5, schedule=short, machine=PLAIN), source=FlatClips())
+    train_vae(
+        VaeTraining(out=out, size=size, batch=2, frames=5, code_clips=16, schedule=short, machine=PLAIN),
+        source=FlatClips(),
+    )
     config = DenoiserTraining(
         out=out, size=TINY, batch=4, shards=SHARDS, schedule=replace(short, steps=3, warmup=0), machine=PLAIN
     )

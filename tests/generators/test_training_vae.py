@@ -48,6 +48,7 @@ def tiny_training(out: Path, steps: int) -> VaeTraining:
         size=TINY,
         batch=2,
         frames=5,
+        code_clips=16,
         schedule=Schedule(steps=steps, warmup=1, sample_every=0, log_every=1),
         machine=Machine(precision="float32"),
     )
@@ -124,7 +125,7 @@ def test_decoding_a_code_is_the_projection_of_the_picture() -> None:
 
 @pytest.mark.slow
 def test_a_folder_keeps_its_code_and_refuses_another_size(tmp_path: Path) -> None:
-    codec = open_codec(tmp_path, SlidingSquares(), seed=0, channels=16)
+    codec = open_codec(tmp_path, SlidingSquares(), seed=0, channels=16, clips=16)
     assert open_codec(tmp_path, SlidingSquares(), seed=1, channels=16).digest == codec.digest
     assert read_codec(tmp_path / "codec.safetensors").digest == codec.digest
     with pytest.raises(TrainingError, match="16 channels"):

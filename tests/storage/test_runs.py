@@ -13,7 +13,7 @@ import pytest
 
 from storage.archive import Archive
 from storage.errors import NotFound, RunBusy, StorageError
-from storage.lease import alive, holds, new_owner, told
+from storage.lease import alive, holder, holds, new_owner
 from storage.tables import CallStatus, RunStatus
 
 ROOT = Path(__file__).parents[2]
@@ -141,8 +141,8 @@ def test_a_hold_ends_with_its_block_also_after_an_error(archive: Archive, run_id
 
 
 def test_who_holds_a_run_is_told_in_words() -> None:
-    assert told("studio-1:4026531836/4711/216348/db309e6a") == "process 4711 on studio-1"
-    assert told("somebody") == "somebody"
+    assert holder("studio-1:4026531836/4711/216348/db309e6a") == "process 4711 on studio-1"
+    assert holder("somebody") == "somebody"
 
 
 def test_of_many_claimants_one_wins(archive: Archive, run_id: int) -> None:
