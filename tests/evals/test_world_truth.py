@@ -63,13 +63,16 @@ def test_the_two_settings_look_at_different_frames() -> None:
 
 @pytest.mark.slow
 @BOTH
-@pytest.mark.parametrize("events", [1, 2, 3])
-def test_rendered_truth_reaches_995_in_a_thousand_on_every_score(events: int, setting: Setting) -> None:
+def test_rendered_truth_reaches_995_in_a_thousand_on_every_score(setting: Setting) -> None:
+    """On 256 clips; `eval world --control truth` takes as many as one likes."""
     splits: tuple[SplitName, ...] = ("seen", "both")
-    judged = [
-        judge_clip(film(case), case.script, setting) for split in splits for case in cases(split, events, 104, seed=5)
+    drawn = [
+        case
+        for split in splits
+        for events, count in ((1, 48), (2, 48), (3, 32))
+        for case in cases(split, events, count, seed=5)
     ]
-    assert shortfalls(judged, 0.995) == {}
+    assert shortfalls([judge_clip(film(case), case.script, setting) for case in drawn], 0.995) == {}
 
 
 @pytest.mark.slow
