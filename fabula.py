@@ -7,7 +7,8 @@
         print(film.film, film.complete)
 
 Every method has an async twin (`await studio.arun(...)`), and `studio.stream(...)` gives a run's events while they
-happen. What a run came to is a frozen value (`agents/outcome.py`). Importing this module loads nothing heavy.
+happen. What a run came to is a frozen value (`agents/outcome.py`). Importing this module loads nothing heavy. It
+is long because all that a Studio can do stands in one place, each method a few lines over the packages that do it.
 """
 
 from __future__ import annotations
@@ -63,21 +64,18 @@ from agents.order import (
 from agents.outcome import (
     BatchLine,
     BatchResult,
-    Estimate,
     EventOutcome,
     FilmResult,
-    PlanResult,
     RunLine,
     ScheduleResult,
     ShotOutcome,
     TakeOutcome,
     Tally,
-    board_result,
-    estimate,
     result,
     run_line,
     schedule_result,
 )
+from agents.plans import Estimate, PlanResult, board_result, estimate
 from agents.retries import Retried, compare, retries
 from storage.errors import RunBusy
 

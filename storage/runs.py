@@ -105,7 +105,7 @@ class Runs:
                     f"Run {run_id} is being filmed by {holder(str(run.owner))}; wait for it, or end that process and "
                     f"resume (if that process is gone, the run is free at {run.owner_until:%H:%M:%S} UTC)"
                 )
-            seen = col(Run.owner).is_(None) if run.owner is None else col(Run.owner) == run.owner
+            seen = col(Run.owner).is_not_distinct_from(run.owner)
             until = now() + timedelta(seconds=seconds)
             swap = sa.update(Run).where(col(Run.id) == run_id, seen).values(owner=owner, owner_until=until)
             if _rows(session, swap) == 0:

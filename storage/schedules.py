@@ -73,7 +73,7 @@ class Schedules:
                 return False
             if holds(row.owner, row.owner_until):
                 return False
-            seen = col(Schedule.owner).is_(None) if row.owner is None else col(Schedule.owner) == row.owner
+            seen = col(Schedule.owner).is_not_distinct_from(row.owner)
             mine = sa.update(Schedule).where(col(Schedule.id) == row.id, seen)
             held = mine.values(owner=owner, owner_until=now() + timedelta(seconds=seconds), last_run=moment)
             return bool(session.connection().execute(held).rowcount)

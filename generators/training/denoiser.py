@@ -127,7 +127,7 @@ class DenoiserTrainee:
             self.nets.transformer.compile_repeated_blocks(dynamic=False)  # a third faster than code for any shape
         self.shards = ShardFolder(config.shards, config.out / "latents", codec, source, config.seed)
         transformer = self.nets.transformer
-        self._averaged_since = 0
+        self._fresh = 0
         self.optimiser = Muon(
             [self.nets],
             lr=config.learning_rate,
@@ -151,7 +151,7 @@ class DenoiserTrainee:
         loss.backward()
         size = nn.utils.clip_grad_norm_(self.nets.parameters(), self.config.clip_norm)
         self.optimiser.step()
-        follow(self.average, self.nets, self.config.ema, index - self._averaged_since)
+        follow(self.average, self.nets, self.config.ema, index - self._fresh)
         return {"loss": loss.item(), "gradient": size.item()}
 
     def _errors(self, batch: Batch, rng: np.random.Generator) -> list[tuple[Tensor, int]]:
@@ -190,14 +190,13 @@ class DenoiserTrainee:
             "nets": self.nets.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "averaged_since": self._averaged_since,
         }
 
     def restore(self, state: State) -> None:
         """Load what `state` gave."""
         self.nets.load_state_dict(state["nets"])
         self.average.load_state_dict(state["average"])
-        self._averaged_since = state.get("averaged_since", 0)
+        self._fresh = state["fresh"]
         if state["optimiser"] is not None:  # None where exported weights were imported: it begins anew
             self.optimiser.load_state_dict(state["optimiser"])
 

@@ -91,7 +91,7 @@ def import_weights(weights: Path, run: Path) -> Path:
     vae.load_state_dict(pipeline.vae.state_dict())
     for part, named, learnt in (("denoiser", "nets", nets.state_dict()), ("vae", "vae", vae.state_dict())):
         step = record[part]["step"]
-        trainee = {named: learnt, "average": learnt, "optimiser": None, "averaged_since": step}
+        trainee = {named: learnt, "average": learnt, "optimiser": None}
         RunFolder(run / part).save(record[part] | {"fresh": step, "trainee": trainee})
     return run
 

@@ -40,7 +40,7 @@ class Trainee(Protocol):
         ...
 
     def restore(self, state: State) -> None:
-        """Become what `state` was taken from."""
+        """Become what `state` was taken from; its `fresh` is the step at which optimiser and average were new."""
         ...
 
     def examine(self, path: Path) -> Losses:
@@ -126,8 +126,9 @@ def _resume(trainee: Trainee, folder: RunFolder, settings: Mapping[str, object])
     if state is None:
         return 0, 0
     require_same(state["settings"], settings, folder.checkpoint)
-    trainee.restore(state["trainee"])
-    return int(state["step"]), int(state.get("fresh", 0))
+    fresh = int(state.get("fresh", 0))
+    trainee.restore(state["trainee"] | {"fresh": fresh})
+    return int(state["step"]), fresh
 
 
 class _Report:

@@ -116,7 +116,7 @@ class VaeTrainee:
         nn.Module.to(self.vae, self.device)
         channels_last(self.vae)
         self.average = copy.deepcopy(self.vae).eval().requires_grad_(False)
-        self._averaged_since = 0
+        self._fresh = 0
         self.optimiser = Muon(
             [self.vae],
             lr=config.learning_rate,
@@ -143,7 +143,7 @@ class VaeTrainee:
         (pixels + code).backward()
         size = nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
         self.optimiser.step()
-        follow(self.average, self.vae, self.config.ema, index - self._averaged_since)
+        follow(self.average, self.vae, self.config.ema, index - self._fresh)
         shown = vivid(truth)
         error = ((seen.detach().float() - truth).abs() * shown).sum() / (3 * shown.sum().clamp(min=1))
         return {"loss": pixels.item(), "puppets": error.item(), "code": code.item(), "gradient": size.item()}
@@ -173,14 +173,13 @@ class VaeTrainee:
             "vae": self.vae.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "averaged_since": self._averaged_since,
         }
 
     def restore(self, state: State) -> None:
         """Load what `state` gave."""
         self.vae.load_state_dict(state["vae"])
         self.average.load_state_dict(state["average"])
-        self._averaged_since = state.get("averaged_since", 0)
+        self._fresh = state["fresh"]
         if state["optimiser"] is not None:  # None where exported weights were imported: it begins anew
             self.optimiser.load_state_dict(state["optimiser"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 
 from storage.archive import DATABASE, Archive
-from storage.database import Database
+from storage.database import Database, _prepare_sqlite
 from storage.errors import DiskError, SchemaError, StorageError
 from storage.migrations import HEAD
 from storage.migrations.upgrade import config
@@ -106,6 +107,30 @@ def test_processes_that_open_a_new_database_together_all_get_it(tmp_path: Path) 
         for _ in range(3)
     ]
     assert [process.communicate(timeout=60)[0].strip() for process in started] == ["1"] * 3
+
+
+@pytest.mark.slow
+def test_many_connections_to_a_new_database_all_get_their_write_ahead_log(tmp_path: Path) -> None:
+    many, errors = 8, list[BaseException]()
+
+    def connect(file: Path, together: threading.Barrier) -> None:
+        try:
+            connection = sqlite3.connect(file, timeout=30)
+            together.wait()
+            _prepare_sqlite(connection, None)
+            connection.execute("CREATE TABLE IF NOT EXISTS runs (id)")
+            connection.close()
+        except BaseException as error:
+            errors.append(error)
+
+    for attempt in range(25):
+        file, together = tmp_path / f"{attempt}.db", threading.Barrier(many)
+        threads = [threading.Thread(target=connect, args=(file, together)) for _ in range(many)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
 
 
 def test_a_database_of_the_first_schema_keeps_its_takes(tmp_path: Path) -> None:
