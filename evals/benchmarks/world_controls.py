@@ -34,6 +34,12 @@ def _recoloured(case: Case, other: Case) -> Frames:
     return controls.recoloured(case.script, 0, free, case.script.seconds / 2)
 
 
+def _leaping(case: Case, other: Case) -> Frames:
+    """Whoever acts first is somewhere else from two fifths of it on (half-way through a spin it is edge on)."""
+    first = min(case.script.events, key=lambda event: event.start)
+    return controls.leaping(case.script, first.actor, 0.6 * first.start + 0.4 * first.end)
+
+
 def _another_place(case: Case, other: Case) -> Frames:
     place = next(place for place in PLACES if place != case.script.place)
     return controls.film(replace(case.script, place=place))
@@ -50,6 +56,8 @@ CONTROLS: Mapping[str, Wrong] = {
     "reversed": lambda case, other: controls.reversed_in_time(controls.film(case.script)),
     "swapped": _swapped,
     "recoloured": _recoloured,
+    "leaping": _leaping,
+    "twin": lambda case, other: controls.with_twin(case.script, case.script.events[0].actor),
     "another place": _another_place,
     "last event missing": lambda case, other: controls.film(controls.without_event(case.script, -1)),
     "noise 12": _noisy(12.0),

@@ -10,16 +10,26 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from evals.world.detectors import Frames
-from generators.world.renderer import render
+from generators.world.motion import LEFT_MOST, RIGHT_MOST, play
+from generators.world.renderer import draw, render
 from generators.world.script import Script
 from generators.world.words import FPS, HEIGHT, SHORT, WIDTH
+
+_LEAP = 36.0
+"""Pixels, one and a half puppet heights: from the middle there is room for that on either side."""
 
 
 def film(script: Script) -> Frames:
     """The script's own frames: what every control starts from."""
-    frames: Frames = render([script])[0].permute(0, 2, 3, 1).contiguous().numpy()
+    return _frames(render([script]))
+
+
+def _frames(drawn: Tensor) -> Frames:
+    """The first clip of (B, T, 3, H, W)."""
+    frames: Frames = drawn[0].permute(0, 2, 3, 1).contiguous().numpy()
     return frames
 
 
@@ -59,6 +69,23 @@ def recoloured(script: Script, actor: int, hue: str, at: float) -> Frames:
     actors = tuple(replace(one, hue=hue) if i == actor else one for i, one in enumerate(script.actors))
     cut = round(at * FPS)
     return np.concatenate([film(script)[:cut], film(replace(script, actors=actors))[cut:]])
+
+
+def leaping(script: Script, actor: int, at: float) -> Frames:
+    """The script's clip in which an actor is somewhere else at once, second `at`, and goes on from there."""
+    stage, cut = play(script), round(at * FPS)
+    moved = [stage.puppets[actor].x[cut:] + way for way in (-_LEAP, _LEAP)]
+    stage.puppets[actor].x[cut:] = max(moved, key=lambda x: int(((x > LEFT_MOST) & (x < RIGHT_MOST)).sum()))
+    return _frames(draw([script], [stage]))
+
+
+def with_twin(script: Script, actor: int) -> Frames:
+    """The script's clip in which another puppet of an actor's hue and kind stands about, as far off as may be."""
+    bare = replace(script, actors=(), events=(), props=())
+    away = [float(np.abs(play(script).puppets[actor].x - x).min()) for x in (LEFT_MOST, WIDTH / 2, RIGHT_MOST)]
+    x = (LEFT_MOST, WIDTH / 2, RIGHT_MOST)[int(np.argmax(away))]
+    twin = film(replace(bare, actors=(replace(script.actors[actor], x=x),)))
+    return np.where((twin != film(bare)).any(-1, keepdims=True), twin, film(script))
 
 
 def noisy(frames: Frames, spread: float, seed: int = 0) -> Frames:

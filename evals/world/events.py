@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evals.world.bodily import dance, float_up, grow, jump, lie_down, shrink, spin, vanish
-from evals.world.detectors import Curve
 from evals.world.handling import lift, push
 from evals.world.sightings import OPAQUE, Seen, View, missed
 from evals.world.tracks import Scene, Track
 from evals.world.travels import approach, chase, enter, hop_over, leave, walk
+from generators.world.motion import TALL
 from generators.world.script import Script, ScriptEvent
 from generators.world.words import HUES, PROPS, SIDES, VERBS
 
@@ -103,22 +106,40 @@ def _stands(track: Track) -> bool:
 
 
 def _of_clean_puppets(view: View, seen: Seen, share: float) -> Seen:
-    """The same, unless its actor (or the other) is a smear, a double or noise while it happens."""
+    """The same, unless its actor (or the other) is a smear, noise, or two of its hue while it happens."""
     for track in (view.me, view.other):
         if not seen.done or track is None or seen.start is None or seen.end is None:
             return seen
-        at, neat = _shown(view.times, track, (seen.start, seen.end))
-        if neat < max(share * at, 1):
-            seen = missed(f"{seen.evidence}, but is a clean puppet in only {neat} of {at} frames", 0.8)
+        if fault := _fault(view, track, (seen.start, seen.end), share):
+            seen = missed(f"{seen.evidence}, but {fault}", 0.8)
     return seen
 
 
-def _shown(times: Curve, track: Track, span: Window) -> tuple[int, int]:
-    """Frames around an event that show the puppet whole and not fading, and those of them that show it clean."""
-    drawn = (track.area > 0) & ~track.at_edge & (track.glow > OPAQUE)
-    near = drawn & (times >= span[0] - MARGIN) & (times <= span[1] + MARGIN)
-    whole = near if near.any() else drawn  # who stands at the edge all the while was seen before
-    return int(whole.sum()), int((whole & track.clean).sum())
+def _fault(view: View, track: Track, span: Window, share: float) -> str:
+    """What keeps a puppet from having done anything around this time; empty when nothing does."""
+    opaque = (track.area > 0) & (track.glow > OPAQUE)
+    near = opaque & (view.times >= span[0] - MARGIN) & (view.times <= span[1] + MARGIN)
+    whole = near & ~track.at_edge
+    if not whole.any():
+        whole = opaque & ~track.at_edge  # who stands at the edge all the while was seen before
+    of_it = "" if track is view.me else f"the {track.hue} puppet "
+    shown, neat, double = (int(flags.sum()) for flags in (whole, whole & track.clean, whole & track.double))
+    if double > max(view.setting.doubled * shown, 1):
+        return f"{of_it}is there twice in {double} of {shown} frames"
+    if neat < max(share * shown, 1):
+        return f"{of_it}is a clean puppet in only {neat} of {shown} frames"
+    leap = _leap(view, track, np.flatnonzero(near))
+    return f"{of_it}is somewhere else at once at {leap:.1f} s" if leap is not None else ""
+
+
+def _leap(view: View, track: Track, shown: NDArray[np.intp]) -> float | None:
+    """The second of the first way between two sightings that no puppet goes in that time; None when there is none."""
+    cut = track.at_edge[shown]  # what is cut by the canvas moves only its inner edge
+    edges = np.minimum(*(np.abs(np.diff(edge[shown])) for edge in (track.left, track.right)))
+    across = np.where(cut[1:] | cut[:-1], edges, np.abs(np.diff(track.x[shown])))
+    up = np.diff((track.top + track.foot)[shown]) / 2
+    leaps = np.hypot(across, up) > view.setting.speed * TALL * np.diff(view.times[shown])
+    return float(view.times[shown[1:]][leaps][0]) if leaps.any() else None
 
 
 def _best(found: list[Seen], window: Window | None) -> Seen:

@@ -44,6 +44,10 @@ class Setting:
     """… and at least this overlap with a puppet that can be drawn."""
     clean: float
     """Share of an event's frames in which its puppet must be clean."""
+    speed: float
+    """Heights a second up to which a puppet moves; one that is elsewhere sooner is another."""
+    doubled: float
+    """Share of an event's frames that may show a second body of its hue."""
     kind_fit: float = 0.5
     """Silhouette overlap below which a kind is not named."""
 
@@ -55,10 +59,12 @@ class Setting:
 CRITIC = Setting(
     name="critic", first=2, rise=0.46, stride=0.62, grown=1.22, shrunk=1.26, thin=0.7, lean=1.1, sway=0.22,
     lifted=0.45, near=0.805, spare=0.35, ghost=0.28, ragged=12.5, fit=0.55, clean=0.5,
+    speed=4.2, doubled=0.1,
 )  # fmt: skip
 """Even frames but the first, which a continuation was given."""
 SCORE = Setting(
     name="score", first=1, rise=0.42, stride=0.58, grown=1.25, shrunk=1.3, thin=0.74, lean=1.0, sway=0.24,
     lifted=0.49, near=0.8, spare=0.3, ghost=0.3, ragged=12.0, fit=0.56, clean=0.45,
+    speed=4.0, doubled=0.12,
 )  # fmt: skip
 """Odd frames."""

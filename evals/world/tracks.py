@@ -23,6 +23,8 @@ BRIDGE = 2
 """Frames a track may miss and go on."""
 EDGE = 2.5
 """Pixels from the canvas's edge that count as touching it."""
+_DOUBLE = 0.5
+"""Parts of its own pixels that stand away from a puppet when there are two of it."""
 MISFIT = {"ball": 26.0, "box": 24.0}
 """A prop's picture that fits worse than this is not there …"""
 _DOUBT = 6.0
@@ -59,6 +61,8 @@ class Track:
     hue_at: tuple[str | None, ...] = field(repr=False)
     clean: NDArray[np.bool_] = field(repr=False)
     """Frames that show it as one compact, opaque body: what happens elsewhere may be a smear."""
+    double: NDArray[np.bool_] = field(repr=False)
+    """Frames that show a second body of its hue, at least half as large."""
 
     @property
     def tall(self) -> Curve:
@@ -217,6 +221,7 @@ def _track(hue: str, one: Sighting, shape: Shape, worn: tuple[str | None, ...]) 
     return Track(
         hue=hue, seen=seen, kind=kind, kind_fit=fit, kind_lead=lead, hue_at=worn,
         area=one.area, glow=np.ones(len(seen)), clean=seen,
+        double=(one.area > 0) & (one.clone >= _DOUBLE * one.area),
         x=_filled(_middle(one), seen), left=_filled(one.left, seen), right=_filled(one.right, seen),
         top=_filled(one.top, seen), foot=_filled(one.foot, seen),
         size=_filled(np.sqrt(np.where(one.area > 0, one.area, np.nan)), seen), tilt=_filled(tilt, seen),

@@ -29,11 +29,16 @@ _WINDOWS = (32, 48, 64, 2 * WIDTH)
 
 def render(scripts: Sequence[Script], device: torch.device | str = "cpu") -> Tensor:
     """Draw scripts of equal length: uint8 (B, T, 3, HEIGHT, WIDTH). Raises ValueError when lengths differ."""
+    return draw(scripts, [play(script) for script in scripts], device)
+
+
+def draw(scripts: Sequence[Script], stages: Sequence[Stage], device: torch.device | str = "cpu") -> Tensor:
+    """The same where the states of every sprite are given, whatever the scripts say that happens."""
     lengths = {script.frames for script in scripts}
     if len(lengths) != 1:
         raise ValueError(f"render: expected scripts of one length, got {sorted(lengths)} frames")
     sheet, scenery = _art(str(device))
-    rows = [_sprites(script) for script in scripts]
+    rows = [_sprites(script, stage) for script, stage in zip(scripts, stages, strict=True)]
     places = torch.tensor([[PLACES.index(s.place), TIMES.index(s.time)] for s in scripts], device=device)
     frames, pixels = lengths.pop(), HEIGHT * WIDTH
     canvas_BTPC = scenery.new_zeros(len(scripts), frames, pixels + 1, 3)  # the last pixel is off the canvas
@@ -55,9 +60,8 @@ def _art(device: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(textures()).to(device), scenery.flatten(3).transpose(2, 3).contiguous()
 
 
-def _sprites(script: Script) -> list[np.ndarray]:
+def _sprites(script: Script, stage: Stage) -> list[np.ndarray]:
     """One (T, 10) float32 array a sprite, in drawing order: texture, x, y, sx, sy, tilt, alpha, r, g, b."""
-    stage = play(script)
     return [_thing(script, stage, i) for i in range(len(script.props))] + [
         _puppet(script, stage, i) for i in range(len(script.actors))
     ]

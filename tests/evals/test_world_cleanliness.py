@@ -1,4 +1,4 @@
-"""What a puppet does counts only while it is one clean puppet: smears, doubles and noise do nothing."""
+"""What a puppet does counts only while it is one clean puppet: smears, doubles, leaps and noise do nothing."""
 
 from __future__ import annotations
 
@@ -76,6 +76,46 @@ def test_nobody_does_anything_in_pure_noise(setting: Setting) -> None:
         assert taken == []
 
 
+@functools.cache
+def any_verb() -> tuple[Case, ...]:
+    return tuple(cases("both", 1, len(VERBS), seed=5))
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_puppet_that_is_somewhere_else_at_once_does_nothing(setting: Setting) -> None:
+    """But come in, spin or dance: a sliver, an edge or a sway hides part of a leap of one and a half heights."""
+    taken = []
+    for case in any_verb():
+        event = case.script.events[0]
+        frames = controls.leaping(case.script, event.actor, 0.6 * event.start + 0.4 * event.end)
+        if seen(case, frames, setting):
+            taken.append(event.verb)
+    assert set(taken) <= {"enter", "spin", "dance"}
+
+
+@pytest.mark.slow
+@BOTH
+def test_a_puppet_that_is_there_twice_does_nothing(setting: Setting) -> None:
+    taken = [
+        case.verbs[0]
+        for case in any_verb()
+        if seen(case, controls.with_twin(case.script, case.script.events[0].actor), setting)
+    ]
+    assert taken == []
+
+
+@BOTH
+def test_whoever_an_event_is_done_to_must_be_one_too(setting: Setting) -> None:
+    case = next(one for one in any_verb() if one.verbs == ("approach",))
+    event = case.script.events[0]
+    assert event.other is not None
+    frames = controls.with_twin(case.script, event.other)
+    answer = judge_event(watch(frames, setting), promised(case.script, event))
+    assert not answer.done
+    assert f"the {case.script.actors[event.other].hue} puppet is there twice" in answer.evidence
+
+
 def test_a_ghost_a_rag_and_a_stranger_are_told_from_a_drawn_puppet() -> None:
     case, frames = next(one for one in bodily() if one[0].verbs == ("grow",))
     hue = case.script.actors[0].hue
@@ -95,7 +135,7 @@ def test_a_ghost_a_rag_and_a_stranger_are_told_from_a_drawn_puppet() -> None:
 
 
 def test_the_two_settings_draw_their_lines_elsewhere() -> None:
-    for name in ("spare", "ghost", "ragged", "fit", "clean"):
+    for name in ("spare", "ghost", "ragged", "fit", "clean", "speed", "doubled"):
         assert getattr(CRITIC, name) != getattr(SCORE, name)
 
 

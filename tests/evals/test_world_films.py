@@ -238,7 +238,7 @@ def test_a_backend_that_cannot_film_the_world_is_not_measured(cli: Cli, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("control", ["reversed", "noise 12", "noise 60"])
+@pytest.mark.parametrize("control", ["reversed", "leaping", "twin", "noise 12", "noise 60"])
 def test_controls_cost_what_they_must(control: str, tmp_path: Path) -> None:
     result = filmed(control, tmp_path, {"both": 8})
     order, done = means(result, "Order", "ECR")
@@ -248,8 +248,10 @@ def test_controls_cost_what_they_must(control: str, tmp_path: Path) -> None:
         assert order <= 0.25
     else:
         assert (done >= 0.85) if control == "noise 12" else (done <= 0.6)
+    if control == "twin":
+        assert done <= 0.1  # others do what they do
 
 
 def test_every_control_is_named_once() -> None:
-    assert len(CONTROLS) == 11
+    assert len(CONTROLS) == 13
     assert AUTOENCODER not in CONTROLS
