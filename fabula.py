@@ -248,12 +248,14 @@ class Studio:
     async def aplan(
         self, story: str | Path | Order, *, on_event: OnEvent | None = None, **wishes: Unpack[Wishes]
     ) -> PlanResult:
-        """Write a story's storyboard, and keep it; `out` is the YAML file."""
+        """Write a story's storyboard, and keep it; `out` is the YAML file, and a film goes where `run` would put it."""
+        from agents.filing import board_path
+
         order = order_of(story, wishes)
-        film_folder = None if order.out is None else order.out.parent
-        run_id = self._open(replace(order, out=film_folder))
+        run_id = self._open(replace(order, out=None))
+        board_path(self.archive.run(run_id), order.out)  # refused before anybody plans
         if self.archive.run(run_id).status.value == "planning" or not self.archive.shots(run_id):
-            await self._take_up(run_id, approve=True, on_event=on_event)
+            await self._take_up(run_id, approve=True, board=order.out, on_event=on_event)
         return self._planned(run_id, order.out)
 
     plan = _twin(aplan)
@@ -298,13 +300,15 @@ class Studio:
         run: int,
         *,
         from_plan: Path | None = None,
+        out: Path | None = None,
         attention: bool = False,
         budget: Caps = Caps(),
         on_event: OnEvent | None = None,
     ) -> FilmResult:
         """Go on with a run; a storyboard that waited for a person is approved as its file says now.
 
-        `attention` puts into the report where the model looked, as `run` does, also when the film is there already.
+        `out` is another folder for its film. `attention` puts into the report where the model looked, as `run` does,
+        also when the film is there already.
         """
         from agents.casting import profile_of
         from agents.profile import override
@@ -314,12 +318,15 @@ class Studio:
         changed = override(profile, budget.changes())
         if attention:
             _check_looks(profile)
-        asked = {"attention": True} if attention else {}
-        self.archive.ask(run, row.asked | asked | {"budget": changed.budget.model_dump()})
-        if row.status.value == "approval":
-            await self._approve(run, from_plan)
-        elif from_plan is not None:
+        waits = row.status.value == "approval"
+        if from_plan is not None and not waits:
             raise UsageError(f"Run {run} does not wait for approval; film another storyboard with run --from-plan")
+        asked: dict[str, object] = {"budget": changed.budget.model_dump(mode="json")}
+        asked |= {"attention": True} if attention else {}
+        asked |= {"out": str(out.resolve())} if out is not None else {}
+        self._ask(run, asked)
+        if waits:
+            await self._approve(run, from_plan)
         return await self._take_up(run, on_event=on_event)
 
     resume = _twin(aresume)
@@ -348,9 +355,18 @@ class Studio:
 
     def show(self, run: int) -> FilmResult:
         """A run as it stands. Raises NotFound."""
-        found = result(self.archive.record(run))
-        asked = self.archive.run(run).asked.get("storyboard")
-        return replace(found, storyboard=Path(asked)) if asked else found
+        from agents.filing import lost
+
+        record = self.archive.record(run)
+        found, asked = result(record), record.run.asked.get("storyboard")
+        gone = () if found.holder else lost(record)  # whoever holds it may be cutting the film anew
+        return replace(
+            found,
+            storyboard=Path(asked) if asked else None,
+            film=None if found.film in gone else found.film,
+            report=None if found.report in gone else found.report,
+            lost=gone,
+        )
 
     def runs(self) -> list[RunLine]:
         """Every run, newest first."""
@@ -383,7 +399,7 @@ class Studio:
         """Film many stories, one after the other; again goes on where it stopped."""
         from agents.batch import film_batch, read_batch
 
-        listed = read_batch(stories) if isinstance(stories, Path) else stories
+        listed = read_batch(stories, self._profile) if isinstance(stories, Path) else stories
         return await film_batch(listed, self.arun, on_event)
 
     batch = _twin(abatch)
@@ -392,7 +408,7 @@ class Studio:
         """Store a batch to be due again and again, by this machine's clock; one of the same name is replaced."""
         from agents.batch import next_time, read_batch
 
-        listed = read_batch(file)
+        listed = read_batch(file, self._profile)
         when = next_time(cron, datetime.now(UTC))
         rows = [story.model_dump(exclude_none=True) for story in listed]
         return schedule_result(self.archive.add_schedule(name or file.stem, cron=cron, batch=rows, next_run=when))
@@ -446,29 +462,48 @@ class Studio:
         run = self.archive.open_run(text, profile.name, options_of(order, profile))
         if (picture := first_picture(order, profile)) is not None:
             self.archive.keep_picture(picture)
-        out = (
-            str(order.out.resolve())
-            if order.out
-            else run.asked.get("out") or film_folder(self.archive, order, run.id, board)
-        )
-        asked = run.asked | {"out": out, "budget": profile.budget.model_dump(mode="json")}
-        asked |= {"attention": True} if order.attention else {}
-        if asked != run.asked:
+        asked: dict[str, object] = {"budget": profile.budget.model_dump(mode="json")}
+        kept = run.asked.get("out")
+        if kept is None or (order.films is not None and Path(kept).parent != order.films.resolve()):
+            asked["out"] = film_folder(self.archive, order, run.id, board)
+        if not run.asked:  # whatever is refused below, the run can be resumed
             self.archive.ask(run.id, asked)
+        asked |= {"out": str(order.out.resolve())} if order.out else {}
+        asked |= {"attention": True} if order.attention else {}
+        self._ask(run.id, asked)
         return run.id
+
+    def _ask(self, run_id: int, changes: dict[str, object]) -> None:
+        """Keep how a run is asked for from now on. Raises RunBusy, and DiskError or UsageError for an unfit folder."""
+        from agents.filing import check_free, ready
+        from agents.heartbeat import LEASE
+        from storage.lease import new_owner
+
+        row = self.archive.run(run_id)
+        if row.asked | changes == row.asked:
+            return
+        if "out" in changes:
+            check_free(self.archive, Path(str(changes["out"])), run_id)
+            ready(Path(str(changes["out"])))
+        with self.archive.hold(run_id, new_owner(), LEASE):  # another process films it as it was asked to
+            self.archive.ask(run_id, self.archive.run(run_id).asked | changes)
 
     async def _take_up(
         self,
         run_id: int,
         *,
         approve: bool = False,
+        board: Path | None = None,
         again: dict[int, int | None] | None = None,
         anew: Caps | None = None,
         on_event: OnEvent | None = None,
     ) -> FilmResult:
-        """Bring a run on as far as it goes, wherever it stands; `anew` gives it its whole budget once more."""
+        """Bring a run on as far as it goes, wherever it stands; `anew` gives it its whole budget once more.
+
+        `board` is the file of a storyboard that a person looks at.
+        """
         from agents.casting import job_of, limits_from, profile_of
-        from agents.filing import ready, write_board
+        from agents.filing import check_free, ready, write_board
         from agents.graph import film_story
         from agents.profile import override
         from agents.progress import Planned, RunStarted, ignore
@@ -478,11 +513,12 @@ class Studio:
         row = self.archive.run(run_id)
         on_event = on_event or ignore
         on_event(RunStarted(run_id=run_id))
-        ready(Path(row.asked["out"]))
+        if board is None:  # else no film is made yet
+            check_free(self.archive, Path(row.asked["out"]), run_id)
+            ready(Path(row.asked["out"]))
         if anew is not None:  # kept, so that a retry that is interrupted goes on under the same limits
             changed, spent = override(profile_of(row), anew.changes()).budget, self.archive.costs(run_id)
-            counted = {"budget": changed.model_dump(mode="json"), "before": asdict(spent)}
-            self.archive.ask(run_id, row.asked | counted)
+            self._ask(run_id, {"budget": changed.model_dump(mode="json"), "before": asdict(spent)})
             row = self.archive.run(run_id)
         profile = profile_of(row)
         before = Costs(**row.asked["before"]) if "before" in row.asked else NOTHING
@@ -490,7 +526,7 @@ class Studio:
         if (row.status.value != "done" and not approve) or again:
             async with self._holding(run_id):
                 await asyncio.to_thread(camera.open)
-            self.archive.ask(run_id, row.asked | {"limits": asdict(camera.limits)})
+                self.archive.ask(run_id, row.asked | {"limits": asdict(camera.limits)})
         elif camera.known is None and "limits" in row.asked:
             camera.known = limits_from(row.asked["limits"])
         job = job_of(row, profile, camera.limits, self.archive.story(run_id))
@@ -502,7 +538,7 @@ class Studio:
                 on_event(Planned(run_id=run_id, storyboard=storyboard_of(row, shots)))
             outcome = await film_story(job, crew)
         if outcome.status.value == "approval":
-            write_board(self.archive, run_id, None, self._staged(run_id))
+            write_board(self.archive, run_id, board, self._staged(run_id))
         return self.show(run_id)
 
     @asynccontextmanager

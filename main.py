@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -204,6 +206,7 @@ def run(
 def resume(
     run: RunNumber,
     from_plan: Annotated[Path | None, typer.Option(help="The edited storyboard, when it was moved.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Another folder for the film.")] = None,
     attention: Attention = False,
     budget_takes: Takes = None,
     budget_seconds: Clock = None,
@@ -217,7 +220,7 @@ def resume(
     typed = Typed(home=home, database=database)
     caps = fabula.Caps(takes=budget_takes, seconds=budget_seconds, tokens=budget_tokens, money=budget_money)
     with fabula.Studio(home=home, database=database) as studio, watch(json, screen.console, typed.resume) as on_event:
-        film = studio.resume(run, from_plan=from_plan, attention=attention, budget=caps, on_event=on_event)
+        film = studio.resume(run, from_plan=from_plan, out=out, attention=attention, budget=caps, on_event=on_event)
     return screen.show_film(film, json, typed)
 
 
@@ -310,18 +313,37 @@ def due(home: Home = None, database: Database = None, json: Json = False) -> int
 
 
 def read(story: str) -> str | Path:
-    """The story's text or file; a word that looks like a file must be one."""
+    """The story's text or file; a word that looks like a file or a folder must be a file. Raises UsageError."""
     if story == "-":
         return fabula.decode(sys.stdin.buffer.read(), "standard input")
-    looks_like_file = story.endswith((".txt", ".md")) and "\n" not in story
-    return Path(story) if looks_like_file or os.path.isfile(story) else story  # Path.is_file raises on long texts
+    named = re.fullmatch(r"\S*[/\\]\S*|\S+\.\w{1,8}|.+\.(txt|md)", story)  # one word with a separator or a suffix
+    if os.path.isdir(story):  # Path.is_dir raises on long texts
+        raise fabula.UsageError(f"{story} is a folder: expected a story's text file, the story itself, or - for stdin")
+    if os.path.exists(story):
+        return Path(story)
+    if named:
+        raise fabula.UsageError(f"There is no story file {story}: expected a text file, the story itself, or -")
+    return story
+
+
+def _check_folder() -> None:
+    """Raise UsageError when the current folder is gone: no relative path means anything there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise fabula.UsageError("The current folder was deleted: change to one that is there") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives its exit code (docs/exit-codes.md)."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a letter that the terminal does not have must not end a run
     try:
+        if not {"--help", "-h"} & {*words}:
+            _check_folder()
         return int(
             app(args=[word for word in words if word != "--debug"], standalone_mode=False, prog_name=Typed()()) or 0
         )

@@ -27,12 +27,24 @@ if TYPE_CHECKING:
 
     from fabula import Prepared, PreparingProgress, Rate, TrainingOutcome, TrainingProgress
 
-console = Console(highlight=False)
+
+class Screen(Console):
+    """A console that falls silent when nobody reads it any more, as after `| head -1`: the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Nothing more is written; what is left in the buffer goes nowhere."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
+
+console = Screen(highlight=False)
 EDGELESS = 100_000
 """Columns of a file or a pipe: nothing is folded or cut off for it."""
 if not console.is_terminal:
     console.width = EDGELESS
-complaints = Console(stderr=True, highlight=False)
+complaints = Screen(stderr=True, highlight=False)
 
 Typed = Callable[..., str]
 """Words as a command that can be pasted where the person stands (`commands/typed.py`)."""
@@ -315,8 +327,10 @@ def show_calibration(found: fabula.CalibrationResult, as_json: bool) -> int:
         console.print(released)
     else:
         say("Released flags of StoryEval: not measured, no file was named (--verdicts)")
+    held = ", ".join(f"{name.replace('_', ' ')} {_rate(getattr(kept.held_out, name))}" for name in rates)
+    say(f"On clips that the threshold was not chosen by (halves, each at the other's): {held}")
     at_most = f"at most {kept.most_false:.0%} of broken promises"
-    worth = "may be trusted" if kept.trusted else f"has no threshold that passes {at_most} and half of the kept ones"
+    worth = "may be trusted" if kept.trusted else f"is not known to pass {at_most} and half of the kept ones"
     say(f"{kept.critic} {worth}; it will use the threshold {kept.threshold:g}, from {found.file}")
     return 0
 
@@ -410,9 +424,13 @@ def plain(value: object) -> Any:
 
 
 def _json(value: object, code: int) -> int:
-    data = plain(value)
-    console.file.write(json.dumps({"exit_code": code, **data}, ensure_ascii=False, indent=1) + "\n")
-    console.file.flush()
+    data = {"exit_code": code, **plain(value)}
+    ascii_only = not console.encoding.startswith("utf")  # as escapes, every letter survives
+    try:
+        console.file.write(json.dumps(data, ensure_ascii=ascii_only, indent=1) + "\n")
+        console.file.flush()
+    except BrokenPipeError:
+        console.on_broken_pipe()
     return code
 
 
@@ -477,6 +495,8 @@ def _where(film: fabula.FilmResult, typed: Typed) -> Iterator[str]:
         yield f"Film:   {film.film}"
     if film.report is not None:
         yield f"Report: {film.report}"
+    if film.lost:
+        yield f"Altered or gone: {', '.join(map(str, film.lost))}\nCut it again with: {typed('resume', film.run)}"
     yield from _way_on(film, typed)
 
 
@@ -488,9 +508,9 @@ def _way_on(film: fabula.FilmResult, typed: Typed) -> Iterator[str]:
         yield f"{film.status.capitalize()} now: {film.holder}"
     elif film.status == "stopped":
         yield f"Stopped before it was done; what is finished is kept. Go on with: {typed('resume', film.run)}"
-    elif film.film is None:
+    elif film.film is None and not film.lost:
         yield f"Go on with: {typed('resume', film.run)}"
-    elif not film.complete and film.judged:
+    elif film.film is not None and not film.complete and film.judged:
         yield f"Try again: {typed('retry', film.run)}"
 
 

@@ -7,7 +7,8 @@ entry.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -15,18 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
-from croniter import croniter
-from pydantic import Field, ValidationError, model_validator
+from croniter import CroniterBadDateError, CroniterError, croniter
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from agents.errors import BatchError, RunStopped, StoryError, UsageError
-from agents.exits import exit_code
+from agents.exits import exit_code, in_words
 from agents.heartbeat import LEASE, heartbeat
-from agents.order import Caps, Order, read_text, size_of
+from agents.order import Caps, Order, size_of
 from agents.outcome import BatchLine, BatchResult, FilmResult
 from agents.progress import OnEvent, RunEvent
 from agents.storyboard import Shape
 from agents.titles import opening
-from generators.errors import GenerationError
 from storage.errors import RunBusy, StorageError
 from storage.lease import new_owner
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # rows take a while to import, and a batch file is checked wi
     from storage.archive import Archive
 
 MOST_BYTES = 20_000_000
+_AT_RANDOM = re.compile(r"\b[hr]\b", re.IGNORECASE)
+"""Fields that croniter draws anew each time."""
 _COMES_BACK = (exit_code(RunBusy()), exit_code(RunStopped()))
 """Ends of a story that somebody else films, or that was stopped."""
 
@@ -71,23 +73,14 @@ class BatchStory(Shape):
             raise ValueError("expected either `story` (a file) or `text` (the story itself)")
         return self
 
-    def read(self) -> str:
-        """The story's text; BatchError when its file cannot be read."""
-        if self.text is not None:
-            return self.text
-        try:
-            return read_text(Path(str(self.story)), "story")
-        except UsageError as error:
-            raise BatchError(str(error)) from error
-
     def order(self) -> Order:
-        """This story as an order of its own. Raises BatchError or UsageError."""
+        """This story as an order of its own; its file is read when it is filmed. Raises UsageError."""
         known = set(vars(Caps()))
         if unknown := sorted(set(self.budget) - known):
             raise UsageError(f"{self.name}: unknown budget {unknown}; expected some of {sorted(known)}")
         whole = {n: v if n in ("seconds", "money") else int(v) for n, v in self.budget.items()}
         return Order(
-            story=self.read(),
+            story=self.text if self.story is None else Path(self.story),
             profile=self.profile,
             model=self.model,
             seed=self.seed,
@@ -103,10 +96,30 @@ class BatchStory(Shape):
             scenes=self.scenes,
             attention=self.attention,
             style=self.style,
-            out=Path(self.out) if self.out else None,
+            films=Path(self.out) if self.out else None,
             name=self.name,
             budget=Caps(**whole),  # type: ignore[arg-type]
         )
+
+    def beside(self, folder: Path) -> BatchStory:
+        """The same story from wherever it is filmed: files are named from this folder on. Raises UsageError."""
+
+        def there(name: str) -> str:
+            return str((folder / name).resolve())
+
+        named = {"story": self.story, "first_frame": self.first_frame, "out": self.out}
+        update: dict[str, Any] = {key: there(name) for key, name in named.items() if name}
+        if self.profile is not None and self.profile.endswith(".toml"):
+            update["profile"] = there(self.profile)
+        if self.model is not None and Path(there(self.model)).is_dir():
+            update["model"] = there(self.model)
+        if self.lora:
+            update["lora"] = tuple(map(there, self.lora))
+        if self.motion_from:
+            from agents.motion import beside  # reads videos, which most batches have none of
+
+            update["motion_from"] = beside(self.motion_from, folder)
+        return self.model_copy(update=update)
 
     @property
     def name(self) -> str:
@@ -116,20 +129,40 @@ class BatchStory(Shape):
         return Path(self.story).stem if self.story else opening(str(self.text), 40)
 
 
-def read_batch(path: Path) -> list[BatchStory]:
-    """The stories of a YAML or JSON-lines file, files named in it made absolute. Raises BatchError."""
+class BatchFile(Shape):
+    """A batch that is no bare list. Keys of `defaults` stand in every story that does not say otherwise."""
+
+    defaults: dict[str, Any] | None = None
+    stories: list[Any] | None = None
+
+
+def read_batch(path: Path, check: Callable[[Order], object]) -> list[BatchStory]:
+    """The stories of a YAML or JSON-lines file, files named in it made absolute.
+
+    `check` is given each as an order and raises StoryError for one that can never be filmed. Raises BatchError with
+    the number of the entry that is wrong.
+    """
     try:
         if path.stat().st_size > MOST_BYTES:
             raise BatchError(f"Batch {path} is larger than {MOST_BYTES // 1_000_000} MB; split it")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         entries = _json_lines(text) if path.suffix in (".jsonl", ".ndjson") else _yaml(text)
     except OSError as error:
         raise BatchError(
             f"Batch {path} cannot be read: {error.strerror}; expected a YAML or JSON-lines file"
         ) from error
+    except RecursionError as error:
+        raise BatchError(f"Batch {path} cannot be read: it is nested too deeply") from error
     except (ValueError, yaml.YAMLError) as error:
         raise BatchError(f"Batch {path} cannot be read: {error}") from error
-    return [_absolute(story, path.parent) for story in stories(entries, str(path))]
+    found = []
+    for number, story in enumerate(stories(entries, str(path)), 1):
+        try:
+            found.append(story.beside(path.parent))
+            check(found[-1].order())
+        except (StoryError, ValueError) as error:  # a file's name with a null byte is a ValueError
+            raise BatchError(f"{path}, story {number}: {error}") from error
+    return found
 
 
 def stories(entries: Sequence[Any], source: str) -> list[BatchStory]:
@@ -139,14 +172,14 @@ def stories(entries: Sequence[Any], source: str) -> list[BatchStory]:
         try:
             found.append(BatchStory.model_validate(entry))
         except ValidationError as error:
-            raise BatchError(f"{source}, story {number}: {_problems(error)}") from error
+            raise BatchError(f"{source}, story {number}: {_problems(error, BatchStory)}") from error
     if not found:
         raise BatchError(f"{source} holds no story")
     return found
 
 
-def _problems(error: ValidationError) -> str:
-    allowed = f"unknown; expected some of {', '.join(BatchStory.model_fields)}"
+def _problems(error: ValidationError, shape: type[BaseModel]) -> str:
+    allowed = f"unknown; expected some of {', '.join(shape.model_fields)}"
     told = {
         ".".join(map(str, e["loc"])): allowed if e["type"] == "extra_forbidden" else e["msg"] for e in error.errors()
     }
@@ -154,42 +187,42 @@ def _problems(error: ValidationError) -> str:
 
 
 def next_time(cron: str, after: datetime) -> datetime:
-    """When `cron` is due next after a moment, by this machine's clock and zone; in UTC. Raises BatchError."""
-    if not croniter.is_valid(cron):
+    """When `cron` is due next after a moment, by this machine's clock and zone; in UTC. Raises BatchError.
+
+    A time that the clock skips comes as much later, one that it shows twice comes once.
+    """
+    try:
+        if len(cron.split()) != 5 or _AT_RANDOM.search(cron):
+            raise CroniterError(cron)
+        here: Iterator[datetime] = croniter(cron, after.astimezone().replace(tzinfo=None)).all_next(datetime)
+        # each by the offset of its own day, where croniter would keep that of `after`; astimezone() errs in the gap
+        moments = (datetime.fromtimestamp(told.timestamp(), UTC) for told in here)
+        return next(moment for moment in moments if moment > after)
+    except CroniterBadDateError as error:
+        raise BatchError(f"The cron fields {cron!r} name a day that never comes") from error
+    except CroniterError as error:
         raise BatchError(
             "Expected five cron fields (minute 0-59, hour 0-23, day 1-31, month 1-12, weekday 0-7) such as "
             f"'0 2 * * *' (every night at two), got {cron!r}"
-        )
-    found: datetime = croniter(cron, after.astimezone()).get_next(datetime)
-    return found.astimezone(UTC)
+        ) from error
 
 
 def _yaml(text: str) -> list[Any]:
     data = yaml.safe_load(text)
     if isinstance(data, Mapping):
-        if unknown := sorted(set(data) - {"defaults", "stories"}):
-            raise ValueError(f"unknown keys {unknown}; expected `stories` and, if you like, `defaults`")
-        defaults = data.get("defaults") or {}
-        data = [{**defaults, **entry} if isinstance(entry, Mapping) else entry for entry in data.get("stories") or []]
+        try:
+            file = BatchFile.model_validate(data)
+        except ValidationError as error:
+            raise ValueError(_problems(error, BatchFile)) from error
+        defaults = file.defaults or {}
+        data = [{**defaults, **entry} if isinstance(entry, Mapping) else entry for entry in file.stories or []]
     if not isinstance(data, list):
         raise ValueError("expected a list of stories, or a mapping with `stories`")
     return data
 
 
 def _json_lines(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
-
-
-def _absolute(story: BatchStory, folder: Path) -> BatchStory:
-    named = {"story": story.story, "first_frame": story.first_frame}
-    update: dict[str, Any] = {key: str((folder / name).resolve()) for key, name in named.items() if name}
-    if story.lora:
-        update["lora"] = tuple(str(folder / name) for name in story.lora)
-    if story.motion_from:
-        from agents.motion import beside  # reads videos, which most batches have none of
-
-        update["motion_from"] = beside(story.motion_from, folder)
-    return story.model_copy(update=update)
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 class Films(Protocol):
@@ -257,8 +290,8 @@ async def _line(story: BatchStory, film: Films, on_event: OnEvent | None) -> Bat
 
     try:
         made = await film(story.order(), on_event=listen)
-    except (StoryError, GenerationError, StorageError) as error:
-        return BatchLine(name=story.name, run=run, exit_code=exit_code(error), error=str(error))
+    except Exception as error:  # whatever it is, the stories after it are filmed
+        return BatchLine(name=story.name, run=run, exit_code=exit_code(error), error=in_words(error))
     return BatchLine(
         name=story.name,
         run=made.run,

@@ -40,6 +40,8 @@ def parse_board(text: str, source: str) -> Storyboard:
     """A storyboard from YAML text. Raises PlanError."""
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise PlanError(f"{source} is not a storyboard: it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         raise PlanError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     return parse_storyboard(data, source)

@@ -58,6 +58,22 @@ class KindRow(Shape):
     false_acceptance: Rate
 
 
+class HeldOut(Shape):
+    """What thresholds are worth on clips that they were not chosen by.
+
+    The clips are cut into halves, and each half is judged at the threshold that the other half alone chose. Rates are
+    over both; none where there are too few clips for two halves.
+    """
+
+    thresholds: tuple[float, ...]
+    """As the first half chose, then the second."""
+    agreement: Rate
+    precision: Rate
+    recall: Rate
+    false_acceptance: Rate
+    wrong_captions: Rate
+
+
 class Released(Shape):
     """How a judge meets another's released flags of the same clips.
 
@@ -74,9 +90,13 @@ class Released(Shape):
 
 
 class Calibration(Shape):
-    """One critic, measured. `digest` says how it looks; `trusted` that a threshold keeps false acceptance down."""
+    """One critic, measured. `digest` says how it looks.
 
-    version: Literal[1] = 1
+    `trusted` says that a threshold passes, and that on clips held out at most `most_false` of the broken promises are
+    taken for kept, by the upper end of the interval, and at least a half of the kept ones are seen.
+    """
+
+    version: Literal[2] = 2
     critic: str = Field(min_length=1)
     digest: str
     how: dict[str, str | int]
@@ -94,6 +114,8 @@ class Calibration(Shape):
     """Share of two-event showings whose order it read right, where it timed both events."""
     kinds: tuple[KindRow, ...]
     sweep: tuple[SweepRow, ...]
+    """Over all clips, those included that the threshold was chosen by."""
+    held_out: HeldOut
     released: tuple[Released, ...] = ()
 
     def at(self, threshold: float) -> SweepRow:
@@ -162,13 +184,14 @@ def warning_of(belief: Belief) -> str:
         return belief.reason
     if belief.trusted:
         return ""
-    row = belief.at(belief.threshold)
-    kept, broken = (_percent(one) for one in (row.recall, row.false_acceptance))
-    return f"critic {belief.critic} sees {kept} of kept promises and takes {broken} of broken ones for kept"
+    recall, false = belief.held_out.recall, belief.held_out.false_acceptance
+    kept, broken = (_percent(one.value) for one in (recall, false))
+    most = "" if false.high is None else f" (at most {_percent(false.high)})"
+    return f"critic {belief.critic} sees {kept} of kept promises and takes {broken}{most} of broken ones for kept"
 
 
-def _percent(rate: Rate) -> str:
-    return "an unknown share" if rate.value is None else f"{100 * rate.value:.0f} %"
+def _percent(share: float | None) -> str:
+    return "an unknown share" if share is None else f"{100 * share:.0f} %"
 
 
 def warn(belief: Belief) -> None:

@@ -17,7 +17,7 @@ from agents.brains import Brains, Critic, LanguageModel
 from agents.editor import EditOptions
 from agents.ensemble import brains_for
 from agents.errors import ProfileError, UsageError
-from agents.ledger import Ledger
+from agents.ledger import Ledger, UnderWay
 from agents.order import Order, motion_wishes, read_bytes
 from agents.profile import Profile, load_profile, override, parse_profile
 from agents.state import Job, brief_for
@@ -245,13 +245,15 @@ def brains_of(
     before: Costs = NOTHING,
 ) -> Brains:
     """The agents of one run; every model call goes through its ledger. `before` is no part of this budget."""
+    out = UnderWay()
 
     def model_of(role: str) -> LanguageModel:
         from agents.llm import EndpointModel
 
         if server is None:
             raise ProfileError(f"Profile {profile.name}: the {role} needs an endpoint (brains.base_url)")
-        return Ledger(EndpointModel(server, profile.brains.models.of(role)), archive, run_id, profile.budget, before)
+        model = EndpointModel(server, profile.brains.models.of(role))
+        return Ledger(model, archive, run_id, profile.budget, before, out)
 
     critic = world_critic() if profile.critic.kind == "world" else None
     return brains_for(profile, model_of, critic)

@@ -135,7 +135,7 @@ def _critics(profiles: Sequence[Profile]) -> Iterator[Finding]:
         yield Finding(name="calibrations", fine=False, says=str(error))
         return
     for one in known:
-        row = one.at(one.threshold)
+        row = one.held_out
         found = f"sees {_share(row.recall)} of what happens, takes {_share(row.false_acceptance)} of broken promises "
         found += f"for kept; threshold {one.threshold:g}, measured on {one.clips} clips"
         yield Finding(name=one.critic, fine=one.trusted, says=found)

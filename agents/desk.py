@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from agents.errors import BudgetExhausted, RunStopped
+from agents.errors import BudgetExhausted, RunStopped, StoryError
+from agents.exits import in_words
 from agents.state import Clock
 from generators.clip import Backend, Clip, FilmsTogether, OnProgress, ShotRequest, ShotSet
-from generators.errors import RequestRejected, ShootingCancelled
+from generators.errors import GenerationError, RequestRejected, ShootingCancelled
 
 POLL = 0.05
 """Seconds between looks at the clock and at who wants to stop."""
@@ -71,7 +72,8 @@ class FilmingDesk:
         """Wait for the device and film one take.
 
         `on_start` is called in the event loop, `on_progress` in the worker thread. Raises RunStopped when the run was
-        cancelled, BudgetExhausted when the take does not fit into what is left, and what the backend raises.
+        cancelled, BudgetExhausted when the take does not fit into what is left, and what the backend raises: an error
+        that is none of ours as a GenerationError that names it.
         """
 
         def work(progress: OnProgress, stop: threading.Event) -> list[Clip]:
@@ -142,5 +144,9 @@ class FilmingDesk:
             if self._clock.over and not self._cancelled.is_set():
                 raise self._clock.exhausted("a take was stopped before it was done") from error
             raise RunStopped("The run was stopped while a take was being filmed; resume it to go on") from error
+        except (GenerationError, StoryError):
+            raise
+        except Exception as error:  # a library's own, such as a device's: it costs this take and no other
+            raise GenerationError(in_words(error)) from error
         self._pace = (self._clock.elapsed - started) / ticket.frames
         return clips

@@ -25,3 +25,8 @@ def exit_code(error: BaseException) -> int:
 def expected(error: BaseException) -> bool:
     """Whether the error's message already says what to do."""
     return isinstance(error, StoryError | GenerationError | StorageError | TrainingError)
+
+
+def in_words(error: BaseException) -> str:
+    """An error for a row or a line: its message, which begins with the error's kind where it is not an expected one."""
+    return str(error) if expected(error) else f"{type(error).__name__}: {error}"

@@ -12,12 +12,16 @@ from pathlib import Path
 from statistics import median
 
 from agents.boardfile import board_text
+from agents.errors import UsageError
 from agents.order import Order, title_of
 from agents.state import storyboard_of
 from agents.storyboard import Storyboard
 from storage.archive import Archive
 from storage.errors import DiskError
-from storage.media import disk_error, keep_file, make_folder, slug
+from storage.lease import holds
+from storage.media import disk_error, file_sha256, keep_file, make_folder, slug
+from storage.records import RunRecord
+from storage.tables import Run
 
 STORYBOARD = "storyboard.yaml"
 NEWEST = 20
@@ -25,10 +29,21 @@ NEWEST = 20
 
 
 def film_folder(archive: Archive, order: Order, run_id: int, board: Storyboard | None) -> str:
-    """`films/` and the story's name under the current folder, numbered when another run has that folder."""
-    folder = Path("films", slug(title_of(order, board))).resolve()
+    """The story's name under the folder of films, numbered when another run has that folder."""
+    folder = (order.films or Path("films")).resolve() / slug(title_of(order, board))
     taken = any(run.asked.get("out") == str(folder) and run.id != run_id for run in archive.runs())
     return f"{folder}-{run_id}" if taken else str(folder)
+
+
+def check_free(archive: Archive, folder: Path, run_id: int) -> None:
+    """Raise UsageError when another run's film lies in `folder`, or is being made for it: it would be lost."""
+    for run in archive.runs():
+        if run.id == run_id or run.asked.get("out") != str(folder):
+            continue
+        film = archive.film(run.id)
+        there = film is not None and any((Path(film.folder) / name).exists() for name in film.files)
+        if there or holds(run.owner, run.owner_until):
+            raise UsageError(f"{folder} is the folder of run {run.id}'s film: name another one (--out)")
 
 
 def ready(folder: Path) -> None:
@@ -38,7 +53,7 @@ def ready(folder: Path) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise disk_error(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     except DiskError as error:
-        raise DiskError(f"{error}; or run the story again with another folder (--out)") from error
+        raise DiskError(f"{error}; or name another folder (--out)") from error
 
 
 def write_board(archive: Archive, run_id: int, file: Path | None, filmed: Sequence[str] = ()) -> Path:
@@ -47,11 +62,41 @@ def write_board(archive: Archive, run_id: int, file: Path | None, filmed: Sequen
     `filmed` says of every shot how it will be filmed.
     """
     row = archive.run(run_id)
-    path = (file or Path(row.asked["out"]) / STORYBOARD).resolve()
+    path = board_path(row, file)
     if row.asked.get("storyboard") != str(path) or not path.exists():
         keep_file(path, board_text(storyboard_of(row, archive.shots(run_id)), filmed).encode())
         archive.ask(run_id, row.asked | {"storyboard": str(path)})
     return path
+
+
+def board_path(run: Run, file: Path | None) -> Path:
+    """Where a run's storyboard is written: in `file`, else where it is kept already, else in the film's folder.
+
+    Raises UsageError for a `file` that is not this run's: somebody's edits may be in it.
+    """
+    kept = run.asked.get("storyboard")
+    path = file.resolve() if file else Path(kept or Path(run.asked["out"]) / STORYBOARD)
+    if str(path) == kept or not path.exists():
+        return path
+    if file is not None:
+        raise UsageError(f"{file} is there already, and is not run {run.id}'s storyboard: name another file (--out)")
+    return path.with_stem(f"{path.stem}-{run.id}")
+
+
+def lost(record: RunRecord) -> tuple[Path, ...]:
+    """Files of the run's film that are gone, or are not what was cut."""
+    film = record.film
+    if film is None:
+        return ()
+    files = {Path(film.folder) / name: sha256 for name, sha256 in film.files.items()}
+    return tuple(path for path, sha256 in files.items() if _sha256(path) != sha256)
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
 
 
 def take_seconds(archive: Archive, model: str) -> float | None:

@@ -22,7 +22,8 @@ from langgraph.types import Send
 from agents import director
 from agents.desk import FilmingDesk
 from agents.editor import MANIFEST, Cut, FilmFiles, FilmPlan, edit
-from agents.errors import BudgetExhausted, RunStopped, StoryError
+from agents.errors import BudgetExhausted, RunStopped
+from agents.exits import in_words
 from agents.figures import figures_of
 from agents.heartbeat import LEASE, heartbeat
 from agents.motion import check_board, with_motion
@@ -42,9 +43,8 @@ from agents.state import (
     storyboard_of,
 )
 from agents.storyboard import Storyboard
-from agents.takespec import TakeSpec
+from agents.takespec import TakeSpec, as_filmed, held_against
 from generators.clip import SET_WORK
-from generators.errors import GenerationError
 from storage.errors import RunBusy, StorageError
 from storage.lease import new_owner
 from storage.media import file_sha256
@@ -84,7 +84,8 @@ async def film_story(job: Job, crew: Crew) -> Outcome:
     """Take the run up wherever it stands and bring it to its film, or to the person who approves its storyboard.
 
     Raises RunBusy when another living process holds it, RunStopped when it was cancelled, and StoryError,
-    GenerationError or StorageError when it cannot go on; in every case running it again goes on from there.
+    GenerationError, StorageError or what a library raised when it cannot go on; in every case the run says why, and
+    running it again goes on from there.
     """
     owner = new_owner()
     run = crew.archive.claim(job.run_id, owner, LEASE)
@@ -99,9 +100,9 @@ async def film_story(job: Job, crew: Crew) -> Outcome:
     except asyncio.CancelledError:
         crew.cancelled.set()
         raise
-    except (StoryError, GenerationError, StorageError) as error:
+    except Exception as error:
         with contextlib.suppress(StorageError):  # the first error is the one to be told
-            crew.archive.set_status(job.run_id, RunStatus.FAILED, str(error))
+            crew.archive.set_status(job.run_id, RunStatus.FAILED, in_words(error))
         raise
     finally:
         with contextlib.suppress(StorageError):
@@ -112,8 +113,15 @@ async def film_story(job: Job, crew: Crew) -> Outcome:
 
 async def plan_story(job: Job, crew: Crew, story: str) -> Storyboard:
     """A whole storyboard with timed events, kept nowhere. Raises PlanError or a ModelError."""
-    board = job.storyboard or await crew.brains.planner.plan(story, job.brief)
-    return await _segmented(crew, board)
+    return await _segmented(crew, await _drafted(job, crew, story))
+
+
+async def _drafted(job: Job, crew: Crew, story: str) -> Storyboard:
+    """The job's own storyboard or a planner's, with the lengths that are filmed."""
+    board = job.storyboard
+    if board is None:
+        board = held_against(await crew.brains.planner.plan(story, job.brief), job.brief)
+    return as_filmed(board, crew.backend.limits)
 
 
 def approve(crew: Crew, run_id: int, storyboard: Storyboard | None = None) -> None:
@@ -131,8 +139,7 @@ async def plan(state: StoryState, runtime: Runtime[Context]) -> StoryState:
     job, crew = runtime.context.job, runtime.context.crew
     if crew.archive.shots(job.run_id):
         return {}
-    board = job.storyboard or await crew.brains.planner.plan(crew.archive.story(job.run_id), job.brief)
-    board = with_motion(board, job.motion)
+    board = with_motion(await _drafted(job, crew, crew.archive.story(job.run_id)), job.motion)
     save_storyboard(crew.archive, job.run_id, board)
     return {}
 

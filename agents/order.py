@@ -63,7 +63,9 @@ class Order:
     """Share of the denoising steps in which that motion is given; None: as published for the model's family."""
     style: str = ""
     out: Path | None = None
-    """Folder of the film; None: `films/` and the story's name under the current folder."""
+    """Folder of the film; None: the story's name under `films`."""
+    films: Path | None = None
+    """Where that folder is made; None: `films/` under the current folder."""
     name: str = ""
     """Names that folder in the story's place."""
     approve: bool = False
@@ -79,6 +81,9 @@ class Order:
     def __post_init__(self) -> None:
         if (self.story is None) == (self.from_plan is None):
             raise UsageError("Expected either a story or a storyboard (from_plan): one of them")
+        for name, words in (("story", self.story), ("style", self.style), ("name", self.name)):
+            if isinstance(words, str) and any("\ud800" <= letter <= "\udfff" for letter in words):
+                raise UsageError(f"{name}: expected UTF-8 text, got bytes that are none; save or type it as UTF-8")
         if self.seconds is not None and not 0 < self.seconds <= 36_000:
             raise UsageError(f"seconds: expected more than 0 and at most 36000, got {self.seconds:g}")
         if self.size is not None and not all(16 <= side <= 8192 for side in self.size):
@@ -113,6 +118,7 @@ class Wishes(TypedDict, total=False):
     motion_share: float | None
     style: str
     out: Path | None
+    films: Path | None
     name: str
     approve: bool
     sets: bool | None

@@ -120,7 +120,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class FilmResult:
-    """A run as it stands. `film` is None when not one shot has a take, or when the run is not done."""
+    """A run as it stands. `film` is None when not one shot has a take, the run is not done, or its file is lost."""
 
     run: int
     title: str
@@ -142,6 +142,8 @@ class FilmResult:
     """Who plans or films it at this moment, in words; empty when nobody does."""
     retried: tuple[Retried, ...] | None = None
     """Of a retry: what came of every shot that it filmed again."""
+    lost: tuple[Path, ...] = ()
+    """Files of the film that are gone or were altered since it was cut; resuming the run cuts it again."""
 
     @property
     def events(self) -> tuple[EventOutcome, ...]:

@@ -106,7 +106,7 @@ class BackendChoice(Shape):
     scenes: bool = False
     """Film sets as one sequence: the model, or an adapter on it, was trained for that (`train scenes`)."""
     at_once: int | None = Field(default=None, ge=3)
-    """Shots of a set in one batch, its two anchors among them; None: all. Fewer take less memory and more time."""
+    """Shots of a set in one batch, its two anchors among them; None: all, or as many as fit. Fewer take more time."""
 
 
 class FilmChoice(Shape):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from agents.brains import Viewing
 from agents.controls import MotionFrom
 from agents.desk import FilmingDesk
 from agents.errors import BudgetExhausted, ModelError, ModelMisconfigured, PlanError
+from agents.exits import expected, in_words
 from agents.motion import motion_of, shown
 from agents.outcome import NO_CRITIC, state_of
 from agents.progress import (
@@ -359,7 +361,8 @@ async def _judge(stage: Stage, shot: ShotRecord, take: Take, frames: Frames | No
         frames = (await asyncio.to_thread(read_take, path))[0]
     stage.clock.counting = True
     started = time.monotonic()
-    verdict = await critic.judge(viewing(stage, shot, take, frames))
+    with _asking(f"Critic {critic.name!r}"):
+        verdict = await critic.judge(viewing(stage, shot, take, frames))
     if len(verdict.events) != len(shot.promised):
         raise PlanError(
             f"Critic {critic.name!r} judged {len(verdict.events)} events of shot {shot.label}, "
@@ -452,5 +455,17 @@ async def _reworded(
     plan = planned(shot.plan)
     for index in missed:
         evidence = best.verdict.events[index]["evidence"] if best and best.verdict else ""
-        plan = await reworder.reword(plan, index, str(evidence)) or plan
+        with _asking("The reworder"):
+            plan = await reworder.reword(plan, index, str(evidence)) or plan
     return plan_of(plan)
+
+
+@contextmanager
+def _asking(who: str) -> Iterator[None]:
+    """An error that is none of ours leaves as a ModelError that names it: it costs this shot and no other."""
+    try:
+        yield
+    except Exception as error:
+        if expected(error):
+            raise
+        raise ModelError(f"{who} failed: {in_words(error)}") from error

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agents.errors import PlanError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class Shape(BaseModel):
@@ -51,7 +54,7 @@ class PlannedShot(Shape):
     subjects: tuple[str, ...] = ()
     place: str | None = None
     camera: str = "static"
-    seconds: float = Field(gt=0)
+    seconds: float = Field(gt=0, le=3600)
     transition: Literal["cut", "continues"] = "cut"
     motion_from: str | None = Field(default=None, min_length=1)
     """Whose motion it has: a video file, `shot N` of this film, or `run N shot M`."""
@@ -142,5 +145,32 @@ def parse_storyboard(data: object, source: str) -> Storyboard:
     """Validate what a model or a person wrote; PlanError lists every problem and names `source`."""
     try:
         return Storyboard.model_validate(data)
-    except ValueError as error:
-        raise PlanError(f"{source} is not a storyboard: {error}") from error
+    except ValidationError as error:
+        raise PlanError(f"{source} is not a storyboard: {'; '.join(_sentences(error))}") from error
+
+
+_ONE = {"cast": "cast member", "places": "place", "shots": "shot", "subjects": "subject", "events": "event"}
+_TOLD = {"extra_forbidden": "there is no such key", "missing": "it is missing"}
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """What is wrong and where, counted from 1; a list is not blamed for what is wrong with its items."""
+    wrong = error.errors()
+    holds_wrong = {e["loc"][:depth] for e in wrong for depth in range(len(e["loc"]))}
+    return [_sentence(e) for e in wrong if e["loc"] not in holds_wrong]
+
+
+def _sentence(wrong: ErrorDetails) -> str:
+    where: list[str] = []
+    for part in wrong["loc"]:
+        if isinstance(part, int) and where:
+            where[-1] = f"{_ONE.get(where[-1], where[-1])} {part + 1}"
+        else:
+            where.append(str(part))
+    if wrong["type"] == "value_error":
+        what = wrong["msg"].removeprefix("Value error, ")
+    elif (what := _TOLD.get(wrong["type"], "")) == "":
+        got = wrong["input"]
+        plain = got is None or isinstance(got, str | int | float)  # aliases of YAML can make a list of any length
+        what = f"{wrong['msg']}, got {str(got)[:120]!r}" if plain else f"{wrong['msg']}, got a {type(got).__name__}"
+    return ": ".join([*where, what])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,16 @@ Clips = Annotated[Path | None, typer.Option(help="A folder of finished videos; e
 Name = Annotated[str | None, typer.Option(help="What tables call the method; the backend's or the folder's name.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many prompts; all by default.")]
 Weights = Annotated[Path | None, typer.Option(help="A folder of encoders, one folder an id (docs/evaluation.md).")]
+Encoder = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ID=PLACE", help="One encoder from its own folder or hub id; repeatable, before --weights."),
+]
 Real = Annotated[Path | None, typer.Option(help="A folder of real videos; only distance takes one.")]
+Flow = Annotated[str | None, typer.Option(help="dis or farneback: what quality reads motion from; dis by default.")]
+Aliases = Annotated[bool, typer.Option("--aliases", help="Read words of object tasks by COCO's names: puppy as dog.")]
+Verdicts = Annotated[Path | None, typer.Option(help="StoryEval's released flags, reference_verdicts.json; films none.")]
+Judged = Annotated[str | None, typer.Option(help="Whose clips and whose flags of --verdicts, such as hailuo/gpt4o.")]
+Rules = Annotated[str | None, typer.Option(help="gpt4o or llava: how often storyeval asks, and over which frames.")]
 Out = Annotated[Path | None, typer.Option(help="Where results go, results by default; the same command goes on.")]
 
 
@@ -38,7 +48,13 @@ def add_benchmark(benchmark: fabula.BenchmarkName, says: str) -> None:
         limit: Limit = None,
         seed: Seed = 0,
         weights: Weights = None,
+        encoder: Encoder = None,
         real: Real = None,
+        flow: Flow = None,
+        aliases: Aliases = False,
+        verdicts: Verdicts = None,
+        judged: Judged = None,
+        rules: Rules = None,
         out: Out = None,
         json: Json = False,
     ) -> int:
@@ -53,7 +69,13 @@ def add_benchmark(benchmark: fabula.BenchmarkName, says: str) -> None:
             limit=limit,
             seed=seed,
             weights=weights,
+            encoders=_places(encoder or ()),
             real=real,
+            flow=flow,
+            aliases=aliases,
+            verdicts=verdicts,
+            judged=judged,
+            rules=rules,
             out=out,
             environment=fabula.environment(),
             on_progress=None if json else screen.tell_evaluation,
@@ -148,6 +170,7 @@ def motion(
     steps: FilmSteps = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same pairs and the same noise.")] = 0,
     weights: Weights = None,
+    encoder: Encoder = None,
     out: Out = None,
     json: Json = False,
 ) -> int:
@@ -160,6 +183,7 @@ def motion(
         steps=steps,
         seed=seed,
         weights=weights,
+        encoders=_places(encoder or ()),
         out=out,
         on_progress=None if json else screen.tell_arm,
     )
@@ -284,6 +308,13 @@ def retry(
         on_progress=None if json else screen.tell_arm,
     )
     return screen.show_ablation(found, json)
+
+
+def _places(encoders: Sequence[str]) -> dict[str, str]:
+    """Ids and places of `id=place`."""
+    if wrong := [one for one in encoders if not all(part.strip() for part in one.partition("="))]:
+        raise fabula.UsageError(f"--encoder: expected ID=FOLDER or ID=HUB-ID, got {', '.join(wrong)}")
+    return {known: place for known, _, place in (one.partition("=") for one in encoders)}
 
 
 def _names(text: str) -> list[str]:

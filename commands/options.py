@@ -57,7 +57,13 @@ Attention = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Home = Annotated[
-    Path | None, typer.Option(envvar="FABULA_HOME", help="Folder of runs and takes; ~/.local/share/fabula by default.")
+    Path | None,
+    typer.Option(
+        envvar="FABULA_HOME",
+        parser=lambda text: Path(text) if str(text).strip() else None,  # empty is unset, and not the current folder
+        metavar="<path>",
+        help="Folder of runs and takes; ~/.local/share/fabula by default.",
+    ),
 ]
 Database = Annotated[
     str | None, typer.Option(envvar="FABULA_DATABASE", help="Any SQLAlchemy URL instead of the SQLite file at home.")

@@ -6,13 +6,13 @@ is the critic. Its readings become a `Calibration`, which the critic reads. Know
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from agents.blocking import Blocking, Closing
 from agents.brains import Critic, VerdictResult, Viewing
-from agents.calibration import Calibration, KindRow, Rate, Released, SweepRow
+from agents.calibration import Calibration, HeldOut, KindRow, Rate, Released, SweepRow
 from agents.errors import ModelRefused
 from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit
 from evals.calibration_showings import RIGHT, WRONG_CAPTIONS, Showing, showings
@@ -74,6 +74,13 @@ class Reading:
         return self.done and self.confidence >= threshold
 
 
+FEW = "too few clips for two halves"
+Halves = tuple[Sequence[Reading], Sequence[Reading]]
+"""Readings of one half of the clips, and of the other."""
+Tally = Callable[[Sequence[Reading], float], list[bool]]
+"""Flags of readings at a threshold: agreement, precision, recall, false acceptance."""
+
+
 class Panel(Blocking):
     """A critic for callers without an event loop."""
 
@@ -94,6 +101,10 @@ class RenderedTruth:
     def __init__(self, name: str, cases: Mapping[str, splits.Case]) -> None:
         self.name = name
         self._cases = cases
+
+    def digest(self, case: Case, seed: int) -> str:
+        """Settings and source say it all."""
+        return ""
 
     def film(self, case: Case, seed: int) -> Film:
         """The script's own frames."""
@@ -153,29 +164,43 @@ class Calibrating:
         return Judgement(outcomes={"agreement": outcome}, facts=facts, headline="agreement")
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
-        """Agreement, precision, recall and false acceptance at the chosen threshold, over all and by kind."""
+        """Shares at the chosen threshold, over all and by kind; then those of clips that it was not chosen by."""
         facts = [one.judgement.facts for one in judged]
         readings = read_readings(facts)
         row, _ = choose(sweep(readings), self._settings.most_false)
+        found = {one.unit.name: one.judgement.facts for one in judged}
+        crossed = cross(halves(found, self._settings), self._settings.most_false)
         at, groups = row.threshold, [(ALL, readings)]
         groups += [(kind, [one for one in readings if one.kind == kind]) for kind in _kinds(readings)]
         groups.insert(1, ("wrong captions", [one for one in readings if one.kind in WRONG_CAPTIONS]))
-        tally = {"agreement": agreement, "precision": precision, "recall": recall, "false acceptance": false_acceptance}
+        tally: dict[str, Tally] = {
+            "agreement": agreement, "precision": precision, "recall": recall, "false acceptance": false_acceptance,
+        }  # fmt: skip
         return [
             Line(group=group, summary=share_of(name, flags))
             for name, flags_of in tally.items()
             for group, some in groups
             if (flags := flags_of(some, at)) or group == ALL
-        ] + [Line(group=ALL, summary=share_of("order read", [read for one in facts for read in one["orders"]]))]
+        ] + [
+            *(
+                Line(group=ALL, summary=share_of(f"{name}, held out", over(crossed, flags_of), FEW))
+                for name, flags_of in tally.items()
+            ),
+            Line(group=ALL, summary=share_of("order read", [read for one in facts for read in one["orders"]])),
+        ]
 
 
 def calibration_of(
-    facts: Sequence[Mapping[str, Any]], critic: Calibrated, settings: CalibrationSettings, released: Sequence[Released]
+    facts: Mapping[str, Mapping[str, Any]],
+    critic: Calibrated,
+    settings: CalibrationSettings,
+    released: Sequence[Released],
 ) -> Calibration:
-    """The file's content, from the facts of all clips."""
-    readings = read_readings(facts)
+    """The file's content, from the facts of all clips by name."""
+    readings = read_readings(facts.values())
     rows = sweep(readings)
-    chosen, trusted = choose(rows, settings.most_false)
+    chosen, passed = choose(rows, settings.most_false)
+    held = held_out(halves(facts, settings), settings.most_false)
     kinds = [(kind, [one for one in readings if one.kind == kind]) for kind in _kinds(readings)]
     at = chosen.threshold
     return Calibration(
@@ -184,12 +209,12 @@ def calibration_of(
         how=critic.how(),
         threshold=at,
         most_false=settings.most_false,
-        trusted=trusted,
+        trusted=passed and keeps_its_word(held, settings.most_false),
         clips=len(facts),
-        showings=sum(one["showings"] for one in facts),
-        unanswered=sum(len(one["unanswered"]) for one in facts),
+        showings=sum(one["showings"] for one in facts.values()),
+        unanswered=sum(len(one["unanswered"]) for one in facts.values()),
         seed=settings.seed,
-        order=rate([read for one in facts for read in one["orders"]]),
+        order=rate([read for one in facts.values() for read in one["orders"]]),
         kinds=tuple(
             KindRow(
                 kind=kind,
@@ -200,6 +225,7 @@ def calibration_of(
             for kind, some in kinds
         ),
         sweep=rows,
+        held_out=held,
         released=tuple(released),
     )
 
@@ -226,11 +252,11 @@ def sweep(readings: Sequence[Reading], thresholds: Sequence[float] = THRESHOLDS)
 
 
 def choose(rows: Sequence[SweepRow], most_false: float) -> tuple[SweepRow, bool]:
-    """The threshold to use, and whether it may be trusted.
+    """The threshold to use, and whether it passes on the very readings that it is chosen by.
 
     Among those whose false acceptance (of all kinds, and of wrong captions) is at most `most_false` and whose recall is
     at least a half, the one of the greatest recall less false acceptance, the lowest of equals. Where there is none,
-    the same over all thresholds, and no trust.
+    the same over all thresholds, and none passes.
     """
 
     def balance(row: SweepRow) -> float:
@@ -243,6 +269,46 @@ def choose(rows: Sequence[SweepRow], most_false: float) -> tuple[SweepRow, bool]
 
     passing = [row for row in rows if passes(row)]
     return max(passing or rows, key=balance), bool(passing)
+
+
+def halves(facts: Mapping[str, Mapping[str, Any]], settings: CalibrationSettings) -> Halves:
+    """Readings of the even and of the odd clips of each length, from the facts of clips by name."""
+    numbers = {name: case.number for name, (case, _) in _pairs(settings).items()}
+    even, odd = ([found for name, found in facts.items() if numbers[name] % 2 == half] for half in (0, 1))
+    return read_readings(even), read_readings(odd)
+
+
+def cross(cut: Halves, most_false: float) -> tuple[tuple[Sequence[Reading], float], ...]:
+    """Each half with the threshold that the other one chooses; nothing where one of them is empty."""
+    if not all(cut):
+        return ()
+    first, second = (choose(sweep(half), most_false)[0].threshold for half in cut)
+    return (cut[0], second), (cut[1], first)
+
+
+def over(crossed: Iterable[tuple[Sequence[Reading], float]], tally: Tally) -> list[bool]:
+    """A tally's flags of both halves, each at its threshold."""
+    return [flag for readings, at in crossed for flag in tally(readings, at)]
+
+
+def held_out(cut: Halves, most_false: float) -> HeldOut:
+    """What the halves' thresholds are worth on each other's clips."""
+    crossed = cross(cut, most_false)
+    wrong = [([one for one in readings if one.kind in WRONG_CAPTIONS], at) for readings, at in crossed]
+    return HeldOut(
+        thresholds=tuple(at for _, at in reversed(crossed)),
+        agreement=rate(over(crossed, agreement)),
+        precision=rate(over(crossed, precision)),
+        recall=rate(over(crossed, recall)),
+        false_acceptance=rate(over(crossed, false_acceptance)),
+        wrong_captions=rate(over(wrong, false_acceptance)),
+    )
+
+
+def keeps_its_word(held: HeldOut, most_false: float) -> bool:
+    """Whether, on clips held out, even the upper bounds of false acceptance pass, and recall is at least a half."""
+    few = all(one.high is not None and one.high <= most_false for one in (held.false_acceptance, held.wrong_captions))
+    return few and (held.recall.value or 0.0) >= LEAST_RECALL
 
 
 def agreement(readings: Sequence[Reading], threshold: float) -> list[bool]:
@@ -273,7 +339,7 @@ def rate(flags: Sequence[bool]) -> Rate:
     return Rate(value=round(over.mean, 4), low=round(over.low, 4), high=round(over.high, 4), count=over.count)
 
 
-def share_of(metric: str, flags: Sequence[bool]) -> Summary:
+def share_of(metric: str, flags: Sequence[bool], why: str = "nothing of the kind was shown or answered") -> Summary:
     """The same as a line of the suite's tables."""
     over = wilson(flags) if flags else None
     return Summary(
@@ -284,7 +350,7 @@ def share_of(metric: str, flags: Sequence[bool]) -> Summary:
         high=None if over is None else over.high,
         total=len(flags),
         count=len(flags),
-        unmeasured={} if flags else {"nothing of the kind was shown or answered": 0},
+        unmeasured={} if flags else {why: 0},
     )
 
 

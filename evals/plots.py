@@ -67,14 +67,31 @@ def curves(title: str, across: str, series: Mapping[str, Mapping[int, Point]]) -
     return png_bytes(figure)
 
 
-def heat(title: str, rows: str, columns: str, cells: np.ndarray) -> bytes:
-    """A matrix of 0..1; NaN stays white."""
+def heat(title: str, rows: str, columns: str, cells: np.ndarray, names: Sequence[str] = ()) -> bytes:
+    """A matrix of 0..1; NaN stays white. `names` are those of its rows, their numbers where there are none."""
     height = max(2.4, 0.28 * cells.shape[0] + 1.4)
     figure, axes = _figure(title, wide=max(4.0, 0.3 * cells.shape[1] + 2.2), high=height)
     shown = axes.imshow(cells, vmin=0, vmax=1, cmap="YlGn", aspect="auto", interpolation="nearest")
     axes.set_xlabel(columns)
     axes.set_ylabel(rows)
+    if names:
+        axes.set_yticks(range(len(names)), [_short(name) for name in names])
     figure.colorbar(shown, ax=axes, fraction=0.04)
+    return png_bytes(figure)
+
+
+def matrices(title: str, panels: Mapping[str, np.ndarray]) -> bytes:
+    """Square matrices of 0..1 beside one another, a method each, all in the same colours."""
+    figure = Figure(figsize=(min(2.4 * len(panels) + 0.8, 24.0), 3.2), dpi=DPI, facecolor=PAPER, layout="constrained")
+    figure.suptitle(plain_text(title), fontsize=10, color=INK, x=0.01, ha="left")
+    for column, (method, cells) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), column, facecolor=PAPER)
+        shown = axes.imshow(cells, vmin=0, vmax=1, cmap="YlGn", interpolation="nearest")
+        axes.set_title(_short(method, 24), fontsize=8, color=INK, loc="left")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if column == len(panels):
+            figure.colorbar(shown, ax=axes, fraction=0.04)
     return png_bytes(figure)
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evals import plots
-from evals.benchmarks.protocol import ALL
+from evals.benchmarks.protocol import ALL, MATRICES
 from evals.comparison import LAYOUTS, Cell, Comparison, comparable, compare, forests
+from evals.metrics.curves import jointly_normalised, mean_matrix
 from evals.metrics.score import NotMeasured, Summary, difference
 from evals.plots import Point
 from evals.results import Method, read_results
@@ -28,17 +29,27 @@ from evals.slices import slices
 from evals.suite import slug
 
 AXES = {"distance": "shots apart", "spend": "first takes' worth of work", "threshold": "sure of at least, percent",
-        "shot": "number of the shot"}  # fmt: skip
+        "shot": "number of the shot", "gap": "shots away",
+        "interval": "frames apart"}  # fmt: skip
 """Groups of a table that are points of a curve, and what they count."""
 _POINT = re.compile(rf"({'|'.join(AXES)}) (\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """A metric over all methods."""
+    """A metric over all methods, and the units that it is over."""
 
     metric: str
+    over: str = ALL
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingMap:
+    """When things were seen that were asked for. `names` are those of the lines, empty where their numbers tell."""
+
+    cells: np.ndarray
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +77,8 @@ class Part:
     differences: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
     """In the place of table and differences, where the benchmark has a layout."""
+    grouped: tuple[TableRow, ...]
+    """Every line that is not over all units: classes, sets, verbs, points of curves."""
     pictures: tuple[Picture, ...]
     manifests: tuple[str, ...]
 
@@ -121,8 +134,17 @@ def _part(name: str, methods: Sequence[Method]) -> Part:
         table=tuple(TableRow(metric=m, cells=tuple(cell_of(one.line(m)) for one in methods)) for m in metrics),
         differences=() if compared else _differences(methods, metrics),
         comparisons=compared,
+        grouped=_grouped(methods),
         pictures=tuple(_pictures(name, methods)),
         manifests=tuple(_manifest_line(method) for method in methods),
+    )
+
+
+def _grouped(methods: Sequence[Method]) -> tuple[TableRow, ...]:
+    lines = [(line.summary.metric, line.group) for m in methods for line in m.lines if line.group != ALL]
+    return tuple(
+        TableRow(metric=metric, over=group, cells=tuple(cell_of(one.line(metric, group)) for one in methods))
+        for metric, group in dict.fromkeys(lines)
     )
 
 
@@ -174,10 +196,12 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
             caption = f"{up} against {across}"
             if both:
                 add(caption, f"trade-off-{number}", plots.trade_off(caption, across, up, both))
-    elif metric is not None:
-        groups = [g for g in _groups(methods, metric) if not _POINT.fullmatch(g)]
-        series = {m.name: {g: _point(m.line(metric, g)) for g in groups} for m in methods}
-        add(f"{metric}, by class", "classes", plots.bars(metric, groups, series))
+    else:
+        for barred in (*([metric] if metric is not None else []), *_only_grouped(methods)):
+            if groups := _groups(methods, barred):
+                series = {m.name: {g: _point(m.line(barred, g)) for g in groups} for m in methods}
+                kind = "classes" if barred == metric else slug(f"classes-{barred}")
+                add(f"{barred}, by class", kind, plots.bars(barred, groups, series))
     if metric is not None:
         costs = {m.name: (m.seconds, _point(m.line(metric))) for m in beside}
         known = {one: (spent, point) for one, (spent, point) in costs.items() if spent is not None}
@@ -185,13 +209,17 @@ def _pictures(name: str, methods: Sequence[Method]) -> list[Picture]:
             add("Cost beside quality", "cost", plots.costs("Cost beside quality", metric, known))
     for (curve, axis), lines in _curves(beside).items():
         add(f"{curve} over {axis}", slug(f"{axis}-{curve}"), plots.curves(curve, AXES[axis], lines))
+    for encoder, panels in scaled_matrices(beside).items():
+        alike = f"Similarity of all pairs of frames ({encoder}), from the least to the greatest of all"
+        add(alike, f"matrices-{slug(encoder)}", plots.matrices(alike, panels))
     for unit, png in slices(beside):
         add(f"A column of pixels over time, {unit}", f"slice-{slug(unit)}", png)
     for method in methods:
-        cells = timing(method.rows)
-        if cells is not None:
+        seen = timing(method.rows)
+        if seen is not None:
             caption = f"Timing, {method.name}: asked for (rows), seen (columns)"
-            add(caption, f"timing-{slug(method.name)}", plots.heat(caption, "asked for", "seen", cells))
+            drawn = plots.heat(caption, "asked for", "seen", seen.cells, seen.names)
+            add(caption, f"timing-{slug(method.name)}", drawn)
         sheet = best_and_worst(method, metric) if metric is not None else None
         if sheet is not None:
             add(f"Best, median and worst, {method.name}", f"sheet-{slug(method.name)}", sheet)
@@ -213,7 +241,17 @@ def _headline(methods: Sequence[Method]) -> str | None:
 
 
 def _groups(methods: Sequence[Method], metric: str) -> list[str]:
-    return list(dict.fromkeys(line.group for m in methods for line in m.lines if line.summary.metric == metric))
+    """Classes of a metric in which any method was measured; what was not, and why, stands in the table."""
+    lines = [line for m in methods for line in m.lines if line.summary.metric == metric]
+    measured = {line.group for line in lines if line.summary.mean is not None}
+    return [g for g in dict.fromkeys(line.group for line in lines) if g in measured and not _POINT.fullmatch(g)]
+
+
+def _only_grouped(methods: Sequence[Method]) -> list[str]:
+    """Metrics that have no line over all units, such as completion of a verb."""
+    lines = [line for m in methods for line in m.lines]
+    whole = {line.summary.metric for line in lines if line.group == ALL}
+    return [metric for metric in dict.fromkeys(line.summary.metric for line in lines) if metric not in whole]
 
 
 def _point(one: Summary | None) -> Point:
@@ -231,9 +269,27 @@ def _curves(methods: Sequence[Method]) -> dict[tuple[str, str], dict[str, dict[i
     return found
 
 
-def timing(rows: Sequence[Row]) -> np.ndarray | None:
-    """The mean of the rows' `timing` facts, cell by cell; NaN where no clip was asked. None without any."""
-    facts: list[list[list[float] | None]] = [row["facts"]["timing"] for row in rows if row["facts"].get("timing")]
+def scaled_matrices(methods: Sequence[Method]) -> dict[str, dict[str, np.ndarray]]:
+    """By encoder, the mean matrix of the real videos and of every method, on one scale."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for method in methods:
+        kept = [row["facts"][MATRICES] for row in method.rows if row["facts"].get(MATRICES)]
+        for known in dict.fromkeys(name for one in kept for name in one):
+            panels, some = found.setdefault(known, {}), [one[known] for one in kept if known in one]
+            if some[0]["real"]:
+                panels.setdefault("real videos", np.array(some[0]["real"]))
+            panels[method.name] = mean_matrix([np.array(one["film"]) for one in some])
+    scaled = {known: jointly_normalised([[one] for one in panels.values()]) for known, panels in found.items()}
+    return {known: dict(zip(found[known], (one for (one,) in groups), strict=True)) for known, groups in scaled.items()}
+
+
+def timing(rows: Sequence[Row]) -> TimingMap | None:
+    """The mean of the rows' `timing` facts, cell by cell; NaN where no clip was asked. None without any.
+
+    Where the facts name the lines (`asked`), those that no clip was asked for are left out.
+    """
+    told = [row["facts"] for row in rows if row["facts"].get("timing")]
+    facts: list[list[list[float] | None]] = [one["timing"] for one in told]
     width = max((len(line) for one in facts for line in one if line), default=0)
     usable = [[[np.nan] * width if line is None else line for line in one] for one in facts]
     same = [np.array(one, float) for one in usable if len(one) == len(usable[0])]
@@ -242,7 +298,12 @@ def timing(rows: Sequence[Row]) -> np.ndarray | None:
     stack = np.stack(same)
     asked = ~np.isnan(stack)
     counts = asked.sum(0)
-    return np.where(counts > 0, np.where(asked, stack, 0).sum(0) / np.maximum(counts, 1), np.nan)
+    cells = np.where(counts > 0, np.where(asked, stack, 0).sum(0) / np.maximum(counts, 1), np.nan)
+    names = told[0].get("asked")
+    if names is None:
+        return TimingMap(cells=cells)
+    kept = np.flatnonzero(counts.any(1))
+    return TimingMap(cells=cells[kept], names=tuple(names[line] for line in kept))
 
 
 def _manifest_line(method: Method) -> str:

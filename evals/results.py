@@ -12,7 +12,7 @@ import numpy as np
 
 from evals.benchmarks.protocol import ALL, Line, from_json
 from evals.metrics.score import Outcome, Summary
-from evals.rows import ROWS, Row, read_rows
+from evals.rows import KEYS, ROWS, Row, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def read_method(folder: Path) -> Method:
     """One finished run."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    keys = ("digest", "method", "source", "seed")
-    rows = [row for row in read_rows(folder / ROWS) if all(row[key] == manifest[key] for key in keys)]
+    rows = [row for row in read_rows(folder / ROWS) if all(row.get(key) == manifest.get(key) for key in KEYS)]
+    last = {row["unit"]: row for row in rows}
     lines = tuple(Line(group=one["group"], summary=Summary(**one["summary"])) for one in table)
-    return Method(name=manifest["method"], folder=folder, manifest=manifest, lines=lines, rows=tuple(rows))
+    return Method(name=manifest["method"], folder=folder, manifest=manifest, lines=lines, rows=tuple(last.values()))

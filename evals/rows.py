@@ -10,6 +10,8 @@ from typing import Any
 
 ROWS = "rows.jsonl"
 """Their file in a folder of results."""
+KEYS = ("digest", "method", "source", "seed", "ceiling")
+"""What a row of the suite and the manifest of its table have in common."""
 Row = Mapping[str, Any]
 
 

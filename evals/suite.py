@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,23 @@ import numpy as np
 
 from evals.benchmarks.distance import DistanceSettings, VideoDistance
 from evals.benchmarks.entities import Entities, EntitySettings, Eyes
-from evals.benchmarks.protocol import Benchmark, Film, Judged, Judgement, Line, Unit, as_json, from_json
+from evals.benchmarks.protocol import Benchmark, Film, HasCeiling, Judged, Judgement, Line, Unit, as_json, from_json
 from evals.benchmarks.quality import Quality, QualitySettings
 from evals.benchmarks.shot_sets import ShotSets, ShotSetsSettings
 from evals.benchmarks.storyeval import StoryEval, StoryEvalSettings
-from evals.benchmarks.tempocontrol import Detector, TempoControl, TempoControlSettings
+from evals.benchmarks.tempocontrol import TempoControl, TempoControlSettings
 from evals.benchmarks.verifiers import Verifier
 from evals.footage import Footage
 from evals.metrics.embedders import Weights
 from evals.metrics.grounding import open_grounder
 from evals.metrics.score import NotMeasured
-from evals.rows import ROWS, Row, add_row, read_rows
+from evals.rows import KEYS, ROWS, Row, add_row, read_rows
 from generators.clip import Frames
 from generators.pictures import strip_jpeg, thumbnails
 from storage.media import keep_file
 
-PROTOCOL = 1
-"""Goes up whenever a metric's definition changes: rows of another number are not read."""
+PROTOCOL = 2
+"""Goes up whenever a metric's definition or a row's form changes: rows of another number are not read."""
 PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch", "transformers", "diffusers", "pillow")
 STRIP_WIDTH = 160
 
@@ -55,7 +56,6 @@ class Models:
 
     weights: Weights = Weights()
     verifier: Verifier | NotMeasured = NotMeasured(reason="no verifier was named")
-    detector: Detector | NotMeasured = NotMeasured(reason="no object detector was named")
 
 
 def open_benchmark(settings: Settings, models: Models) -> Benchmark:
@@ -64,10 +64,9 @@ def open_benchmark(settings: Settings, models: Models) -> Benchmark:
         case StoryEvalSettings():
             return StoryEval(settings, models.verifier)
         case TempoControlSettings():
-            return TempoControl(settings, models.detector)
+            return TempoControl.with_weights(settings, models.weights)
         case ShotSetsSettings():
-            weights = models.weights
-            return ShotSets(settings, weights.open(settings.encoder), weights.open_text("clip_vitb32"))
+            return ShotSets.with_weights(settings, models.weights)
         case QualitySettings():
             return Quality.with_weights(settings, models.weights)
         case DistanceSettings():
@@ -77,7 +76,8 @@ def open_benchmark(settings: Settings, models: Models) -> Benchmark:
             eyes = Eyes(
                 grounder=open_grounder(weights),
                 text=weights.open_text("clip_vitb32"),
-                crops=weights.open("dinov2_vitb14"),
+                crops=weights.open_patches("dinov2_vitb14"),
+                characters=weights.open("clip_vitl14"),
             )
             return Entities(settings, eyes)
 
@@ -94,7 +94,9 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything that a table rests on. Two tables compare only where `digest` is the same."""
+    """Everything that a table rests on. Two tables compare only where `digest` is the same; `films` tells whether the
+    same clips were judged, `ceiling` whose autoencoder the ceilings beside them are.
+    """
 
     benchmark: str
     method: str
@@ -103,6 +105,8 @@ class Manifest:
     units: int
     settings: Mapping[str, Any]
     digest: str
+    films: str
+    ceiling: str
     versions: Mapping[str, str]
 
 
@@ -119,19 +123,25 @@ class Result:
 def run(benchmark: Benchmark, footage: Footage, out: Path, seed: int = 0) -> Generator[Progress, None, Result]:
     """Judge every unit that `out` holds no row of, one at a time, and write the table at the end.
 
-    Clips get the seeds `seed`, `seed + 1`, … in order. Raises what footage, benchmark and disk raise; rows stay.
+    Clips get the seeds `seed`, `seed + 1`, … in order. A row is of use while its clips are those that would be filmed
+    now; one that lacked a clip is made again. Raises what footage, benchmark and disk raise; rows stay.
     """
     units = benchmark.units()
-    manifest = _manifest(benchmark, footage, seed, len(units))
+    seeds = [seed + before for before in accumulate((len(unit.cases) for unit in units), initial=0)][:-1]
+    films = [_digests(footage, unit, first) for unit, first in zip(units, seeds, strict=True)]
+    manifest = _manifest(benchmark, footage, seed, films)
     folder = out / slug(benchmark.name) / slug(footage.name)
-    known = {row["unit"]: row for row in read_rows(folder / ROWS) if _belongs(row, manifest)}
+    known = _kept(read_rows(folder / ROWS), manifest)
     keep_file(folder / "manifest.json", _json(asdict(manifest)))
-    rows, first = [], seed
-    for done, unit in enumerate(units, 1):
-        kept = unit.name in known
-        row = known[unit.name] if kept else _judge(benchmark, footage, unit, first, folder, manifest)
+    rows: list[Row] = []
+    for done, (unit, first, digests) in enumerate(zip(units, seeds, films, strict=True), 1):
+        before = known.get(unit.name, [])
+        usable = [row for row in before if row["films"] == digests]
+        kept = bool(usable)
+        row = usable[-1] if kept else _judge(benchmark, footage, unit, first, digests, folder, manifest)
+        if not kept or row is not before[-1]:
+            add_row(folder / ROWS, row)  # of a unit's rows the last is the table's
         rows.append(row)
-        first += len(unit.cases)
         yield Progress(done=done, of=len(units), unit=unit.name, kept=kept)
     lines = tuple(benchmark.lines([_judged(unit, row) for unit, row in zip(units, rows, strict=True)]))
     keep_file(folder / "table.json", _json([asdict(line) for line in lines]))
@@ -171,17 +181,22 @@ def slug(name: str) -> str:
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _manifest(benchmark: Benchmark, footage: Footage, seed: int, units: int) -> Manifest:
+def _digests(footage: Footage, unit: Unit, first: int) -> list[str]:
+    return [footage.digest(case, first + number) for number, case in enumerate(unit.cases)]
+
+
+def _manifest(benchmark: Benchmark, footage: Footage, seed: int, films: Sequence[Sequence[str]]) -> Manifest:
     settings = dict(benchmark.settings())
-    told = json.dumps([PROTOCOL, benchmark.name, settings], sort_keys=True)
     return Manifest(
         benchmark=benchmark.name,
         method=footage.name,
         source=footage.source,
         seed=seed,
-        units=units,
+        units=len(films),
         settings=settings,
-        digest=hashlib.sha256(told.encode()).hexdigest()[:16],
+        digest=_digest([PROTOCOL, benchmark.name, settings])[:16],
+        films=_digest(films)[:16],
+        ceiling=benchmark.ceiling if isinstance(benchmark, HasCeiling) else "",
         versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
     )
 
@@ -193,36 +208,43 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def _belongs(row: Row, manifest: Manifest) -> bool:
-    wanted = (manifest.digest, manifest.method, manifest.source, manifest.seed)
-    return (row["digest"], row["method"], row["source"], row["seed"]) == wanted
+def _kept(rows: Sequence[Row], manifest: Manifest) -> dict[str, list[Row]]:
+    """Rows of this call's benchmark, method and seed by unit, oldest first."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if all(row.get(key) == getattr(manifest, key) for key in KEYS):
+            found.setdefault(row["unit"], []).append(row)
+    return found
 
 
 def _judge(
-    benchmark: Benchmark, footage: Footage, unit: Unit, first: int, folder: Path, manifest: Manifest
-) -> dict[str, Any]:
+    benchmark: Benchmark,
+    footage: Footage,
+    unit: Unit,
+    first: int,
+    digests: Sequence[str],
+    folder: Path,
+    manifest: Manifest,
+) -> Row:
     films = [footage.film(case, first + number) for number, case in enumerate(unit.cases)]
     started = time.monotonic()
     judgement = benchmark.judge(unit, films)
+    stem = "-".join([unit.name, *([_digest(digests)[:8]] if any(digests) else [])])
     seen = [film for film in films if isinstance(film, Film)]
-    row = {
+    return {
         "unit": unit.name,
         "prompt": " / ".join(case.prompt for case in unit.cases),
-        "method": manifest.method,
-        "source": manifest.source,
-        "seed": manifest.seed,
-        "digest": manifest.digest,
+        **{key: getattr(manifest, key) for key in KEYS},
+        "films": [digest if isinstance(film, Film) else None for digest, film in zip(digests, films, strict=True)],
         "outcomes": {name: as_json(outcome) for name, outcome in judgement.outcomes.items()},
         "facts": dict(judgement.facts),
         "headline": judgement.headline,
-        "strip": _strip(folder, unit, seen),
-        "pictures": {name: _picture(folder, unit, name, png) for name, png in judgement.pictures.items()},
+        "strip": _strip(folder, stem, seen, unit.shown),
+        "pictures": {name: _picture(folder, stem, name, png) for name, png in judgement.pictures.items()},
         "length": sum(len(film.frames) / film.fps for film in seen),
         "seconds": [film.seconds for film in seen],
         "judging": round(time.monotonic() - started, 3),
     }
-    add_row(folder / ROWS, row)
-    return row
 
 
 def _judged(unit: Unit, row: Row) -> Judged:
@@ -230,22 +252,22 @@ def _judged(unit: Unit, row: Row) -> Judged:
     return Judged(unit=unit, judgement=Judgement(outcomes=outcomes, facts=row["facts"], headline=row["headline"]))
 
 
-def _strip(folder: Path, unit: Unit, films: Sequence[Film]) -> str | None:
+def _strip(folder: Path, stem: str, films: Sequence[Film], shown_frames: int) -> str | None:
     """A strip of frames of the unit's clips beside the rows, for the report."""
     if not films:
         return None
-    each = max(1, unit.shown // len(films))
+    each = max(1, shown_frames // len(films))
     shown: list[Frames] = [thumbnails(film.frames, each, STRIP_WIDTH) for film in films]
     shown = [frames for frames in shown if frames.shape[1:] == shown[0].shape[1:]]
-    path = folder / "strips" / f"{slug(unit.name)}.jpg"
+    path = folder / "strips" / f"{slug(stem)}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(strip_jpeg(np.concatenate(shown)))
     return f"strips/{path.name}"
 
 
-def _picture(folder: Path, unit: Unit, name: str, png: bytes) -> str:
+def _picture(folder: Path, stem: str, name: str, png: bytes) -> str:
     """A picture that the judgement drew, beside the rows."""
-    path = folder / "pictures" / f"{slug(f'{unit.name}-{name}')}.png"
+    path = folder / "pictures" / f"{slug(f'{stem}-{name}')}.png"
     keep_file(path, png)
     return f"pictures/{path.name}"
 
@@ -253,6 +275,10 @@ def _picture(folder: Path, unit: Unit, name: str, png: bytes) -> str:
 def _seconds(rows: Sequence[Row]) -> float | None:
     known = [spent for row in rows for spent in row["seconds"] if spent is not None]
     return float(np.mean(known)) if known else None
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _json(value: object) -> bytes:

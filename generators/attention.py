@@ -4,16 +4,20 @@ B batch, H heads, N rows (video tokens), M columns (keys), D head width, n rows 
 
 Rows are walked in chunks, statistics are float32 (float64 stays float64), and biases are *described*: a bias says which
 columns it touches and computes its values from a chunk's unbiased logits, so that the heads x N x M map is never built
-whole. This torch path is the reference, the CPU path and the gradient path. It knows nothing of models or prompts.
+whole; with gradients a chunk is computed again on the way back. This torch path is the reference, the CPU path and the
+gradient path. It knows nothing of models or prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+T = TypeVar("T")
 
 ROWS = 4096
 """Rows of a chunk, at most."""
@@ -34,7 +38,7 @@ class Bias(Protocol):
         ...
 
     def values(self, rows: slice, logits_BHnM: Tensor) -> Tensor:
-        """(B, H, n, C), or what broadcasts to it, from the unbiased logits of these rows."""
+        """(B, H, n, C), or what broadcasts to it, from the unbiased logits of these rows. The same when asked again."""
         ...
 
 
@@ -54,12 +58,17 @@ def attend(
     (B, H, N, D) in v's dtype, laid out row by row, and lse (B, H, N) in the statistics' dtype.
     """
     v = v_BHMD.to(_statistics_dtype(v_BHMD))
+
+    def chunk(part: slice) -> tuple[Tensor, Tensor]:
+        weights, lse = _weights(q_BHND[:, :, part], k_BHMD, biases, counts_M, part)
+        return weights @ v, lse
+
     out, lses = Collected(q_BHND, v_BHMD), []
     for part in _chunks(q_BHND.shape[2], rows or rows_at_once(q_BHND, k_BHMD)):
-        weights, lse = _weights(q_BHND[:, :, part], k_BHMD, biases, counts_M, part)
-        out.add(part, weights @ v)
+        made, lse = recomputed(chunk, part)
+        out.add(part, made)
         lses.append(lse)
-        del weights, lse  # before the next chunk's are made
+        del made, lse  # before the next chunk's are made
     return out.whole(), torch.cat(lses, dim=2)
 
 
@@ -117,13 +126,15 @@ def column_mass(
     rows: int | None = None,
 ) -> Tensor:
     """How much each row attends to some columns: probability, mean over heads and columns, (B, N)."""
-    parts = []
-    for part in _chunks(q_BHND.shape[2], rows or rows_at_once(q_BHND, k_BHMD)):
+
+    def chunk(part: slice) -> Tensor:
         logits = scores(q_BHND[:, :, part], k_BHMD)
         chosen = logits[..., columns_C]
         lse = _weighted(logits, counts_M).logsumexp(-1, keepdim=True)
-        parts.append((chosen - lse).exp().mean(dim=(1, 3)))
-    return torch.cat(parts, dim=1)
+        return (chosen - lse).exp().mean(dim=(1, 3))
+
+    parts = _chunks(q_BHND.shape[2], rows or rows_at_once(q_BHND, k_BHMD))
+    return torch.cat([recomputed(chunk, part) for part in parts], dim=1)
 
 
 def attended(q_BHND: Tensor, k_BHMD: Tensor, columns_C: Tensor, lse_BHN: Tensor, biases: Sequence[Bias] = ()) -> Tensor:
@@ -132,13 +143,14 @@ def attended(q_BHND: Tensor, k_BHMD: Tensor, columns_C: Tensor, lse_BHN: Tensor,
     `lse_BHN` and `biases` are those of the attention that was computed, so keys merged from elsewhere count.
     """
     keys = k_BHMD if biases else k_BHMD[:, :, columns_C]  # a bias is made of whole rows
-    parts = []
-    for part in _chunks(q_BHND.shape[2], rows_at_once(q_BHND, keys)):
+
+    def chunk(part: slice) -> Tensor:
         logits = scores(q_BHND[:, :, part], keys)
         if biases:
             logits = _biased(logits, biases, part)[..., columns_C]
-        parts.append((logits - lse_BHN[:, :, part].unsqueeze(-1)).exp().mean(1))
-    return torch.cat(parts, dim=1)
+        return (logits - lse_BHN[:, :, part].unsqueeze(-1)).exp().mean(1)
+
+    return torch.cat([recomputed(chunk, part) for part in _chunks(q_BHND.shape[2], rows_at_once(q_BHND, keys))], dim=1)
 
 
 def column_logits(q_BHND: Tensor, k_BHMD: Tensor, columns_C: Tensor) -> Tensor:
@@ -153,6 +165,14 @@ def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[
     lse = torch.logaddexp(lse_a, lse_b)
     share_a, share_b = ((part - lse).exp().unsqueeze(-1) for part in (lse_a, lse_b))
     return (share_a * out_a + share_b * out_b).to(out_a.dtype), lse
+
+
+def recomputed(chunk: Callable[[slice], T], rows: slice) -> T:
+    """What a chunk of rows gives; where gradients are recorded, nothing inside is kept: the way back makes it again."""
+    if not torch.is_grad_enabled():
+        return chunk(rows)
+    made: T = checkpoint(chunk, rows, use_reentrant=False, preserve_rng_state=False)
+    return made
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:

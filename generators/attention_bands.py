@@ -17,7 +17,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from generators.attention import Bias, scores
+from generators.attention import Bias, recomputed, scores
 from generators.attention_plain import attend_plain
 
 SAMPLED_KEYS = 48
@@ -33,6 +33,11 @@ WIDTH = 8
 @runtime_checkable
 class FactoredBias(Bias, Protocol):
     """A bias over all columns that is a product of few factors."""
+
+    @property
+    def keeps_mass(self) -> bool:
+        """Whether each row is lowered so that its total weight stays; the factors leave that out."""
+        ...
 
     def factors(self, columns: int) -> tuple[Tensor, Tensor]:
         """Left (B, H, N, R), or what broadcasts to it, and right (columns, R): the bias is left @ right^T."""
@@ -85,14 +90,14 @@ class RowBand:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownBand:
-    """size(row) * table[frame of the row, frame of the column] - shift(row), sizes known before the attention."""
+    """size(row) * table[frame of the row, frame of the column], sizes known before the attention."""
 
     table_FF: Tensor
     per_frame: int
     size_BHN: Tensor
     """What the table is multiplied with, scale and heads included; anything that broadcasts to (B, H, N)."""
-    shift_BHN: Tensor | None = None
-    """What every column of a row is lowered by, so that the row's total weight on them stays; None is nothing."""
+    keeps_mass: bool = False
+    """As of `RowBand`."""
 
     @property
     def columns(self) -> None:
@@ -103,20 +108,16 @@ class KnownBand:
         """(B, H, n, M)."""
         left, right = self.factors(logits_BHnM.shape[-1])
         part = left[:, :, rows] if left.shape[2] > 1 else left
-        return part.to(logits_BHnM.dtype) @ right.to(logits_BHnM.dtype).mT
+        bias = part.to(logits_BHnM.dtype) @ right.to(logits_BHnM.dtype).mT
+        return bias - _gain(logits_BHnM, bias) if self.keeps_mass else bias
 
     def factors(self, columns: int) -> tuple[Tensor, Tensor]:
-        """One factor a frame; one more for the shift."""
+        """One factor a frame."""
         frames = len(self.table_FF)
         rows = self.table_FF.to(self.size_BHN.dtype).repeat_interleave(self.per_frame, dim=0)
         left = self.size_BHN.unsqueeze(-1) * rows
         place = torch.arange(columns, device=left.device) // self.per_frame
-        right = (place[:, None] == torch.arange(frames, device=left.device)).to(left.dtype)
-        if self.shift_BHN is None:
-            return left, right
-        left = left.expand(*self.shift_BHN.shape, frames)
-        both = torch.cat([left, -self.shift_BHN.unsqueeze(-1)], -1)
-        return both, torch.cat([right, torch.ones_like(right[:, :1])], -1)
+        return left, (place[:, None] == torch.arange(frames, device=left.device)).to(left.dtype)
 
 
 def known_band(
@@ -125,25 +126,22 @@ def known_band(
     """The same band with its sizes found beforehand, so that it can be factored.
 
     From all keys (half an attention's work), from a sample of each frame's keys (a stable under-estimate, a hundredth
-    of it), or a number in the place of the row's largest logit (none, unless weight must be kept).
+    of it), or a number in the place of the row's largest logit (none).
     """
-    looks = isinstance(magnitude, str) or band.keeps_mass
-    places = _places(k_BHMD.shape[2], band.per_frame, sampled=magnitude != "rowmax")
-    sizes, shifts = [], []
-    for part in _parts(q_BHND, len(places)) if looks else ():
-        logits = _native_scores(q_BHND[:, :, part], k_BHMD[:, :, places.to(k_BHMD.device)])
-        top = logits.amax(-1, keepdim=True) if isinstance(magnitude, str) else logits.new_full((1, 1, 1, 1), magnitude)
-        size = band.size(top)
-        sizes.append(size.squeeze(-1))
-        if band.keeps_mass:
-            shifts.append(_gain(logits, size * band.spread(part, places.to(logits.device), size.dtype)).squeeze(-1))
-    if not looks:
-        sizes.append(band.size(q_BHND.new_full((1, 1, 1, 1), float(magnitude), dtype=_statistics(q_BHND))).squeeze(-1))
+    if isinstance(magnitude, str):
+        places = _places(k_BHMD.shape[2], band.per_frame, sampled=magnitude == "sampled").to(k_BHMD.device)
+
+        def largest(part: slice) -> Tensor:
+            return _native_scores(q_BHND[:, :, part], k_BHMD[:, :, places]).amax(-1, keepdim=True)
+
+        top = torch.cat([recomputed(largest, part) for part in _parts(q_BHND, len(places))], 2)
+    else:
+        top = q_BHND.new_full((1, 1, 1, 1), float(magnitude), dtype=_statistics(q_BHND))
     return KnownBand(
         table_FF=band.table_FF,
         per_frame=band.per_frame,
-        size_BHN=torch.cat(sizes, -1) if isinstance(magnitude, str) else sizes[0],
-        shift_BHN=torch.cat(shifts, -1) if shifts else None,
+        size_BHN=band.size(top).squeeze(-1),
+        keeps_mass=band.keeps_mass,
     )
 
 
@@ -152,8 +150,20 @@ def attend_factored(
 ) -> tuple[Tensor, Tensor]:
     """softmax(q k^T / sqrt(D) + biases) v, and the log-sum-exp of each row, through a fused kernel where there is one.
 
-    Factors are rounded to the queries' dtype: in bfloat16 a bias is exact to 1 in 256.
+    Factors are rounded to the queries' dtype: in bfloat16 a bias is exact to 1 in 256. A bias that keeps a row's weight
+    changes nothing else of the output than the log-sum-exp, which takes one attention without it.
     """
+    out, lse = _fused(q_BHND, k_BHMD, v_BHMD, biases)
+    keeping = [bias for bias in biases if bias.keeps_mass]
+    if keeping:
+        _, plain = attend_plain(q_BHND, k_BHMD, v_BHMD)
+        alone = [lse if len(biases) == 1 else _fused(q_BHND, k_BHMD, v_BHMD, [bias])[1] for bias in keeping]
+        lse = lse - sum(own - plain for own in alone)
+    return out, lse
+
+
+def _fused(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor, biases: Sequence[FactoredBias]) -> tuple[Tensor, Tensor]:
+    """Factors in extra head dimensions, nothing kept."""
     width, columns = q_BHND.shape[-1], k_BHMD.shape[2]
     scale = float(width**-0.5)
     lefts, rights = zip(*(bias.factors(columns) for bias in biases), strict=True)

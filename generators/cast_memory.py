@@ -37,6 +37,13 @@ def shots_at_once(model: VideoModel, request: ShotRequest, settings: Settings, f
     return shots
 
 
+def fewer_at_once(shots: int, anchors: int, at_once: int | None) -> int | None:
+    """How many shots to film at once where `at_once` (None: all of them) were too many: half of what rides beside the
+    anchors, rounded up. None where only one does already."""
+    beside = min(shots, at_once or shots) - anchors
+    return anchors + (beside + 1) // 2 if beside > 1 else None
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that is free: on an accelerator torch's own unused blocks included, on a CPU the machine's."""
     if device.type == "cuda":

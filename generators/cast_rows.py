@@ -93,6 +93,10 @@ class RowSteppers(Stepper):
         """Clean latents at the noise level that step i reads."""
         return self._first.noised(clean, noise, i)
 
+    def clean(self, prediction: Tensor, i: int, read: Tensor) -> Tensor:
+        """Finished latents as the network foresees them at step i."""
+        return self._first.clean(prediction, i, read)
+
     def stirred(self, clean: Tensor, held: Tensor, i: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Finished latents as a model that knows such tokens reads them at step i."""
         return self._first.stirred(clean, held, i, generators)

@@ -91,11 +91,15 @@ def denoise(
     """The loop: latents (B, C, F, h, w) from noise. Given latents are held in what the model reads.
 
     They are never written into the scheduler's own state, which a multistep corrector would overwrite. `span` is a run
-    of steps, from the `latents` that the first of them reads; by default all of them, from noise.
+    of steps, from the `latents` that the first of them reads; by default all of them, from noise. Where a control edits
+    latents they are float32 between steps; the finished clip has the noise's dtype.
     """
     _check_stepper(stepper, run)
     total = len(stepper.timesteps)
     latents = stepper.begin(start.noise) if latents is None else latents
+    edits = any(control.edits_latents for of_row in run.controls for control in of_row)
+    if edits:
+        latents = latents.to(torch.promote_types(latents.dtype, torch.float32))  # half precision rounds edits away
     for i in span or range(total):
         t = stepper.timesteps[i]
         _stop_if(cancelled)
@@ -104,6 +108,7 @@ def denoise(
         _tell(stepper, run, came, latents, i)
         shown = stepper.scaled(hold(latents, start, _given(model, start, stepper, i)), i)
         prediction = _guided(model, shown, t, text, start, settings, run)
+        run.predicted(partial(_foreseen, stepper, start, prediction, shown, i))
         latents = stepper.step(prediction, i, latents, start.generators)
         came, latents = latents, run.after_step(latents, probe)
         _tell(stepper, run, came, latents, i + 1)
@@ -111,7 +116,8 @@ def denoise(
             on_step(Progress(step=i + 1, of=total))
     if span is not None and span.stop < total:
         return latents
-    return hold(latents, start, _left(start, stepper))
+    finished = hold(latents, start, _left(start, stepper))
+    return finished.to(start.noise.dtype) if edits else finished
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,13 @@ def _alone(start: Start, request: int) -> Start:
     own = slice(request, request + 1)
     of_batch = ("noise", "held", "clean", "channels", "image", "generators")
     return replace(start, **{name: x[own] for name in of_batch if (x := getattr(start, name)) is not None})
+
+
+def _foreseen(stepper: Stepper, start: Start, prediction: Tensor, shown: Tensor, i: int, request: int) -> Tensor:
+    """One request's finished latents (1, C, F, h, w) that step i's prediction stands for, given frames in place."""
+    own, alone = slice(request, request + 1), _alone(start, request)
+    clean = stepper.clean(prediction[own], i, shown[own]).to(start.noise.dtype)
+    return hold(clean, alone, alone.clean)
 
 
 def _tell(stepper: Stepper, run: Run, came: Tensor, latents: Tensor, i: int) -> None:

@@ -1,7 +1,8 @@
 """Which token columns of a prompt belong to a phrase.
 
-Works on text as the Wan pipelines clean it, and on the offsets of a fast tokenizer. Knows nothing of embeddings or
-attention. A phrase that cannot be found, or that the tokenizer cut off, is refused with a suggestion.
+Works on text as a family's pipeline tokenises it, cleaned or as it was written, and on the offsets of a fast
+tokenizer. Knows nothing of embeddings or attention. A phrase that cannot be found, or that the tokenizer cut off, is
+refused with a suggestion.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def suggest(prompt: str, phrase: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class TextMap:
-    """One tokenised prompt: where each token stands in the cleaned text, and how much the encoder sees."""
+    """One tokenised prompt: where each token stands in it, and how much of it the encoder sees."""
 
     prompt: str
     """As it is tokenised."""
@@ -65,6 +66,8 @@ class TextMap:
     """Character span of each token, before any cut; special tokens have empty spans."""
     length: int
     """Columns of the model's text, padding included."""
+    clean: bool = True
+    """Whether the prompt was cleaned before it was tokenised."""
     ids: tuple[int, ...] = ()
     """Each token's id, before any cut."""
     tokenise: Callable[[str], tuple[int, ...]] | None = field(default=None, repr=False, compare=False)
@@ -80,16 +83,26 @@ class TextMap:
         """Whether the tokenizer cut the prompt off."""
         return len(self.offsets) > self.length
 
+    def written(self, phrase: str) -> str:
+        """The phrase as this prompt would hold it: cleaned where the prompt was.
+
+        In a prompt that was not, word for word, or cleaned where only that stands in it.
+        """
+        cleaned, bare = clean_prompt(phrase), phrase.strip()
+        if self.clean or (not find_spans(self.prompt, bare) and find_spans(self.prompt, cleaned)):
+            return cleaned
+        return bare
+
     def occurrences(self, phrase: str) -> int:
         """How often the phrase stands in the prompt."""
-        return len(find_spans(self.prompt, clean_prompt(phrase)))
+        return len(find_spans(self.prompt, self.written(phrase)))
 
     def columns(self, phrase: str, *, occurrence: int = 0, what: str = "phrase") -> tuple[int, ...]:
         """Token columns of the k-th occurrence of a phrase.
 
         Raises ControlRejected, naming it as `what`, when the prompt lacks it or the tokenizer cut it off.
         """
-        phrase = _words(phrase, what)
+        phrase = self._words(phrase, what)
         spans = find_spans(self.prompt, phrase)
         if not 0 <= occurrence < len(spans):
             raise ControlRejected(self._missing(phrase, occurrence, len(spans), what))
@@ -116,7 +129,7 @@ class TextMap:
         its own choice). Raises as `columns` does.
         """
         wanted = [*occurrences, *[None] * (len(phrases) - len(occurrences))]
-        words = [_words(phrase, what) for phrase in phrases]
+        words = [self._words(phrase, what) for phrase in phrases]
         found: dict[int, tuple[int, ...]] = {}
         taken: list[Span] = []
         for i in sorted(range(len(words)), key=lambda i: (wanted[i] is None, -len(words[i]))):
@@ -146,6 +159,13 @@ class TextMap:
                 + (f"; did you mean {like!r}?" if like else "")
             )
         return tuple(sorted({i + n for i in starts for n in range(len(ids))}))
+
+    def _words(self, phrase: str, what: str) -> str:
+        """The phrase as the prompt would hold it. Raises ControlRejected when nothing is left."""
+        written = self.written(phrase)
+        if not written:
+            raise ControlRejected(f"{what}: expected words of the prompt, got an empty text")
+        return written
 
     def _missing(self, phrase: str, occurrence: int, found: int, what: str) -> str:
         if found:
@@ -178,12 +198,4 @@ def map_text(tokenizer: Any, prompt: str, length: int, *, clean: bool = True) ->
         return tuple(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
     ids = tuple(encoded["input_ids"])
-    return TextMap(prompt=prompt, offsets=offsets, length=length, ids=ids, tokenise=tokenise)
-
-
-def _words(phrase: str, what: str) -> str:
-    """The phrase as a cleaned prompt would hold it. Raises ControlRejected when nothing is left."""
-    cleaned = clean_prompt(phrase)
-    if not cleaned:
-        raise ControlRejected(f"{what}: expected words of the prompt, got an empty text")
-    return cleaned
+    return TextMap(prompt=prompt, offsets=offsets, length=length, clean=clean, ids=ids, tokenise=tokenise)

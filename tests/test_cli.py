@@ -121,6 +121,30 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(cli: Cli, de
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_letters_that_a_terminal_does_not_have_stop_no_run(checkout: Path, desk: Path, encoding: str) -> None:
+    command = [sys.executable, str(checkout / "main.py"), "run", "A red fox jumps – naïvely.", "--json"]
+    there = os.environ | {"PYTHONIOENCODING": encoding}
+    told = subprocess.run(command[:-1], cwd=desk, env=there, capture_output=True, encoding=encoding)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("run 1: A red fox jumps ? na")
+    as_json = subprocess.run(command, cwd=desk, env=there, capture_output=True, encoding=encoding)
+    assert json.loads(as_json.stdout)["title"] == "A red fox jumps – naïvely"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_run_goes_on_when_nobody_reads_what_it_says(checkout: Path, desk: Path, flags: list[str]) -> None:
+    command = [sys.executable, str(checkout / "main.py"), "run", STORY, *flags]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=desk, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (desk / "films" / "a-red-fox-jumps-high-up" / "film.mp4").is_file()
+
+
+@pytest.mark.slow
 def test_a_storyboard_waits_is_edited_and_filmed_as_edited(cli: Cli, desk: Path) -> None:
     waiting = cli("run", STORY, "--approve")
     assert waiting.code == 5
@@ -318,7 +342,7 @@ def test_a_stored_batch_is_filmed_once_when_it_is_due(cli: Cli, desk: Path) -> N
     import fabula
 
     (desk / "night.yaml").write_text(f"- {{text: A cat jumps., profile: {desk / 'stage.toml'}}}\n")
-    stored = cli("batch", "night.yaml", "--cron", "0 2 * * *")
+    stored = cli("batch", "night.yaml", "--cron", "0 2 29 2 *")  # far off, at whatever hour this runs
     assert stored.code == 0
     assert "Stored 'night': 1 story" in stored.out
     assert "Nothing is due" in cli("due").out
@@ -330,6 +354,37 @@ def test_a_stored_batch_is_filmed_once_when_it_is_due(cli: Cli, desk: Path) -> N
     assert (filmed.code, len(filmed.data["lines"])) == (0, 1)
     assert cli("due", "--json").data["lines"] == []
     assert cli("batch", "night.yaml", "--cron", "whenever").code == 2
+
+
+@pytest.mark.slow
+def test_a_stored_batch_finds_its_files_wherever_it_is_due(
+    cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    import fabula
+
+    (desk / "fox.txt").write_text("A red fox jumps.")
+    (desk / "night.yaml").write_text("- {story: fox.txt, profile: stage.toml, out: dawn}\n")
+    assert cli("batch", "night.yaml", "--cron", "0 2 * * *").code == 0
+    with fabula.Studio() as studio:
+        (row,) = studio.archive.schedules()
+        past = datetime.now(UTC) - timedelta(days=1)
+        studio.archive.add_schedule(row.name, cron=row.cron, batch=row.batch, next_run=past)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    (line,) = cli("due", "--json").data["lines"]
+    assert (line["exit_code"], line["film"]) == (0, str(desk / "dawn" / "fox" / "film.mp4"))
+
+
+@pytest.mark.parametrize("words", [[], ["--cron", "0 2 * * *"]])
+def test_a_batch_with_one_impossible_entry_is_neither_begun_nor_stored(cli: Cli, desk: Path, words: list[str]) -> None:
+    for wrong in ("profile: nonesuch", "size: 5x5", "budget: {takes: 0}", "lora: [gone.safetensors]"):
+        (desk / "night.yaml").write_text(f"- text: A red fox jumps.\n- {{text: A blue cat dances., {wrong}}}\n")
+        refused = cli("batch", "night.yaml", *words)
+        assert refused.code == 2
+        assert "night.yaml, story 2: " in refused.err
+    assert cli("runs", "--json").data["runs"] == []
+    assert cli("schedules", "--json").data["schedules"] == []
 
 
 def test_doctor_says_what_would_work_and_never_shows_a_key(
@@ -364,6 +419,8 @@ def test_doctor_says_what_would_work_and_never_shows_a_key(
         (["resume", "12"], "No run 12 in this archive; `runs` lists those there are"),
         (["show", "9" * 20], "No run 99999999999999999999 in this archive"),
         (["batch", "none.yaml"], "none.yaml"),
+        (["run", "A caf\udce9 burns."], "story: expected UTF-8 text"),
+        (["plan", "A fox jumps.", "--style", "caf\udce9"], "style: expected UTF-8 text"),
     ],
 )
 def test_a_wrong_command_ends_with_2_and_names_what_is_wrong(
@@ -417,6 +474,89 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_filmed(cli: Cli
     assert "--out" in refused.err
     assert cli("show", 1, "--json").data["shots"] == []
     assert cli("run", STORY, "--out", desk / "elsewhere", "--json").data["run"] == 1
+
+
+@pytest.mark.slow
+def test_a_refused_folder_leaves_a_run_as_it_was_asked_for_and_resume_may_name_another(cli: Cli, desk: Path) -> None:
+    (desk / "note.txt").write_text("a file")
+    assert cli("run", STORY, "--out", "film").code == 0
+    refused = cli("run", STORY, "--out", desk / "note.txt" / "film", "--budget-takes", 1)
+    assert (refused.code, "name another folder (--out)" in refused.err) == (1, True)
+    assert cli("resume", 1).code == 0
+    assert cli("show", 1, "--json").data["film"] == str(desk / "film" / "film.mp4")
+    assert cli("resume", 1, "--out", "other", "--json").data["film"] == str(desk / "other" / "film.mp4")
+
+
+@pytest.mark.slow
+def test_a_folder_with_another_runs_film_is_refused_and_that_film_stays(cli: Cli, desk: Path) -> None:
+    cli("run", STORY, "--out", "same")
+    film = desk / "same" / "film.mp4"
+    kept = film.read_bytes()
+    refused = cli("run", STORY, "--seed", 2, "--out", "same")
+    assert refused.code == 2
+    assert "same is the folder of run 1's film: name another one (--out)" in refused.err.replace("\n", " ")
+    assert film.read_bytes() == kept
+    assert cli("resume", 2, "--out", "other").code == 0
+    shutil.rmtree(desk / "same")
+    gone = cli("show", 1)
+    assert f"Altered or gone: {film}" in gone.out
+    assert f"Film:   {film}" not in gone.out
+    assert cli("show", 1, "--json").data["film"] is None
+    assert cli("resume", 1, "--json").data["film"] == str(film)
+    assert film.read_bytes() == kept
+    film.write_bytes(kept + b"x")
+    assert f"Altered or gone: {film}" in cli("show", 1).out
+
+
+@pytest.mark.slow
+def test_stories_of_a_batch_have_folders_of_their_own_under_out(cli: Cli, desk: Path) -> None:
+    (desk / "night.yaml").write_text(
+        "defaults: {out: mine}\nstories:\n"
+        "  - {text: A red fox jumps.}\n  - {text: A red fox jumps., seed: 2}\n  - {text: A blue cat dances.}\n"
+    )
+    films = [story["film"] for story in cli("batch", "night.yaml", "--json").data["lines"]]
+    names = ["a-red-fox-jumps", "a-red-fox-jumps-2", "a-blue-cat-dances"]
+    assert films == [str(desk / "mine" / name / "film.mp4") for name in names]
+
+
+@pytest.mark.slow
+def test_a_plan_overwrites_no_other_storyboard_and_its_film_no_other_film(cli: Cli, desk: Path) -> None:
+    cli("plan", STORY, "--out", "storyboard.yaml")
+    edited = (desk / "storyboard.yaml").read_text() + "# mine\n"
+    (desk / "storyboard.yaml").write_text(edited)
+    cat = "A blue cat dances on the beach."
+    refused = cli("plan", cat, "--out", "storyboard.yaml")
+    assert (refused.code, "name another file (--out)" in refused.err) == (2, True)
+    assert cli("plan", cat, "--out", "second.yaml").code == 0
+    assert cli("plan", STORY).code == 0
+    assert (desk / "storyboard.yaml").read_text() == edited
+    films = {cli("resume", run, "--json").data["film"] for run in (1, 2)}
+    assert len(films) == 2
+    assert all(Path(film).is_file() for film in films)
+    assert cli("show", 1, "--json").data["film"] in films
+
+
+@pytest.mark.parametrize("story", ["stories/fox.rtf", "../fox", "fox.docx", "films", "loop"])
+def test_a_mistyped_file_is_no_story(cli: Cli, desk: Path, story: str) -> None:
+    (desk / "films").mkdir()
+    (desk / "loop").symlink_to("loop")
+    refused = cli("plan", story if story != "loop" else desk / "loop")
+    assert refused.code == 2
+    assert "is a folder" in refused.err if story == "films" else "no story file" in refused.err
+
+
+def test_an_empty_home_is_none_and_a_deleted_folder_is_told(
+    cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("runs", "--home", "").code == 0
+    assert not (desk / "fabula.db").exists()
+    (desk / "gone").mkdir()
+    monkeypatch.chdir(desk / "gone")
+    (desk / "gone").rmdir()
+    told = cli("runs")
+    monkeypatch.chdir(desk)
+    assert told.code == 2
+    assert "The current folder was deleted" in told.err
 
 
 @pytest.mark.slow

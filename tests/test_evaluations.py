@@ -37,6 +37,22 @@ def test_the_table_is_one_json_object(cli: Cli, prompts: Path, tmp_path: Path) -
     assert lines["text alignment (clip_vitb32)"]["mean"] is None
 
 
+def test_motion_is_read_from_the_flow_that_was_asked_for(cli: Cli, prompts: Path, tmp_path: Path) -> None:
+    words = ("eval", "quality", prompts, "--profile", "instant", "--seconds", "1", "--limit", "1", "--out", tmp_path)
+    done = cli(*words, "--flow", "farneback", "--json")
+    names = {line["summary"]["metric"] for line in json.loads(done.out)["lines"]}
+    assert names >= {"dynamic degree (farneback)", "temporal flickering (static clips by farneback)"}
+    assert names >= {"cuts inside a shot", "tracks kept (Lucas-Kanade, 16x16)", "VBench total"}
+    assert not any("(dis)" in name for name in names)
+    assert cli(*words, "--flow", "raft").code == 2
+
+
+def test_an_option_of_another_benchmark_is_refused(cli: Cli, prompts: Path) -> None:
+    done = cli("eval", "movement", prompts, "--flow", "dis")
+    assert done.code == 2
+    assert "only quality can take it, not movement" in " ".join(done.err.split())
+
+
 def test_the_report_puts_results_on_one_page(prompts: Path, tmp_path: Path) -> None:
     fabula.evaluate("quality", prompts, profile="instant", seconds=1.0, limit=1, out=tmp_path / "results")
     written = fabula.evaluation_report(tmp_path / "results")

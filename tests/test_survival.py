@@ -209,15 +209,16 @@ def test_a_home_that_cannot_be_made_is_named_with_a_remedy(cli: Cli, desk: Path)
 
 
 @pytest.mark.slow
-def test_a_file_in_the_films_place_is_named_and_the_run_can_be_resumed(cli: Cli, desk: Path) -> None:
+def test_a_file_in_the_films_place_is_named_and_the_same_command_films_when_it_is_gone(cli: Cli, desk: Path) -> None:
     (desk / "out").write_text("not a folder")
     answer = cli("run", STORY, "--out", "out")
     assert answer.code == 1
     assert str(desk / "out") in answer.err
-    assert "main.py resume 1" in answer.err
+    assert "name another folder (--out)" in answer.err
     assert "Traceback" not in answer.err
     (desk / "out").unlink()
-    assert cli("resume", 1).code == 0
+    assert cli("run", STORY, "--out", "out").code == 0
+    assert (desk / "out" / "film.mp4").exists()
 
 
 def full_disk() -> None:

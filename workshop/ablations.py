@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agents.errors import UsageError
 
 if TYPE_CHECKING:
-    from evals.benchmarks.world import Roundtrip
+    from evals.benchmarks.world import Autoencoder
     from evals.benchmarks.world_controls import Cases
     from evals.comparison import Comparison
     from evals.footage import Footage
@@ -54,10 +54,13 @@ def evaluate_steering(
     """
     from evals.benchmarks.steering import Steering, SteeringSettings, arm_footage, run_arms
     from evals.benchmarks.steering_arms import arms_named
+    from evals.footage import filmed_with
 
     with _opened("steering", profile, model, steps) as backend:
         try:
-            settings = SteeringSettings(cases=cases, events=tuple(events), split=split, seed=seed, film=_film(backend))
+            settings = SteeringSettings(
+                cases=cases, events=tuple(events), split=split, seed=seed, film=filmed_with(backend)
+            )
             benchmark = Steering(settings)
             footages: list[Footage] = [arm_footage(benchmark, backend, arm) for arm in arms_named(arms)]
         except ValueError as error:
@@ -88,13 +91,16 @@ def evaluate_cast(
     from evals.benchmarks.cast import Cast, CastBenchSettings
     from evals.benchmarks.cast_arms import SetFootage, arms_named
     from evals.benchmarks.steering import run_arms
+    from evals.footage import filmed_with
     from evals.world.segmenter import WorldSegmenter
 
     with _opened("cast", profile, model, steps, WorldSegmenter()) as backend:
         if not backend.limits.films_sets:
             raise UsageError(f"eval cast: {backend.name} films shots one by one; expected a model that films sets")
         try:
-            settings = CastBenchSettings(sets=sets, sizes=tuple(sizes), split=split, seed=seed, film=_film(backend))
+            settings = CastBenchSettings(
+                sets=sets, sizes=tuple(sizes), split=split, seed=seed, film=filmed_with(backend)
+            )
             chosen = arms_named(arms)
         except ValueError as error:
             raise UsageError(f"eval cast: {error}") from error
@@ -128,16 +134,19 @@ def evaluate_extension(
     from evals.benchmarks.extension import Extension, ExtensionSettings
     from evals.benchmarks.extension_arms import TruthFootage, arm_footages, arms_named
     from evals.benchmarks.steering import run_arms
+    from evals.footage import filmed_with
 
     with _opened_both(profile, model, steps, scenes) as (backend, trained):
         try:
-            settings = ExtensionSettings(chains=chains, sizes=tuple(sizes), split=split, seed=seed, film=_film(backend))
+            settings = ExtensionSettings(
+                chains=chains, sizes=tuple(sizes), split=split, seed=seed, film=filmed_with(backend)
+            )
             chosen = arms_named(arms)
         except ValueError as error:
             raise UsageError(f"eval extension: {error}") from error
         benchmark = Extension(settings)
-        through = _through(backend)
-        ceiling: list[Footage] = [TruthFootage(benchmark, through)] if through else []
+        autoencoder = _autoencoder(backend)
+        ceiling: list[Footage] = [TruthFootage(benchmark, autoencoder.roundtrip)] if autoencoder else []
         folder = out or _results()
         footages = [*arm_footages(benchmark, backend, chosen, trained), *ceiling]
         results = run_arms(benchmark, footages, folder, seed, on_progress)
@@ -167,6 +176,7 @@ def evaluate_retry(
     from evals.benchmarks.retry_policies import policies_named
     from evals.benchmarks.retry_stage import PolicyFootage, Stage
     from evals.benchmarks.steering import run_arms
+    from evals.footage import filmed_with
     from evals.world.critic import WorldCritic
 
     critic = WorldCritic()
@@ -175,7 +185,7 @@ def evaluate_retry(
     with _opened("retry", profile, model, steps) as backend:
         try:
             settings = RetrySettings(
-                cases=cases, events=tuple(events), takes=takes, seed=seed, film=_film(backend), critic=judged
+                cases=cases, events=tuple(events), takes=takes, seed=seed, film=filmed_with(backend), critic=judged
             )
             chosen = policies_named(policies)
         except ValueError as error:
@@ -242,31 +252,25 @@ def _opened_both(
             yield backend, trained
 
 
-def _film(backend: Backend) -> Mapping[str, Any]:
-    """What decides pixels beside the request; a model is known by its weights, wherever they lie."""
-    told = {name: getattr(backend, name, None) for name in ("steps", "guidance")}
-    return {"weights": backend.weights or backend.name} | {k: v for k, v in told.items() if v is not None}
-
-
-def _through(backend: Backend) -> Roundtrip | None:
-    """Clips through the model's autoencoder and back; None where it has none."""
+def _autoencoder(backend: Backend) -> Autoencoder | None:
+    """The model's autoencoder; None where it has none."""
     vae = getattr(getattr(getattr(backend, "model", None), "pipe", None), "vae", None)
     if vae is None:
         return None
-    from evals.benchmarks.cameras import through
+    from evals.benchmarks.cameras import autoencoder_of
 
-    return through(vae)
+    return autoencoder_of(vae)
 
 
 def _ceiling(backend: Backend, cases: Cases) -> list[Footage]:
     """The rendered truth through the model's autoencoder; nothing where there is none."""
-    through = _through(backend)
-    if through is None:
+    autoencoder = _autoencoder(backend)
+    if autoencoder is None:
         return []
     from evals.benchmarks.protocol import AUTOENCODER
     from evals.benchmarks.world_controls import ControlFootage
 
-    return [ControlFootage(AUTOENCODER, cases, through)]
+    return [ControlFootage(AUTOENCODER, cases, autoencoder)]
 
 
 def _outcome(benchmark: str, results: Sequence[Result], folder: Path) -> AblationOutcome:

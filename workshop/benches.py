@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evals.benchmarks.cost_rows import ControlRow
     from evals.benchmarks.graph import GraphRow
     from evals.benchmarks.sampler import SamplerRow
-    from evals.benchmarks.scene_costs import SceneRow
+    from evals.benchmarks.scene_rows import SceneRow
     from evals.benchmarks.world import WorldRow
     from evals.rows import Row
 

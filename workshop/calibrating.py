@@ -67,7 +67,7 @@ def calibrate(
         benchmark = Calibrating(settings, panel)
         table = finish(run(benchmark, benchmark.footage(), out or RESULTS, seed), on_progress)
         shown = {unit.name for unit in benchmark.units()}
-        facts = [row["facts"] for row in read_method(table.folder).rows if row["unit"] in shown]
+        facts = {row["unit"]: row["facts"] for row in read_method(table.folder).rows if row["unit"] in shown}
         found = calibration_of(facts, panel.critic, settings, released)
         if verdicts is not None and videos is not None and judged is not None:
             row = _against(panel, (verdicts, _prompts(verdicts, prompts), videos, judged), found, out, on_progress)

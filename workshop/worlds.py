@@ -13,7 +13,7 @@ from workshop.evaluations import RESULTS
 if TYPE_CHECKING:
     from agents.profile import Profile
     from evals.benchmarks.stories import Stories
-    from evals.benchmarks.world import Roundtrip
+    from evals.benchmarks.world import Autoencoder
     from evals.benchmarks.world_films import World
     from evals.footage import Footage
     from evals.metrics.score import Case, NotMeasured
@@ -58,9 +58,9 @@ def evaluate_world(
     chosen = profile_for(Order(story=""), profile, model)
     with _backend(chosen, needed=clips is None and not controls) as backend:
         try:
-            through = NotMeasured(reason=FOREIGN) if clips else _roundtrip(backend)
-            world = World(counts, through, seed) if counts else Stories(cases or STORIES, seed)
-            footages = list(_footages(world, backend, controls, clips, name))
+            autoencoder = NotMeasured(reason=FOREIGN) if clips and not controls else _autoencoder(backend)
+            world = World(counts, autoencoder, seed) if counts else Stories(cases or STORIES, autoencoder, seed)
+            footages = list(_footages(world, backend, controls, clips, name, autoencoder, seed))
         except ValueError as error:
             raise UsageError(f"eval world: {error}") from error
         return [finish(run(world, footage, out or RESULTS, seed), on_progress) for footage in footages]
@@ -94,7 +94,13 @@ def _backend(profile: Profile, needed: bool) -> Iterator[Backend | None]:
 
 
 def _footages(
-    world: World | Stories, backend: Backend | None, controls: Sequence[str], clips: Path | None, name: str | None
+    world: World | Stories,
+    backend: Backend | None,
+    controls: Sequence[str],
+    clips: Path | None,
+    name: str | None,
+    autoencoder: Autoencoder | NotMeasured,
+    seed: int,
 ) -> Iterator[Footage]:
     from evals.benchmarks.protocol import AUTOENCODER
     from evals.benchmarks.world_controls import CONTROLS, ControlFootage
@@ -102,11 +108,11 @@ def _footages(
 
     wanted = (*CONTROLS, AUTOENCODER) if "all" in controls else tuple(controls)
     if wanted:
-        yield from (ControlFootage(control, world.cases, _roundtrip(backend)) for control in wanted)
+        yield from (ControlFootage(control, world.cases, autoencoder) for control in wanted)
     elif clips is not None:
         if not clips.is_dir():
             raise UsageError(f"--clips: expected a folder of videos, got {clips}")
-        yield FolderFootage(folder=clips, name=name or clips.name)
+        yield FolderFootage(folder=clips, name=name or clips.name, seed=seed)
     elif backend is not None:
         from evals.world.requests import request_of
 
@@ -123,7 +129,7 @@ def _called(backend: Backend) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def _roundtrip(backend: Backend | None) -> Roundtrip | NotMeasured:
+def _autoencoder(backend: Backend | None) -> Autoencoder | NotMeasured:
     """The backend's autoencoder, where it films clips of the puppet world."""
     from evals.metrics.score import NotMeasured
     from generators.world.words import HEIGHT, WIDTH
@@ -131,6 +137,6 @@ def _roundtrip(backend: Backend | None) -> Roundtrip | NotMeasured:
     vae = getattr(getattr(getattr(backend, "model", None), "pipe", None), "vae", None)
     if backend is None or vae is None or (backend.limits.width, backend.limits.height) != (WIDTH, HEIGHT):
         return NotMeasured(reason="no model of the puppet world: there is no autoencoder to send the truth through")
-    from evals.benchmarks.cameras import through
+    from evals.benchmarks.cameras import autoencoder_of
 
-    return through(vae)
+    return autoencoder_of(vae)

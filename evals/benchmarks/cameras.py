@@ -6,6 +6,8 @@ with both named they film the same pixels.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 
-from evals.benchmarks.world import Generate, Roundtrip
+from evals.benchmarks.world import Autoencoder, Generate, Roundtrip
 from evals.world.detectors import Frames
 from evals.world.requests import request_of
 from evals.world.splits import Case
@@ -107,3 +109,13 @@ def through(vae: Any) -> Roundtrip:
         return np.ascontiguousarray(pixels[0].permute(1, 2, 3, 0).cpu().numpy())
 
     return roundtrip
+
+
+def autoencoder_of(vae: Any) -> Autoencoder:
+    """The round trip, known by what decides it: configuration and weights, wherever they were loaded from."""
+    made = {name: value for name, value in dict(vae.config).items() if not name.startswith("_")}
+    found = hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(vae.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return Autoencoder(roundtrip=through(vae), digest=found.hexdigest())

@@ -18,7 +18,7 @@ from evals.benchmarks.shots_seen import READ, check_drawn, fact_of, kept, means_
 from evals.metrics.consistency import GATE
 from evals.metrics.score import NotMeasured
 from evals.sheets import SHOTS
-from evals.world.settings import SCORE
+from evals.world.settings import read_by
 from evals.world.splits import Case
 
 
@@ -56,7 +56,7 @@ class Cast:
     def settings(self) -> Mapping[str, Any]:
         """Where sets and noise come from, and what films; not how many, and not the arm."""
         told = self._settings
-        return {"split": told.split, "seed": told.seed, "gate": GATE, "setting": SCORE.name, "film": dict(told.film)}
+        return {**read_by(), "split": told.split, "seed": told.seed, "gate": GATE, "film": dict(told.film)}
 
     def units(self) -> Sequence[Unit]:
         """One set each, sizes in turn, so that the first of a longer list are those of a shorter."""

@@ -87,6 +87,10 @@ class SetFootage:
         self._benchmark, self._backend, self._arm = benchmark, backend, arm
         self._filmed: dict[str, Film | NotMeasured] = {}
 
+    def digest(self, case: Case, seed: int) -> str:
+        """Settings and source say it all."""
+        return ""
+
     def film(self, case: Case, seed: int) -> Film | NotMeasured:
         """A shot; the first that is asked of a set films all of it. Noise is the benchmark's, not `seed`."""
         if case.name not in self._filmed:

@@ -15,13 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import ALL, MATRICES, Film, Judged, Judgement, Line, Unit, lines_by_class
 from evals.benchmarks.quality import read_lines
 from evals.footage import SUFFIXES
-from evals.metrics.curves import INTERVALS, Matrix, interval_counts, interval_curve, shared_area, similarity
+from evals.metrics.curves import (
+    INTERVALS,
+    Matrix,
+    interval_counts,
+    interval_curve,
+    matrix_distance,
+    mean_matrix,
+    shared_area,
+    similarity,
+)
 from evals.metrics.embedders import Embedder, Weights
 from evals.metrics.frechet import Distance, frechet, kernel, reduced
-from evals.metrics.score import NotMeasured, Outcome, Score, together
+from evals.metrics.score import NotMeasured, Outcome, Score, summarise, together
 from evals.metrics.video_embedders import VideoEmbedder, open_dreamsim, open_video
 from generators.clip import Frames
 from generators.errors import MediaError
@@ -31,7 +40,10 @@ AXES = 64
 """Principal axes of the real videos for the Fréchet distance of few films."""
 CLIPS = ("videomae_ssv2", "i3d_k400")
 PICTURES = ("dreamsim", "dino_vitb16")
-SLOPE = "similarity slope over intervals"
+SLOPE, BAND = "similarity slope over intervals", "similarity near minus far"
+NEAR, NEAR_REAL = "similarity of frames", "similarity of frames of real videos"
+"""The curve m(D); its lines stand over the interval."""
+APART = "similarity of frames away from real videos (RMS)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,26 +98,53 @@ class VideoDistance:
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
         """What the encoders see in one film; its own number is how fast it moves away from itself."""
         film = films[0]
+        if isinstance(film, NotMeasured):
+            names = [f"{what} ({known})" for known in self._pictures for what in (SLOPE, BAND)]
+            return Judgement(outcomes=dict.fromkeys(names, film), facts={}, headline=f"{SLOPE} ({PICTURES[0]})")
+        seen = self._see(film.frames)
         outcomes: dict[str, Outcome] = {}
         for known, one in self._pictures.items():
-            missing = film if isinstance(film, NotMeasured) else one if isinstance(one, NotMeasured) else None
-            outcomes[f"{SLOPE} ({known})"] = missing or NotMeasured(reason="the clip has one frame")
-        facts: dict[str, Any] = {}
-        if isinstance(film, Film):
-            seen = self._see(film.frames)
-            facts = {"clips": {known: vector.tolist() for known, vector in seen.clips.items()}, "near": seen.near}
-            outcomes |= {f"{SLOPE} ({known})": Score(value=slope) for known, slope in seen.slopes.items()}
+            absent = one if isinstance(one, NotMeasured) else NotMeasured(reason="the clip has too few frames")
+            outcomes[f"{SLOPE} ({known})"] = _number(seen.looks[known].slope if known in seen.looks else None, absent)
+            outcomes[f"{BAND} ({known})"] = _number(seen.looks[known].band if known in seen.looks else None, absent)
+        facts = {
+            "clips": {known: vector.tolist() for known, vector in seen.clips.items()},
+            "near": {known: look.counts for known, look in seen.looks.items()},
+            "means": {known: look.means for known, look in seen.looks.items()},
+            MATRICES: {
+                known: {"film": look.matrix, "real": self._usual.get(known, [])} for known, look in seen.looks.items()
+            },
+        }
         return Judgement(outcomes=outcomes, facts=facts, headline=f"{SLOPE} ({PICTURES[0]})")
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
-        """Slopes of single films; then the distances and overlaps of both crowds."""
+        """Slopes and bands of single films, and their curve; then the distances and overlaps of both crowds."""
         facts = [one.judgement.facts for one in judged if one.judgement.facts]
         found = lines_by_class(judged)
         for known, one in self._clips.items():
-            found += _distances(known, one, [seen.clips for seen in self._real], facts)
+            found += _distances(known, one, [seen.clips for seen in self._real], facts, len(self._files))
         for known, picture in self._pictures.items():
-            found += _overlaps(known, picture, [seen.near for seen in self._real], facts)
+            if isinstance(picture, NotMeasured):
+                found += [
+                    _line(f"{name} ({known})", picture, len(facts))
+                    for name in (NEAR, APART, "overlap with real videos")
+                ]
+                continue
+            real = [seen.looks[known] for seen in self._real if known in seen.looks]
+            found += _curve(f"{NEAR} ({known})", [one["means"][known] for one in facts if known in one["means"]])
+            found += _curve(f"{NEAR_REAL} ({known})", [look.means for look in real])
+            found += _overlaps(known, [look.counts for look in real], [one["near"].get(known, {}) for one in facts])
+            found.append(_apart(known, real, [one[MATRICES][known] for one in facts if known in one[MATRICES]]))
         return found
+
+    @functools.cached_property
+    def _usual(self) -> dict[str, list[list[float]]]:
+        """The mean matrix of the real videos by frame encoder."""
+        known = dict.fromkeys(name for seen in self._real for name in seen.looks)
+        looks = {
+            name: [np.array(seen.looks[name].matrix) for seen in self._real if name in seen.looks] for name in known
+        }
+        return {name: _rounded(mean_matrix(matrices)) for name, matrices in looks.items()}
 
     @functools.cached_property
     def _real(self) -> list[_Seen]:
@@ -119,29 +158,48 @@ class VideoDistance:
 
     def _see(self, frames: Frames) -> _Seen:
         clips = {n: one.embed_clip(frames) for n, one in self._clips.items() if not isinstance(one, NotMeasured)}
-        near: dict[str, dict[str, list[int]]] = {}
-        slopes: dict[str, float] = {}
-        for known, one in self._pictures.items():
-            if isinstance(one, NotMeasured) or len(frames) < 2:
-                continue
-            matrix = similarity(one.embed(frames))
-            near[known] = _counts(matrix)
-            if (slope := interval_curve([matrix]).slope) is not None:
-                slopes[known] = slope
-        return _Seen(clips=clips, near=near, slopes=slopes)
+        pictures = {n: one for n, one in self._pictures.items() if not isinstance(one, NotMeasured)}
+        looks = {n: _look(similarity(one.embed(frames))) for n, one in pictures.items() if len(frames) > 1}
+        return _Seen(clips=clips, looks=looks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """How alike the frames of one video are: histograms and means by interval, and the whole matrix at 32 x 32."""
+
+    counts: dict[str, list[int]]
+    means: dict[str, float]
+    slope: float | None
+    band: float | None
+    matrix: list[list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """One video: a vector a clip encoder; a histogram of similarities an interval, and their slope, a frame encoder."""
+    """One video: a vector a clip encoder, a look a frame encoder."""
 
     clips: dict[str, np.ndarray]
-    near: dict[str, dict[str, list[int]]]
-    slopes: dict[str, float]
+    looks: dict[str, _Look]
 
 
-def _counts(matrix: Matrix) -> dict[str, list[int]]:
-    return {str(d): interval_counts([matrix], d).tolist() for d in INTERVALS if d < len(matrix)}
+def _look(matrix: Matrix) -> _Look:
+    curve = interval_curve([matrix])
+    return _Look(
+        counts={str(d): interval_counts([matrix], d).tolist() for d in curve.intervals},
+        means={str(d): mean for d, mean in zip(curve.intervals, curve.means, strict=True)},
+        slope=curve.slope,
+        band=curve.band,
+        matrix=_rounded(mean_matrix([matrix])),
+    )
+
+
+def _rounded(matrix: Matrix) -> list[list[float]]:
+    found: list[list[float]] = matrix.round(4).tolist()
+    return found
+
+
+def _number(value: float | None, absent: NotMeasured) -> Outcome:
+    return absent if value is None else Score(value=value)
 
 
 def _distances(
@@ -149,27 +207,43 @@ def _distances(
     encoder: VideoEmbedder | NotMeasured,
     real: Sequence[Mapping[str, Any]],
     facts: Sequence[Mapping[str, Any]],
+    files: int,
 ) -> list[Line]:
-    names = (f"FVD ({known})", f"FVD ({known}, {AXES} axes)", f"KVD ({known})")
-    if isinstance(encoder, NotMeasured):
-        return [_line(name, encoder, len(facts)) for name in names]
-    if len(facts) < 2:
-        few = NotMeasured(reason="a distance needs at least two films")
-        return [_line(name, few, len(facts)) for name in names]
+    few = NotMeasured(reason="a distance needs at least two films") if len(facts) < 2 else None
+    if missing := encoder if isinstance(encoder, NotMeasured) else few:
+        names = (f"FVD ({known})", f"FVD ({known}, {min(AXES, files - 1)} axes)", f"KVD ({known})")
+        return [_line(name, missing, len(facts)) for name in names]
     a, b = np.stack([one[known] for one in real]), np.array([one["clips"][known] for one in facts])
-    found = (frechet(a, b), frechet(*reduced(a, b, min(AXES, len(a) - 1))), kernel(a, b))
-    return [_line(name, one, len(facts)) for name, one in zip(names, found, strict=True)]
+    on_axes = reduced(a, b, min(AXES, len(a) - 1))
+    axes = on_axes[0].shape[1]  # never more than features
+    return [
+        _line(f"FVD ({known})", frechet(a, b), len(facts)),
+        _line(f"FVD ({known}, {axes} axes)", frechet(*on_axes), len(facts)),
+        _line(f"KVD ({known})", kernel(a, b), len(facts)),
+    ]
 
 
-def _overlaps(
-    known: str, encoder: Embedder | NotMeasured, real: Sequence[Mapping[str, Any]], facts: Sequence[Mapping[str, Any]]
-) -> list[Line]:
-    if isinstance(encoder, NotMeasured):
-        return [_line(f"overlap with real videos ({known})", encoder, len(facts))]
+def _curve(metric: str, means: Sequence[Mapping[str, float]]) -> list[Line]:
+    """A line an interval, over the videos that are longer than it."""
     found = []
     for interval in map(str, INTERVALS):
-        sides = [[one[known][interval] for one in side if interval in one.get(known, {})]
-                 for side in (real, [one["near"] for one in facts])]  # fmt: skip
+        if at := [Score(value=one[interval]) for one in means if interval in one]:
+            found.append(Line(group=f"interval {interval}", summary=summarise(metric, at)))
+    return found
+
+
+def _apart(known: str, real: Sequence[_Look], films: Sequence[Mapping[str, Any]]) -> Line:
+    """How far the mean matrix of the films is from that of the real videos."""
+    sides = [[np.array(look.matrix) for look in real], [np.array(one["film"]) for one in films]]
+    few = NotMeasured(reason="no film, or no real video, has two frames")
+    found = Score(value=matrix_distance(*sides)) if all(sides) else few
+    return _line(f"{APART} ({known})", found, len(films))
+
+
+def _overlaps(known: str, real: Sequence[Mapping[str, Any]], films: Sequence[Mapping[str, Any]]) -> list[Line]:
+    found = []
+    for interval in map(str, INTERVALS):
+        sides = [[one[interval] for one in side if interval in one] for side in (real, films)]
         if all(sides):
             ours, theirs = (np.sum(side, axis=0) for side in sides)
             area = Score(value=shared_area(ours, theirs))

@@ -1,8 +1,9 @@
 """EntityBench and ViStoryBench: is every character of a story in its shots, alone as often as promised, and the same.
 
-Episodes by path (YAML). A grounder finds the cast in frames, CLIP says whether a crop shows who was asked for, DINOv2
-compares crops; maths is in `evals.metrics`. Neither benchmark's data is ours to ship, and nobody judges fidelity here,
-so every appearance that was found is compared.
+Episodes by path (YAML); neither benchmark's data is ours to ship. EntityBench looks for the cast by its descriptions:
+a grounder finds boxes, CLIP says whether a crop shows who was asked for, DINOv2 compares crops. ViStoryBench looks for
+every character, expected or not, and matches them to pictures of the cast. Maths is in `evals.metrics`. Nobody judges
+fidelity here; an episode may say it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,27 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 
+from evals.benchmarks.episodes import Episode, read_episodes
 from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
-from evals.metrics.consistency import Appearance, entity_consistency, gap_decay, over_distance, transition, unit
-from evals.metrics.embedders import Embedder, TextEmbedder
-from evals.metrics.entities import character_scores, matched, occm
+from evals.metrics.consistency import (
+    Appearance,
+    Vectors,
+    entity_consistency,
+    gap_decay,
+    gram,
+    over_distance,
+    style_consistency,
+    transition,
+    unit,
+)
+from evals.metrics.embedders import Embedder, PatchEmbedder, TextEmbedder
+from evals.metrics.entities import CharacterScores, character_scores, copy_paste, matched, occm
 from evals.metrics.frame_indices import linspace_end
 from evals.metrics.grounding import Box, Grounder, cropped, sharpness_of
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
@@ -31,10 +43,14 @@ FRAMES = 5
 LIKE = 0.20
 """CLIP cosine of crop and description below which the crop shows somebody else."""
 BOUNDARY = 3
+ANYBODY = "character"
+"""What ViStoryBench asks its grounder for."""
 CONSISTENCY, LOWEST = "entity consistency", "entity consistency, lowest crop"
-TRANSITION, OCCM = "transition of continued shots", "OCCM"
-CROSS, OWN = "CIDS-cross", "CIDS-self"
+TRANSITION, STYLE, OCCM = "transition of continued shots", "style consistency (dinov2_vitb14)", "OCCM"
+CROSS, OWN, COPY = "CIDS-cross (clip_vitl14)", "CIDS-self (clip_vitl14)", "copy-paste (clip_vitl14)"
+TWICE = f"{OWN}, seen twice"
 IDENTITY, DECAY = "identity over shot distance (entities)", "identity after shots away"
+ALONE = NotMeasured(reason="fewer than two appearances of anybody to compare")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,69 +66,20 @@ class EntitySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Episode:
-    """A story's cast (name to description), pictures of them, and who is in which shot; `goes_on` continues."""
-
-    name: str
-    cast: Mapping[str, str]
-    references: Mapping[str, tuple[Path, ...]]
-    prompts: tuple[str, ...]
-    shows: tuple[tuple[str, ...], ...]
-    goes_on: tuple[bool, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Eyes:
-    """What finds and compares; anything absent is not measured, for its reason."""
+    """What finds and compares; what rests on an absent one is not measured, for its reason."""
 
     grounder: Grounder | NotMeasured
     text: TextEmbedder | NotMeasured
-    crops: Embedder | NotMeasured
-
-    def missing(self) -> NotMeasured | None:
-        """Why entities cannot be looked at, where they cannot."""
-        return next((one for one in (self.grounder, self.text, self.crops) if isinstance(one, NotMeasured)), None)
+    crops: PatchEmbedder | NotMeasured
+    """Compares crops, styles and seams (EntityBench)."""
+    characters: Embedder | NotMeasured
+    """Compares characters with their pictures (ViStoryBench)."""
 
     def names(self) -> dict[str, str | None]:
         """For the manifest."""
-        all_of = {"grounder": self.grounder, "text": self.text, "crops": self.crops}
+        all_of = {"grounder": self.grounder, "text": self.text, "crops": self.crops, "characters": self.characters}
         return {role: None if isinstance(one, NotMeasured) else one.name for role, one in all_of.items()}
-
-
-def read_episodes(path: Path) -> tuple[Episode, ...]:
-    """Raises ValueError naming the entry that is no episode."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(found, list) or not found:
-        raise ValueError(f"{path}: expected a list of episodes with name, cast and shots")
-    return tuple(_episode(path, entry) for entry in found)
-
-
-def _episode(path: Path, entry: Any) -> Episode:
-    try:
-        cast = {str(name): str(text) for name, text in entry["cast"].items()}
-        shots = [(str(s["prompt"]), tuple(map(str, s["shows"])), bool(s.get("continues"))) for s in entry["shots"]]
-        pictures = {str(n): tuple(path.parent / p for p in files) for n, files in entry.get("references", {}).items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: expected name, cast and shots (prompt, shows), got {entry!r:.120}") from error
-    if lost := [str(path) for files in pictures.values() for path in files if not path.is_file()]:
-        raise ValueError(f"{path}: {entry['name']!r}: no such picture: {', '.join(lost)}")
-    strangers = sorted({name for _, shows, _ in shots for name in shows} - set(cast))
-    if len(shots) < 2 or strangers:
-        raise ValueError(
-            f"{path}: {entry.get('name')!r}: {'; '.join(strangers) or 'one shot'}: not in its cast, or alone"
-        )
-    prompts, shows, goes_on = zip(*shots, strict=True)
-    return Episode(
-        name=str(entry["name"]), cast=cast, references=pictures, prompts=prompts, shows=shows, goes_on=goes_on
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Look:
-    """One shot as it was searched: its cast's crops as vectors, and how many figures stand in it."""
-
-    crops: Mapping[str, np.ndarray] = field(repr=False)
-    figures: int
 
 
 class Entities:
@@ -144,23 +111,22 @@ class Entities:
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
         """A shot that is missing shows nobody (OCCM) and is compared with nothing."""
-        episode, missing = self._episodes[unit.name], self._eyes.missing()
-        if missing is not None:
-            everything = (CONSISTENCY, LOWEST, TRANSITION, OCCM, OWN, CROSS)
-            return Judgement(outcomes=dict.fromkeys(everything, missing), facts=_no_curves(), headline=CONSISTENCY)
-        looks = [
-            self._look(film.frames, {name: episode.cast[name] for name in shows}) if isinstance(film, Film) else None
-            for film, shows in zip(films, episode.shows, strict=True)
-        ]
-        found: dict[str, list[Appearance]] = {}
-        for shot, look in enumerate(looks, 1):
-            for name, vector in look.crops.items() if look else ():
-                found.setdefault(name, []).append(Appearance(shot=shot, embedding=vector))
-        outcomes = {**_consistency(found), **self._characters(episode, found)}
-        outcomes[TRANSITION] = self._transition(episode, films)
-        counts = [look.figures if look else 0 for look in looks]
-        outcomes[OCCM] = Score(value=occm(counts, [len(shows) for shows in episode.shows]))
-        facts = {"distances": _means(over_distance(found)), "gaps": _means(gap_decay(found)), "figures": counts}
+        episode = self._episodes[unit.name]
+        shots = [_shown(film.frames) if isinstance(film, Film) else None for film in films]
+        found = self._appearances(episode, shots)
+        stages = self._stages(shots)
+        outcomes: dict[str, Outcome] = {
+            **_consistency(found),
+            TRANSITION: self._transition(episode, films),
+            STYLE: self._style(films),
+            OCCM: stages
+            if isinstance(stages, NotMeasured)
+            else Score(value=occm([len(one.boxes) for one in stages], [len(shows) for shows in episode.shows])),
+            **self._characters(episode, stages),
+        }
+        known = {} if isinstance(found, NotMeasured) else found
+        figures = [] if isinstance(stages, NotMeasured) else [len(one.boxes) for one in stages]
+        facts = {"distances": _means(over_distance(known)), "gaps": _means(gap_decay(known)), "figures": figures}
         return Judgement(outcomes=outcomes, facts=facts, headline=CONSISTENCY)
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
@@ -177,53 +143,113 @@ class Entities:
                 found += [Line(group=f"{word} {at}", summary=line.summary) for line in lines_by_class(inside)]
         return found
 
-    def _look(self, frames: Frames, cast: Mapping[str, str]) -> _Look:
-        """Find the cast in frames of one shot: of each member the best crop, and the most figures in one frame."""
+    def _appearances(
+        self, episode: Episode, shots: Sequence[Frames | None]
+    ) -> dict[str, list[Appearance]] | NotMeasured:
+        """EntityBench: of each member of the cast the best crop of every shot that promises it."""
         grounder, text, crops = self._eyes.grounder, self._eyes.text, self._eyes.crops
-        assert not isinstance(grounder, NotMeasured)
-        assert not isinstance(text, NotMeasured)
-        assert not isinstance(crops, NotMeasured)
-        told = unit(text.embed_texts(list(cast.values()))) if cast else np.zeros((0, 1))
-        best: dict[str, tuple[float, Frames]] = {}
-        figures = 0
-        for frame in frames[linspace_end(len(frames), min(FRAMES, len(frames)))]:
-            boxes = grounder.boxes(frame, " . ".join(cast.values()) or "character")
-            figures = max(figures, len(boxes))
-            if boxes and cast:
-                _keep_better(best, frame, boxes, text, dict(zip(cast, told, strict=True)))
-        return _Look(crops={name: crops.embed(crop[None])[0] for name, (_, crop) in best.items()}, figures=figures)
+        if isinstance(grounder, NotMeasured):
+            return grounder
+        if isinstance(text, NotMeasured):
+            return text
+        if isinstance(crops, NotMeasured):
+            return crops
+        found: dict[str, list[Appearance]] = {}
+        for number, (frames, shows, fidelity) in enumerate(zip(shots, episode.shows, episode.fidelity, strict=True), 1):
+            if frames is None or not shows:
+                continue
+            cast = {name: episode.cast[name] for name in shows}
+            for name, crop in _best_crops(frames, cast, grounder, text).items():
+                seen = Appearance(shot=number, embedding=crops.embed(crop[None])[0], fidelity=fidelity.get(name))
+                found.setdefault(name, []).append(seen)
+        return found
 
-    def _characters(self, episode: Episode, found: Mapping[str, Sequence[Appearance]]) -> dict[str, Outcome]:
-        """CIDS over the cast: among a member's own crops, and against its pictures."""
-        own, cross = [], []
-        for name, appearances in found.items():
-            crops = np.stack([one.embedding for one in appearances])
-            pictures = [_picture(path) for path in episode.references.get(name, ())]
-            references = self._embedded(pictures) if pictures else crops
-            scores = character_scores(crops, references)
-            if scores is not None and scores.own is not None:
-                own.append(scores.own)
-            if scores is not None and pictures:
-                cross.append(scores.cross)
-        return {
-            OWN: Score(value=float(np.mean(own))) if own else NotMeasured(reason="nobody was found in two shots"),
-            CROSS: Score(value=float(np.mean(cross))) if cross else NotMeasured(reason="no reference pictures"),
-        }
+    def _stages(self, shots: Sequence[Frames | None]) -> list[_Stage] | NotMeasured:
+        """ViStoryBench: everybody in every shot, whoever was promised."""
+        grounder = self._eyes.grounder
+        if isinstance(grounder, NotMeasured):
+            return grounder
+        return [_Stage() if frames is None else _stage(frames, grounder) for frames in shots]
 
-    def _embedded(self, pictures: Sequence[Frames]) -> np.ndarray:
-        crops = self._eyes.crops
-        assert not isinstance(crops, NotMeasured)
-        return np.concatenate([crops.embed(picture[None]) for picture in pictures])
+    def _characters(self, episode: Episode, stages: Sequence[_Stage] | NotMeasured) -> dict[str, Outcome]:
+        """CIDS and copy-paste over those of the cast who have pictures."""
+        names, eye = (CROSS, OWN, TWICE, COPY), self._eyes.characters
+        if isinstance(stages, NotMeasured):
+            return dict.fromkeys(names, stages)
+        if isinstance(eye, NotMeasured):
+            return dict.fromkeys(names, eye)
+        if not episode.references:
+            return dict.fromkeys(names, NotMeasured(reason="no reference pictures"))
+        pictures = {name: [_picture(path) for path in paths] for name, paths in episode.references.items() if paths}
+        references = {name: _embedded(eye, several) for name, several in pictures.items()}
+        crops: dict[str, list[np.ndarray]] = {}
+        for stage, shows in zip(stages, episode.shows, strict=True):
+            boxes = _embedded(eye, stage.crops()) if stage.boxes else np.zeros((0, 1))
+            wanted = {name: references[name] for name in shows if name in references}
+            for name, index in matched(boxes, wanted).items():
+                crops.setdefault(name, []).append(boxes[index])
+        found = {name: np.stack(several) for name, several in crops.items()}
+        if not found:
+            return dict.fromkeys(names, NotMeasured(reason="nobody of the reference pictures was found"))
+        scores = [character_scores(seen, references[name]) for name, seen in found.items()]
+        copied = [
+            copy_paste(seen, references[name][0], _embedded(eye, [pictures[name][0][:, ::-1]])[0])
+            for name, seen in found.items()
+        ]
+        return {**_cids([one for one in scores if one]), COPY: _mean(copied, [len(seen) for seen in found.values()])}
 
     def _transition(self, episode: Episode, films: Sequence[Film | NotMeasured]) -> Outcome:
-        values = []
+        eye, values = self._eyes.crops, []
+        if isinstance(eye, NotMeasured):
+            return eye
         for before, after, goes_on in zip(films[:-1], films[1:], episode.goes_on[1:], strict=True):
             if goes_on and isinstance(before, Film) and isinstance(after, Film):
-                last, first = (
-                    self._embedded(list(part)) for part in (before.frames[-BOUNDARY:], after.frames[:BOUNDARY])
-                )
+                last, first = eye.embed(before.frames[-BOUNDARY:]), eye.embed(after.frames[:BOUNDARY])
                 values.append(transition(last, first, BOUNDARY))
-        return Score(value=float(np.mean(values))) if values else NotMeasured(reason="no shot continues another")
+        return _mean(values) if values else NotMeasured(reason="no shot continues another")
+
+    def _style(self, films: Sequence[Film | NotMeasured]) -> Outcome:
+        """EntityBench's style over the middle frame of every shot."""
+        eye = self._eyes.crops
+        if isinstance(eye, NotMeasured):
+            return eye
+        middles = [film.frames[len(film.frames) // 2] for film in films if isinstance(film, Film)]
+        value = style_consistency([gram(eye.patches(frame[None])[0]) for frame in middles])
+        return NotMeasured(reason="fewer than two shots") if value is None else Score(value=value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """The one frame that stands for a shot, and everybody in it; nobody for a missing shot."""
+
+    frame: Frames | None = field(default=None, repr=False)
+    boxes: Sequence[Box] = ()
+
+    def crops(self) -> list[Frames]:
+        """Each box as it is, without a rim."""
+        return [] if self.frame is None else [cropped(self.frame, box, pad=0) for box in self.boxes]
+
+
+def _shown(frames: Frames) -> Frames:
+    return frames[linspace_end(len(frames), min(FRAMES, len(frames)))]
+
+
+def _stage(frames: Frames, grounder: Grounder) -> _Stage:
+    """ViStoryBench judges pictures: of a shot the first frame whose count is the (lower) median of its frames."""
+    found = [grounder.boxes(frame, ANYBODY) for frame in frames]
+    counts = [len(boxes) for boxes in found]
+    at = counts.index(median_low(counts))
+    return _Stage(frame=frames[at], boxes=found[at])
+
+
+def _best_crops(frames: Frames, cast: Mapping[str, str], grounder: Grounder, text: TextEmbedder) -> dict[str, Frames]:
+    """Of each member of the cast that is found the crop that is likest, largest and sharpest."""
+    told = dict(zip(cast, unit(text.embed_texts(list(cast.values()))), strict=True))
+    best: dict[str, tuple[float, Frames]] = {}
+    for frame in frames:
+        if boxes := grounder.boxes(frame, " . ".join(cast.values())):
+            _keep_better(best, frame, boxes, text, told)
+    return {name: crop for name, (_, crop) in best.items()}
 
 
 def _keep_better(
@@ -243,14 +269,33 @@ def _keep_better(
             best[name] = (worth, crops[index])
 
 
-def _consistency(found: Mapping[str, Sequence[Appearance]]) -> dict[str, Outcome]:
-    whole = entity_consistency(found)
-    if whole is None:
-        return dict.fromkeys((CONSISTENCY, LOWEST), NotMeasured(reason="nobody was found in two shots"))
+def _consistency(found: Mapping[str, Sequence[Appearance]] | NotMeasured) -> dict[str, Outcome]:
+    whole = found if isinstance(found, NotMeasured) else entity_consistency(found) or ALONE
+    if isinstance(whole, NotMeasured):
+        return dict.fromkeys((CONSISTENCY, LOWEST), whole)
     return {
-        CONSISTENCY: Score(value=whole.mean, details={"crops": float(whole.crops)}),
+        CONSISTENCY: Score(value=whole.mean, details={"crops": float(whole.crops), "gated": float(whole.gated)}),
         LOWEST: Score(value=whole.lowest, details={"shot": float(whole.outlier[1])}),
     }
+
+
+def _cids(scores: Sequence[CharacterScores]) -> dict[str, Outcome]:
+    """Over characters. The released code calls a character of one crop like itself; that line has its name."""
+    twice = [one.own for one in scores if one.own is not None]
+    return {
+        CROSS: _mean([one.cross for one in scores]),
+        OWN: _mean([1.0 if one.own is None else one.own for one in scores]),
+        TWICE: _mean(twice) if twice else ALONE,
+    }
+
+
+def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> Score:
+    return Score(value=float(np.average(values, weights=weights)))
+
+
+def _embedded(eye: Embedder, pictures: Sequence[Frames]) -> Vectors:
+    """Pictures of any sizes, one at a time (n, d)."""
+    return np.concatenate([eye.embed(picture[None]) for picture in pictures])
 
 
 def _picture(path: Path) -> Frames:
@@ -259,7 +304,3 @@ def _picture(path: Path) -> Frames:
 
 def _means(curve: Mapping[int, Sequence[float]]) -> dict[str, float]:
     return {str(at): float(np.mean(values)) for at, values in curve.items()}
-
-
-def _no_curves() -> dict[str, Any]:
-    return {"distances": {}, "gaps": {}, "figures": []}

@@ -49,7 +49,7 @@ from evals.sheets import SHOTS
 from evals.slices import SLICE, column_over_time
 from evals.world.chains import SIZES, Chain, chain
 from evals.world.requests import asked_after
-from evals.world.settings import SCORE
+from evals.world.settings import read_by
 from evals.world.splits import Case
 from evals.world.stages import empty_stage, stages_apart
 from generators.clip import Given
@@ -95,7 +95,7 @@ class Extension:
     def settings(self) -> Mapping[str, Any]:
         """Where chains and noise come from, how they are read, and what films; not how many, and not the arm."""
         told = self._settings
-        read = {"gate": GATE, "setting": SCORE.name, "motion, colour and stage": "frames of the shot's own"}
+        read = {**read_by(), "gate": GATE, "motion, colour and stage": "frames of the shot's own"}
         return {"split": told.split, "seed": told.seed, **read, "film": dict(told.film)}
 
     def units(self) -> Sequence[Unit]:

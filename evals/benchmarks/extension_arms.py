@@ -95,6 +95,10 @@ class ChainFootage:
         self._firsts = {} if firsts is None else firsts
         self._before: Film | NotMeasured | None = None
 
+    def digest(self, case: Case, seed: int) -> str:
+        """Settings and source say it all."""
+        return ""
+
     def film(self, case: Case, seed: int) -> Film | NotMeasured:
         """A shot, after the one before it. Noise is the benchmark's, `seed` decides nothing."""
         if case.shot == 1:
@@ -164,6 +168,10 @@ class MissingFootage:
     reason: str
     source: str = "missing"
 
+    def digest(self, case: Case, seed: int) -> str:
+        """Settings and source say it all."""
+        return ""
+
     def film(self, case: Case, seed: int) -> Film | NotMeasured:
         """Nothing."""
         return NotMeasured(reason=self.reason)
@@ -177,6 +185,10 @@ class TruthFootage:
     def __init__(self, benchmark: Extension, roundtrip: Roundtrip) -> None:
         self._benchmark, self._roundtrip = benchmark, roundtrip
         self._shots: dict[str, tuple[Frames, ...]] = {}
+
+    def digest(self, case: Case, seed: int) -> str:
+        """Settings and source say it all."""
+        return ""
 
     def film(self, case: Case, seed: int) -> Film | NotMeasured:
         """A shot; its seed decides nothing."""

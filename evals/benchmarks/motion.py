@@ -23,7 +23,7 @@ from evals.metrics.tracks import Tracks, fidelity, lk_tracks, moving
 from evals.world import splits
 from evals.world.requests import request_of
 from evals.world.scores import ClipJudgement, judge_scene
-from evals.world.settings import SCORE
+from evals.world.settings import SCORE, read_by
 from evals.world.tracks import Scene, watch
 from generators.clip import Backend, Frames, ShotRequest
 from generators.controls.config import MotionQueries
@@ -90,7 +90,7 @@ class Motion:
     def settings(self) -> Mapping[str, Any]:
         """Where pairs and noise come from, what films, and the encoder; not how many, and not the arm."""
         encoder = None if isinstance(self._encoder, NotMeasured) else self._encoder.name
-        return {"seed": self._settings.seed, "film": dict(self._settings.film), "encoder": encoder}
+        return {**read_by(), "seed": self._settings.seed, "film": dict(self._settings.film), "encoder": encoder}
 
     def units(self) -> Sequence[Unit]:
         """One pair each, kinds kept and changed in turn."""
@@ -263,6 +263,10 @@ class AskedFootage:
     roundtrip: Roundtrip = field(repr=False)
     name: str = CEILING
     source: str = "array, rendered"
+
+    def digest(self, case: Case, seed: int) -> str:
+        """Settings and source say it all."""
+        return ""
 
     def film(self, case: Case, seed: int) -> Film | NotMeasured:
         """Rendered; nothing is denoised."""

@@ -16,6 +16,8 @@ from generators.clip import Frames
 
 T = TypeVar("T")
 ALL = "all"
+MATRICES = "matrices"
+"""The fact that holds matrices of similarity for the report: by encoder, of the film and of what it is held against."""
 SHOWN = 6
 """Frames in a unit's strip."""
 APART: Mapping[str, int] = {"test": 0, "tune": 1_000_003}
@@ -97,6 +99,16 @@ class Benchmark(Protocol):
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
         """The table."""
+        ...
+
+
+@runtime_checkable
+class HasCeiling(Protocol):
+    """A benchmark with ceilings beside its scores: rows beside another ceiling are not read, methods still compare."""
+
+    @property
+    def ceiling(self) -> str:
+        """Digest of the autoencoder that drew it; empty without one."""
         ...
 
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.metrics.consistency import frame_weighted
 from evals.metrics.embedders import Weights
-from evals.metrics.score import Case, Metric, NotMeasured, Outcome
-from evals.metrics.vbench import quality_metrics
+from evals.metrics.score import Case, Metric, NotMeasured, Outcome, Score, together
+from evals.metrics.vbench import PUBLISHED, WithinShot, quality_metrics, totals
+
+TOTALS = ("VBench quality", "VBench semantic", "VBench total")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +77,39 @@ class Quality:
         return Judgement(outcomes=found, headline=self._metrics[0].name if self._metrics else "")
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
-        """Over all clips."""
-        return lines_by_class(judged)
+        """Over all clips; consistency within a shot also over all frames at once, as VBench's one process has it.
+
+        VBench's totals come last.
+        """
+        found = []
+        for line in lines_by_class(judged):
+            found.append(line)
+            if any(isinstance(one, WithinShot) and one.name == line.summary.metric for one in self._metrics):
+                found.append(_over_frames(line.summary.metric, judged))
+        return found + _totals(found, len(judged))
+
+
+def _totals(lines: Sequence[Line], count: int) -> list[Line]:
+    """VBench's, over the means of its dimensions."""
+    means = {PUBLISHED[one.metric]: one.mean for line in lines if (one := line.summary).metric in PUBLISHED}
+    whole = totals({dimension: mean for dimension, mean in means.items() if mean is not None})
+    parts: Sequence[Outcome] = (
+        [whole] * len(TOTALS)
+        if isinstance(whole, NotMeasured)
+        else [Score(value=one) for one in (whole.quality, whole.semantic, whole.total)]
+    )
+    named = zip(TOTALS, parts, strict=True)
+    return [Line(group=ALL, summary=together(name, part, count)) for name, part in named]
+
+
+def _over_frames(metric: str, judged: Sequence[Judged]) -> Line:
+    """Long clips count more, by their frames."""
+    outcomes = [one.judgement.outcomes[metric] for one in judged]
+    scores = [one for one in outcomes if isinstance(one, Score)]
+    value = frame_weighted([(one.value, one.details["frames"]) for one in scores])
+    reason = next((one.reason for one in outcomes if isinstance(one, NotMeasured)), "no clip")
+    whole = NotMeasured(reason=reason) if value is None else Score(value=value)
+    return Line(group=ALL, summary=together(f"{metric}, frame-weighted", whole, len(scores) or len(judged)))
 
 
 def _encoder(metric: Metric) -> str | None:

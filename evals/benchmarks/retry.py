@@ -17,7 +17,7 @@ from evals.benchmarks.retry_stage import Attempt, FilmedShot
 from evals.metrics.score import Case, NotMeasured, Outcome, Score, summarise
 from evals.world import splits
 from evals.world.scores import judge_scene
-from evals.world.settings import SCORE
+from evals.world.settings import SCORE, read_by
 from evals.world.tracks import watch
 from generators.clip import Frames
 from generators.world.script import Script
@@ -95,7 +95,8 @@ class Retry:
     def settings(self) -> Mapping[str, Any]:
         """Captions, takes, film and critic; not the policy."""
         told = self._settings
-        return {"seed": told.seed, "takes": told.takes, "film": dict(told.film), "critic": dict(told.critic)}
+        asked = {"seed": told.seed, "takes": told.takes}
+        return {**read_by(), **asked, "film": dict(told.film), "critic": dict(told.critic)}
 
     def units(self) -> Sequence[Unit]:
         """One caption each, numbers of events in turn."""

@@ -220,6 +220,10 @@ class PolicyFootage:
         """The policy's."""
         return self.policy.name
 
+    def digest(self, case: Case, seed: int) -> str:
+        """Settings and source say it all."""
+        return ""
+
     def film(self, case: Case, seed: int) -> FilmedShot | NotMeasured:
         """All takes; the noise hangs on the caption alone."""
         return self.stage.film(self.policy, case.name)

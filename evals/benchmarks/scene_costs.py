@@ -1,4 +1,4 @@
-"""What steering across shots costs: Motion by Queries and Video Storyboarding beside plain clips.
+"""What steering across shots costs: Motion by Queries and Video Storyboarding beside plain clips, and `scene_rows`.
 
 FLOPs are counted on a tiny random Wan pipeline, whole generations with encoding and decoding, at two lengths of
 schedule; both are straight lines in the number of steps, so the published number follows exactly. Of a set of shots
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evals.benchmarks.scene_rows import SceneRow, grouped_rows, window_rows
 from generators.cast import CastSample, CastSettings, sample_cast
 from generators.cast_memory import STEERED
 from generators.cast_plan import Keeps, Plan
@@ -43,16 +44,6 @@ SHOTS, SET_SETTINGS = 5, Settings(steps=8, guidance=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneRow:
-    """One measure of one method. A `limit` is what it must not exceed."""
-
-    method: str
-    measure: str
-    value: float
-    limit: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class MotionCase:
     """A way to record, with the share of steps that it is published with."""
 
@@ -75,6 +66,8 @@ def measure(cases: Sequence[MotionCase] = MOTION, on_row: Callable[[SceneRow], N
         plan_rows,
         set_rows,
         batch_rows,
+        grouped_rows,
+        window_rows,
     ]
     for make in makers:
         for row in make():

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evals.benchmarks.protocol import APART, Benchmark, Film, Judged, Judgement, Line, Unit, lines_by_class, noise_of
 from evals.benchmarks.steering_arms import Arm
+from evals.benchmarks.timing import timing_facts
 from evals.footage import BackendFootage, Footage
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from evals.suite import Progress, Result, run
 from evals.world import splits
 from evals.world.requests import request_of
-from evals.world.scores import SCORES, ClipJudgement, EventJudgement, judge_scene, leak, mean_iou, onset_error
-from evals.world.settings import SCORE
+from evals.world.scores import SCORES, ClipJudgement, judge_scene, leak, mean_iou, onset_error
+from evals.world.settings import SCORE, read_by
 from evals.world.tracks import watch
 from generators.clip import Backend, ShotRequest
 from generators.world.words import HEIGHT, WIDTH
@@ -30,8 +29,8 @@ HELD_OUT: splits.SplitName = "both"
 """Combinations and sentences that training never had."""
 INSIDE = 0.5
 """Overlap of promise and sight from which an event happened in its time."""
-BINS = 8
-"""Columns of the timing maps."""
+LENGTHS = (2, 3, 4)
+"""Events that a caption may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class SteeringSettings:
     def __post_init__(self) -> None:
         if self.cases < 1:
             raise ValueError(f"cases: expected at least 1, got {self.cases}")
-        if not self.events or not set(self.events) <= {2, 3, 4}:
+        if not self.events or not set(self.events) <= set(LENGTHS):
             raise ValueError(f"events: expected some of 2, 3 and 4, got {', '.join(map(str, self.events)) or 'none'}")
         if self.split not in APART:
             raise ValueError(f"split: expected test or tune, got {self.split!r}")
@@ -75,8 +74,8 @@ READ: Mapping[str, tuple[Read, str]] = {
 }
 """What the tables show, how it is read, and why it may be missing.
 
-`order` and `in time` count what was not done as failed, so arms compare over the same clips; tIoU, onset error and
-leakage look at done events alone.
+`order` and `in time` count what was not done as failed, so arms compare over the same clips; tIoU and onset error
+look at done events alone, leakage at every time that any of them was seen.
 """
 FLOOR = "completion of another caption"
 
@@ -99,7 +98,8 @@ class Steering:
     def settings(self) -> Mapping[str, Any]:
         """Where captions and noise come from, and what films; not how many, and not the arm."""
         told = self._settings
-        return {"split": told.split, "held out": HELD_OUT, "seed": told.seed, "film": dict(told.film)}
+        drawn = {"split": told.split, "held out": HELD_OUT, "seed": told.seed}
+        return {**read_by(), **drawn, "film": dict(told.film)}
 
     def units(self) -> Sequence[Unit]:
         """One caption each, numbers of events in turn, so that the first of a longer list are those of a shorter."""
@@ -139,7 +139,7 @@ class Steering:
             "verbs": list(case.verbs),
             "done": [event.done for event in clip.events],
             "evidence": [event.evidence for event in clip.events],
-            "timing": _timing(clip.events, case.script.seconds),
+            **timing_facts([(one.start, one.end) for one in clip.events], case.script.seconds, LENGTHS),
         }
         return Judgement(outcomes=dict(zip(names, values, strict=True)), facts=facts, headline="completion")
 
@@ -156,18 +156,6 @@ def _classes(case: splits.Case) -> tuple[str, ...]:
 
 def _outcome(value: float | bool | None, why: str) -> Outcome:
     return NotMeasured(reason=why) if value is None else Score(value=float(value))
-
-
-def _timing(events: Sequence[EventJudgement], seconds: float) -> list[list[float] | None]:
-    """A row an event of clips of two, three and four events (nine in all): how much of each eighth shows it."""
-    edges = np.linspace(0, seconds, BINS + 1)
-    rows: list[list[float] | None] = [None] * 9
-    first = {2: 0, 3: 2, 4: 5}[len(events)]
-    for number, event in enumerate(events):
-        begin, end = (event.start, event.end) if event.start is not None and event.end is not None else (0.0, 0.0)
-        shown = np.clip(np.minimum(end, edges[1:]) - np.maximum(begin, edges[:-1]), 0, None) / np.diff(edges)
-        rows[first + number] = [round(float(share), 4) for share in shown]
-    return rows
 
 
 def arm_footage(benchmark: Steering, backend: Backend, arm: Arm) -> Footage:

@@ -1,28 +1,32 @@
 """Stories of several shots in the puppet world: does a cast that comes and goes stay itself, do places stay places.
 
 Every shot is filmed from its own caption; who is in it, what happens and where is read from its pixels. Scores across
-shots look only at appearances whose own shot shows what it promised, so that a still picture wins nothing.
+shots look only at appearances whose own shot shows what it promised, so that a still picture wins nothing. Beside them
+stand the ceiling, the rendered story through the model's autoencoder, and the floor, every shot held against the
+script of the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.world import Autoencoder
 from evals.metrics.classical import boundary_match, cuts
 from evals.metrics.consistency import GATE, Appearance, gated
 from evals.metrics.entities import occm
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured, Outcome, Score
+from evals.world.controls import film as rendered
 from evals.world.detectors import Frames
 from evals.world.looks import mean_colour, usual_size
 from evals.world.scores import ClipJudgement, judge_scene
-from evals.world.settings import SCORE
+from evals.world.settings import SCORE, read_by
 from evals.world.splits import Case
 from evals.world.stages import empty_stage, stages_apart
 from evals.world.tracks import Scene, watch
@@ -35,10 +39,9 @@ STORIES = 50
 SHOTS = (3, 4, 5, 6)
 """Lengths of stories, in turn."""
 CAST = 3
-READINGS = 1
 LOOK, COLOUR, SIZE, OCCM = "look kept across shots", "colour drift (CIELAB)", "size ratio CV", "OCCM"
 SAME, APART, CUT, ECR = "same place (MAE)", "different places (MAE)", "cut F1", "ECR over shots"
-DECAY = "look kept after shots away"
+DECAY, PLACE = "look kept after shots away", "Place over shots"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +62,10 @@ class Stories:
 
     name = "world-stories"
 
-    def __init__(self, count: int = STORIES, seed: int = 0) -> None:
+    def __init__(self, count: int, autoencoder: Autoencoder | NotMeasured, seed: int = 0) -> None:
         if count < 1:
             raise ValueError(f"stories: expected at least 1 story, got {count}")
+        self._autoencoder = autoencoder
         self._seed = seed
         self._stories = {f"story-{number:04d}": story(number, seed) for number in range(count)}
 
@@ -76,7 +80,12 @@ class Stories:
 
     def settings(self) -> Mapping[str, Any]:
         """Stories are drawn by seed."""
-        return {"readings": READINGS, "seed": self._seed, "setting": SCORE.name, "gate": GATE}
+        return {**read_by(), "seed": self._seed, "gate": GATE}
+
+    @property
+    def ceiling(self) -> str:
+        """Digest of the autoencoder; empty without one."""
+        return "" if isinstance(self._autoencoder, NotMeasured) else self._autoencoder.digest
 
     def units(self) -> Sequence[Unit]:
         """One story each."""
@@ -96,23 +105,27 @@ class Stories:
         """A shot that is missing, or of another size, shows nobody and is compared with nothing."""
         shots = self._stories[unit.name]
         seen = [_see(film, shot.script) for film, shot in zip(films, shots, strict=True)]
-        whole = all(seen)
-        promised = [len(shot.script.actors) for shot in shots]
-        looks = _appearances(seen)
-        outcomes: dict[str, Outcome] = {
-            ECR: Score(value=float(np.mean([one.judged.completed if one else 0.0 for one in seen]))),
-            OCCM: Score(value=occm([_onstage(one) for one in seen], promised)),
-            "Place over shots": Score(value=float(np.mean([bool(one and one.judged.place) for one in seen]))),
-            **_kept(looks),
-            **_places(shots, seen),
-            CUT: _cut_f1([one.frames for one in seen if one]) if whole else NotMeasured(reason="a shot is missing"),
-        }
-        return Judgement(outcomes=outcomes, facts={"gaps": _gaps(looks)}, headline=LOOK)
+        shifted = [*shots[1:], shots[0]]
+        wrong = [_anew(one, shot.script) for one, shot in zip(seen, shifted, strict=True)]
+        outcomes = _by_script(shots, seen) | _between(shots, seen)
+        outcomes |= {f"{name} (ceiling)": one for name, one in self._ceiling(shots, outcomes).items()}
+        outcomes |= {f"{name} (floor)": one for name, one in _by_script(shifted, wrong).items()}
+        return Judgement(outcomes=outcomes, facts={"gaps": _gaps(_appearances(seen))}, headline=LOOK)
+
+    def _ceiling(self, shots: Sequence[Case], names: Iterable[str]) -> dict[str, Outcome]:
+        if isinstance(self._autoencoder, NotMeasured):
+            return dict.fromkeys(names, self._autoencoder)
+        best = [self._autoencoder.roundtrip(rendered(shot.script)) for shot in shots]
+        seen = [_watched(one, shot.script) for one, shot in zip(best, shots, strict=True)]
+        return _by_script(shots, seen) | _between(shots, seen)
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
         """All stories, stories of each length, and how looks last while somebody is away."""
         lengths = list(dict.fromkeys(one.unit.classes[0] for one in judged))
         found = lines_by_class(judged, lengths)
+        found = [
+            line for line in found if line.group == ALL or not line.summary.metric.endswith(("(ceiling)", "(floor)"))
+        ]
         for gap in sorted({int(gap) for one in judged for gap in one.judgement.facts["gaps"]}):
             inside = [
                 Judged(unit=one.unit, judgement=Judgement(outcomes={DECAY: Score(value=kept)}))
@@ -147,8 +160,38 @@ def story(number: int, seed: int = 0) -> tuple[Case, ...]:
 def _see(film: Film | NotMeasured, script: Script) -> _Seen | None:
     if isinstance(film, NotMeasured) or film.frames.shape[1:] != (HEIGHT, WIDTH, 3):
         return None
-    scene = watch(film.frames, SCORE)
-    return _Seen(judged=judge_scene(scene, script), scene=scene, frames=film.frames)
+    return _watched(film.frames, script)
+
+
+def _watched(frames: Frames, script: Script) -> _Seen:
+    scene = watch(frames, SCORE)
+    return _Seen(judged=judge_scene(scene, script), scene=scene, frames=frames)
+
+
+def _anew(one: _Seen | None, script: Script) -> _Seen | None:
+    """The same shot held against another script."""
+    return one and replace(one, judged=judge_scene(one.scene, script))
+
+
+def _by_script(shots: Sequence[Case], seen: Sequence[_Seen | None]) -> dict[str, Outcome]:
+    """What a shot's own script decides: another one has a floor."""
+    promised = [len(shot.script.actors) for shot in shots]
+    return {
+        ECR: Score(value=float(np.mean([one.judged.completed if one else 0.0 for one in seen]))),
+        OCCM: Score(value=occm([_onstage(one) for one in seen], promised)),
+        PLACE: Score(value=float(np.mean([bool(one and one.judged.place) for one in seen]))),
+    }
+
+
+def _between(shots: Sequence[Case], seen: Sequence[_Seen | None]) -> dict[str, Outcome]:
+    """What shots have in common and what parts them."""
+    there = [one.frames for one in seen if one]
+    whole = len(there) == len(seen)
+    return {
+        **_kept(_appearances(seen)),
+        **_places(shots, seen),
+        CUT: _cut_f1(there) if whole else NotMeasured(reason="a shot is missing"),
+    }
 
 
 def _onstage(one: _Seen | None) -> int:

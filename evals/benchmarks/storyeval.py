@@ -1,7 +1,8 @@
 """StoryEval-Bench (CVPR 2025): did a clip of several events show each of them, by unanimous vote of a verifier.
 
-Prompts come from the authors' file by path. Two ways to count clips without a usable vote: as published they are 0
-and stay in the denominator ("official"); here they are not measured and counted ("voted").
+Prompts come from the authors' file by path, and so do the flags they released. Two ways to count clips without a
+usable vote: as published they are 0 and stay in the denominator ("official"); here they are not measured and counted
+("voted").
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
-from evals.benchmarks.verifiers import GPT4O, Rules, Verifier, Vote, key_pictures, vote
+from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.verifiers import GPT4O, ReplayVerifier, Rules, Verifier, Vote, key_pictures, vote
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 
 CLASSES = ("human", "animal", "object", "retrieval", "creative", "easy", "hard")
@@ -67,27 +68,40 @@ def prompt_score(runs: Runs, unanimous: bool = True) -> float | None:
     return float(np.mean([share > UNANIMOUS for share in shares] if unanimous else shares))
 
 
-def official(runs: Runs, unanimous: bool = True) -> float:
-    """As published: a clip without a usable run, or without a video, is 0."""
-    return prompt_score(runs, unanimous) or 0.0
-
-
-def class_means(cases: Sequence[Case], verdicts: Mapping[str, Runs], unanimous: bool = True) -> dict[str, float]:
-    """The published table: `all` and every tag that a case carries, in 0..1. A case without verdict counts as 0."""
-    scores = {case.name: official(verdicts.get(case.name, ()), unanimous) for case in cases}
-    found = {ALL: float(np.mean(list(scores.values())))}
-    for tag in TAGS:
-        carrying = [scores[case.name] for case in cases if tag in case.classes]
-        if carrying:
-            found[tag] = float(np.mean(carrying))
-    return found
-
-
 def read_verdicts(path: Path, cases: Sequence[Case]) -> dict[str, dict[str, Runs]]:
     """Released flags by `model/verifier`, then by case; `path` holds a list a model in the order of sorted cases."""
     released = json.loads(path.read_text(encoding="utf-8"))["verdicts"]
     names = [case.name for case in sorted(cases, key=lambda case: f"{case.name}.mp4")]
     return {model: dict(zip(names, runs, strict=True)) for model, runs in released.items()}
+
+
+def replayed(verdicts: Path, prompts: Path, judged: str) -> ReplayVerifier:
+    """The released flags of one `model/verifier` as a verifier. Raises ValueError or OSError for files of another form
+    and for a name that is not among them."""
+    try:
+        released = read_verdicts(verdicts, read_prompts(prompts))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{verdicts}: expected the released verdicts of StoryEval: {error}") from error
+    if judged not in released:
+        raise ValueError(f"{verdicts}: expected flags of one of {', '.join(sorted(released))}; got {judged!r}")
+    digest = hashlib.sha256(verdicts.read_bytes()).hexdigest()[:8]
+    return ReplayVerifier(released[judged], name=f"released flags of {judged} ({digest})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreleased:
+    """Footage of clips whose flags were released and which were not themselves."""
+
+    name: str
+    source: str = "none"
+
+    def digest(self, case: Case, seed: int) -> str:
+        """There are no pixels."""
+        return ""
+
+    def film(self, case: Case, seed: int) -> NotMeasured:
+        """None."""
+        return NotMeasured(reason="the clip was not released")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +140,14 @@ class StoryEval:
         return [Unit(name=case.name, cases=(case,), classes=case.classes) for case in self._cases]
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
-        """All runs of the verifier over one clip."""
-        film, case = films[0], unit.cases[0]
-        if isinstance(film, NotMeasured):
+        """All runs of the verifier over one clip; flags that were stored for it need no clip."""
+        film, case, rules = films[0], unit.cases[0], self._settings.rules
+        stored = isinstance(self._verifier, ReplayVerifier) and case.name in self._verifier.verdicts
+        if isinstance(film, NotMeasured) and not stored:
             return _judgement([], film, counts=True)
         if isinstance(self._verifier, NotMeasured):
             return _judgement([], self._verifier, counts=False)
-        rules = self._settings.rules
-        pictures = key_pictures(film.frames, rules)
+        pictures = () if isinstance(film, NotMeasured) else key_pictures(film.frames, rules)
         votes = [vote(self._verifier, pictures, case, run, rules) for run in range(rules.runs)]
         return _judgement(votes, NotMeasured(reason="the verifier gave no usable flags"), counts=True)
 

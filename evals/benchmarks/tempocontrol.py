@@ -1,7 +1,7 @@
 """TempoControl's temporal accuracy: does an object appear, or a movement peak, when it was asked to.
 
-Movement needs no weights. The two object tasks need a detector; the released numbers used YOLOv10n, and without a
-detector they are not measured.
+Movement needs no weights. The two object tasks need a detector; the released numbers used YOLOv10n, numbers of
+another one carry its name, and without a detector they are not measured.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
-from evals.metrics.flow import movement_second
+from evals.metrics.classical import ONE_FRAME
+from evals.metrics.detection import open_detector
+from evals.metrics.embedders import Weights
+from evals.metrics.flow import motion_energy, movement_second
 from evals.metrics.frame_indices import linspace_end
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
-from evals.metrics.temporal import ALIASES, Presence, one_object, read_mask, two_objects
+from evals.metrics.temporal import ALIASES, Presence, one_object, onset_hits, read_mask, two_objects
 from generators.clip import Frames
 
 SECONDS = 5
+FOLLOWS, MEETS = "motion follows its mask (Pearson)", "peaks of the mask met by motion, within an entry"
+"""Ours, and those that a mask made from sound would be judged by; both over Farneback flow at the mask's rate."""
+NO_OBJECT = NotMeasured(reason="movement names no object")
 Heat = list[list[float] | None]
 """A row for every time at which a thing may be asked for, filled where this clip was asked: when it was seen."""
 Task = Literal["one object", "two objects", "movement"]
@@ -29,6 +35,9 @@ COLUMNS: Mapping[Task, tuple[str, ...]] = {
     "two objects": ("prompt", "temp_object", "static_object", "control_signal1"),
     "movement": ("prompt", "mov_sec", "control_signal1"),
 }
+
+ORIGINAL = "original_prompt"
+"""What a prompt of two objects was before its times were written into it; the released videos are named after it."""
 
 
 @runtime_checkable
@@ -70,7 +79,7 @@ def read_cases(path: Path, task: Task) -> tuple[Case, ...]:
         if missing := [column for column in COLUMNS[task] if not row.get(column)]:
             raise ValueError(f"{path}, row {number + 1}: no {', '.join(missing)}; is it the list of {task}?")
         read_mask(row["control_signal1"])
-        spec = {column: row[column].strip() for column in COLUMNS[task]}
+        spec = {column: row[column].strip() for column in (*COLUMNS[task], ORIGINAL) if row.get(column)}
         group = spec.get("mov_sec") or str(read_mask(row["control_signal1"]).index(1))
         cases.append(Case(name=f"{number:03d}", prompt=row["prompt"], classes=(f"from {group}",), spec=spec))
     if not cases:
@@ -83,8 +92,13 @@ class TempoControl:
 
     def __init__(self, settings: TempoControlSettings, detector: Detector | NotMeasured) -> None:
         self._settings = settings
-        self._detector = detector
+        self._detector = NO_OBJECT if settings.task == "movement" else detector
         self._cases = read_cases(settings.prompts, settings.task)[: settings.limit]
+
+    @classmethod
+    def with_weights(cls, settings: TempoControlSettings, weights: Weights) -> TempoControl:
+        """With the detector among the weights; without one the object tasks are not measured. Movement opens none."""
+        return cls(settings, NO_OBJECT if settings.task == "movement" else open_detector(weights))
 
     @property
     def name(self) -> str:
@@ -93,18 +107,18 @@ class TempoControl:
 
     @property
     def metric(self) -> str:
-        """What the table calls it."""
-        aliased = " (COCO aliases)" if self._settings.aliases else ""
-        return f"temporal accuracy, {self._settings.task}{aliased}"
+        """What the table calls it: by which detector, and whether words were read by COCO's names."""
+        seen_by = [] if isinstance(self._detector, NotMeasured) else [self._detector.name]
+        variant = ", ".join([*seen_by, *(["COCO aliases"] if self._settings.aliases else [])])
+        return f"temporal accuracy, {self._settings.task}" + (f" ({variant})" if variant else "")
 
     def settings(self) -> Mapping[str, Any]:
         """Task, list by digest, detector."""
-        needless = self._settings.task == "movement" or isinstance(self._detector, NotMeasured)
         return {
             "task": self._settings.task,
             "prompts": hashlib.sha256(self._settings.prompts.read_bytes()).hexdigest(),
             "aliases": self._settings.aliases,
-            "detector": None if needless or isinstance(self._detector, NotMeasured) else self._detector.name,
+            "detector": None if isinstance(self._detector, NotMeasured) else self._detector.name,
         }
 
     def units(self) -> Sequence[Unit]:
@@ -115,6 +129,9 @@ class TempoControl:
         """The accuracy of one clip."""
         film, spec = films[0], unit.cases[0].spec
         timing: Heat = []
+        beside: dict[str, Outcome] = {}
+        if self._settings.task == "movement":
+            beside = _with_mask(film, read_mask(spec["control_signal1"]))
         if isinstance(film, NotMeasured):
             outcome: Outcome = film
         elif self._settings.task == "movement":
@@ -123,7 +140,7 @@ class TempoControl:
             outcome = self._detector
         else:
             outcome, timing = self._presence(self._detector, film.frames, spec)
-        return Judgement(outcomes={self.metric: outcome}, facts={"timing": timing}, headline=self.metric)
+        return Judgement(outcomes={self.metric: outcome} | beside, facts={"timing": timing}, headline=self.metric)
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
         """Over all, and by onset."""
@@ -147,10 +164,21 @@ class TempoControl:
 
 def _movement(film: Film, wanted: int) -> tuple[Outcome, Heat]:
     if len(film.frames) < 2:
-        return NotMeasured(reason="the clip has one frame"), []
+        return ONE_FRAME, []
     got = movement_second(film.frames, film.fps, SECONDS)
     heat = [[float(second == got) for second in range(SECONDS)] if row == wanted else None for row in range(SECONDS)]
     return Score(value=float(got == wanted), details={"wanted": float(wanted), "moved": float(got)}), heat
+
+
+def _with_mask(film: Film | NotMeasured, mask: Sequence[int]) -> dict[str, Outcome]:
+    """How well motion goes with the mask that asked for it."""
+    if isinstance(film, NotMeasured):
+        return dict.fromkeys((FOLLOWS, MEETS), film)
+    if len(film.frames) < 2:
+        return dict.fromkeys((FOLLOWS, MEETS), ONE_FRAME)
+    found = onset_hits(mask, motion_energy(film.frames, len(mask)))
+    still = NotMeasured(reason="motion, or its mask, never changes")
+    return {n: still if one is None else Score(value=one) for n, one in zip((FOLLOWS, MEETS), found, strict=True)}
 
 
 def _score(presence: Presence) -> Score:

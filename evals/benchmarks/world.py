@@ -7,7 +7,7 @@ held against another case's script). Knows no model: `generate` films, `roundtri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from evals.world import splits as world_splits
 from evals.world.detectors import Frames
 from evals.world.events import Promise, every_promise, judge_event, promised
 from evals.world.scores import SCORES, ClipJudgement, judge_scene, score
-from evals.world.settings import CRITIC, SCORE
+from evals.world.settings import CRITIC, SCORE, read_by
 from evals.world.splits import Case, SplitName
 from evals.world.tracks import Scene, watch
 from generators.world.renderer import render
@@ -27,6 +27,16 @@ Generate = Callable[[Sequence[Case], Sequence[int]], Sequence[Frames]]
 """Cases of one length and a seed each to clips (T, 64, 96, 3), in order."""
 Roundtrip = Callable[[Frames], Frames]
 """A clip through the model's autoencoder and back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoder:
+    """A clip through a model's autoencoder and back, and by a digest of its weights whose it is."""
+
+    roundtrip: Roundtrip
+    digest: str
+
+
 READ = {"completion": "ECR", "colour": "Colour", "kind": "Kind", "place": "Place", "time": "Time", "order": "Order"}
 """What the tables call a score, and its name in `scores.SCORES`."""
 
@@ -64,10 +74,12 @@ def bench_world(
 ) -> list[WorldRow]:
     """Film and read `cases` cases a split and number of events; go on where `out` stopped.
 
-    `model` names the weights and how they are used: rows of another name are left alone and not read.
+    `model` names the weights and how they are used: rows of another name, and of other readings, are left alone and
+    not read.
     """
     path = out / ROWS
-    known = {row["case"]: row for row in read_rows(path) if row["model"] == model and row["seed"] == seed}
+    named = {"model": model, "seed": seed, **read_by(), "critic": asdict(CRITIC)}
+    known = {row["case"]: row for row in read_rows(path) if all(row.get(key) == told for key, told in named.items())}
     asked: list[str] = []
     for split in splits:
         for count in events:
@@ -79,7 +91,7 @@ def bench_world(
                 some = missing[start : start + batch]
                 films = generate([case for case, _ in some], [case.number for case, _ in some])
                 for (case, other), film in zip(some, films, strict=True):
-                    row = {"model": model, "seed": seed} | judge_case(case, other, film, roundtrip)
+                    row = named | judge_case(case, other, film, roundtrip)
                     known[case.name] = row
                     add_row(path, row)
                     if on_row is not None:

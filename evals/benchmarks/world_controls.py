@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from evals.benchmarks.protocol import AUTOENCODER, Film
-from evals.benchmarks.world import Roundtrip
+from evals.benchmarks.world import Autoencoder
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured
 from evals.world import controls
@@ -21,6 +21,8 @@ from generators.world.words import FPS, HUES, PLACES
 Wrong = Callable[[Case, Case], Frames | NotMeasured]
 """A case and its partner to frames, or why there are none."""
 Cases = Mapping[str, tuple[Case, Case]]
+DROPPED, SHOT = "shot missing", 2
+"""The control whose stories lack their second shot; the others are as they were written."""
 
 
 def _swapped(case: Case, other: Case) -> Frames | NotMeasured:
@@ -60,6 +62,7 @@ CONTROLS: Mapping[str, Wrong] = {
     "twin": lambda case, other: controls.with_twin(case.script, case.script.events[0].actor),
     "another place": _another_place,
     "last event missing": lambda case, other: controls.film(controls.without_event(case.script, -1)),
+    DROPPED: lambda case, other: controls.film(case.script),
     "noise 12": _noisy(12.0),
     "noise 30": _noisy(30.0),
     "noise 60": _noisy(60.0),
@@ -72,15 +75,23 @@ class ControlFootage:
     source = "rendered"
 
     def __init__(
-        self, control: str, cases: Mapping[str, tuple[Case, Case]], roundtrip: Roundtrip | NotMeasured
+        self, control: str, cases: Mapping[str, tuple[Case, Case]], autoencoder: Autoencoder | NotMeasured
     ) -> None:
         if control not in (*CONTROLS, AUTOENCODER):
             raise ValueError(f"control: expected one of {', '.join((*CONTROLS, AUTOENCODER))}; got {control!r}")
         self.name = f"control: {control}"
-        self._control, self._cases, self._roundtrip = control, cases, roundtrip
+        self._control, self._cases, self._autoencoder = control, cases, autoencoder
+
+    def digest(self, case: Shown, seed: int) -> str:
+        """Of the autoencoder, for the control that is its round trip; the others are rendered."""
+        if self._control != AUTOENCODER or isinstance(self._autoencoder, NotMeasured):
+            return ""
+        return self._autoencoder.digest
 
     def film(self, case: Shown, seed: int) -> Film | NotMeasured:
         """The clip of a case; its seed decides nothing."""
+        if self._control == DROPPED and case.shot in (0, SHOT):
+            return NotMeasured(reason="this shot was left out" if case.shot else "a film of one shot has none to spare")
         found = self._frames(*self._cases[case.name])
         return found if isinstance(found, NotMeasured) else Film(frames=found, fps=FPS)
 
@@ -88,4 +99,4 @@ class ControlFootage:
         if self._control != AUTOENCODER:
             return CONTROLS[self._control](case, other)
         truth = controls.film(case.script)
-        return self._roundtrip if isinstance(self._roundtrip, NotMeasured) else self._roundtrip(truth)
+        return self._autoencoder if isinstance(self._autoencoder, NotMeasured) else self._autoencoder.roundtrip(truth)

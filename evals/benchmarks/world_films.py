@@ -2,7 +2,7 @@
 
 Every score of `evals.world.scores` stands between its ceiling (rendered truth through the model's autoencoder) and its
 floor (the same film held against another case's script); distances to the rendered truth, growth with the number of
-films, and what cannot be measured stand beneath. Knows no model: footage films, `roundtrip` is the autoencoder.
+films, and what cannot be measured stand beneath. Knows no model: footage films, `autoencoder` draws the ceiling.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
-from evals.benchmarks.world import Roundtrip
+from evals.benchmarks.timing import timing_facts
+from evals.benchmarks.world import Autoencoder
 from evals.benchmarks.world_distances import NEAR, distance_lines, near_counts, near_metrics, states
 from evals.metrics.classical import Cuts
 from evals.metrics.flow import DynamicDegree
@@ -23,15 +24,19 @@ from evals.world import splits
 from evals.world.controls import film as rendered
 from evals.world.detectors import Frames, sharpness
 from evals.world.scores import MEASURES, SCORES, ClipJudgement, judge_scene
-from evals.world.settings import SCORE
+from evals.world.settings import SCORE, read_by
 from evals.world.splits import NOT_HELD_BACK, SPLITS, STORY_SHAPE, Case, SplitName
 from evals.world.tracks import watch
 from generators.world.words import HEIGHT, WIDTH
 
-READINGS = 1
-"""Goes up when detectors or scores change: rows of another number are not read."""
-BESIDE = ("ECR", "ECR-id", "Order", "Colour", "ID", "Kind", "Place", "Time")
-"""Scores that get a ceiling, a floor and a line a set."""
+BESIDE = (*SCORES, *MEASURES)
+"""Whatever is read from a film stands between a ceiling and a floor, …"""
+SCRIPTLESS = ("Sharpness",)
+"""… but for these, which no script decides: another one is no floor of theirs."""
+BY_SET = ("ECR", "ECR-id", "Order", "Colour", "ID", "Kind", "Place", "Time")
+"""Scores that get a line a set."""
+LENGTHS = tuple(range(1, 7))
+"""Events that a film may have; its timing map has lines for each."""
 GROWING = ("ECR", "ECR-id", "Order")
 SMALLEST = 12
 """Films after which growth is first printed; then after twice as many, and so on."""
@@ -58,12 +63,12 @@ def quick_counts(cases: int | None = None) -> dict[SplitName, int]:
 
 
 class World:
-    """The benchmark; `counts` says how many cases of each set, `roundtrip` gives the ceiling."""
+    """The benchmark; `counts` says how many cases of each set, `autoencoder` gives the ceiling."""
 
     name = "world"
 
-    def __init__(self, counts: Mapping[SplitName, int], roundtrip: Roundtrip | NotMeasured, seed: int = 0) -> None:
-        self._roundtrip = roundtrip
+    def __init__(self, counts: Mapping[SplitName, int], autoencoder: Autoencoder | NotMeasured, seed: int = 0) -> None:
+        self._autoencoder = autoencoder
         self._seed = seed
         self._pairs: dict[str, tuple[Case, Case]] = {}
         for split, count in counts.items():
@@ -77,7 +82,12 @@ class World:
 
     def settings(self) -> Mapping[str, Any]:
         """Sets are drawn by seed; a set's first cases are the same however many there are."""
-        return {"readings": READINGS, "seed": self._seed, "setting": SCORE.name}
+        return {**read_by(), "seed": self._seed}
+
+    @property
+    def ceiling(self) -> str:
+        """Digest of the autoencoder; empty without one."""
+        return "" if isinstance(self._autoencoder, NotMeasured) else self._autoencoder.digest
 
     def units(self) -> Sequence[Unit]:
         """One case each."""
@@ -97,14 +107,14 @@ class World:
             height, width = film.frames.shape[1:3]
             film = NotMeasured(reason=f"a film of {width}x{height} pixels; the detectors read {WIDTH}x{HEIGHT}")
         if isinstance(film, NotMeasured):
-            return Judgement(outcomes=dict.fromkeys((*SCORES, *MEASURES), film), facts={}, headline="ECR")
+            return Judgement(outcomes=dict.fromkeys(BESIDE, film), facts={}, headline="ECR")
         truth = rendered(case.script)
         scene, true_scene = watch(film.frames, SCORE), watch(truth, SCORE)
         judged = judge_scene(scene, case.script, sharpness(film.frames))
-        outcomes = {name: _read(name, judged) for name in (*SCORES, *MEASURES)}
+        outcomes = {name: _read(name, judged) for name in BESIDE}
         outcomes |= {f"{name} (ceiling)": one for name, one in self._ceiling(truth, case).items()}
         floor = judge_scene(scene, other.script)
-        outcomes |= {f"{name} (floor)": _read(name, floor) for name in BESIDE}
+        outcomes |= {f"{name} (floor)": _read(name, floor) for name in BESIDE if name not in SCRIPTLESS}
         outcomes |= {m.name: m.measure(film.frames, film.fps, unit.cases[0]) for m in self._metrics}
         facts = {
             "verbs": list(case.verbs),
@@ -112,6 +122,7 @@ class World:
             "evidence": [event.evidence for event in judged.events],
             "states": {"film": states(scene, case.script), "truth": states(true_scene, case.script)},
             NEAR: {"film": near_counts(film.frames), "truth": near_counts(truth)},
+            **timing_facts([(one.start, one.end) for one in judged.events], case.script.seconds, LENGTHS),
         }
         return Judgement(outcomes=outcomes, facts=facts, headline="ECR")
 
@@ -119,7 +130,7 @@ class World:
         """All films; each set by its number of events; growth; distances; what nothing was held back for."""
         groups = list(dict.fromkeys(group for one in judged for group in one.unit.classes))
         found = lines_by_class(judged, groups)
-        found = [line for line in found if line.group == ALL or line.summary.metric in BESIDE]
+        found = [line for line in found if line.group == ALL or line.summary.metric in BY_SET]
         found += [Line(group=group, summary=story_score(some)) for group, some in _sets(judged, groups)]
         found += [Line(group=f"{verb}", summary=one) for verb, one in _by_verb(judged)]
         found += growth(judged)
@@ -127,9 +138,10 @@ class World:
         return found + _not_held_back()
 
     def _ceiling(self, truth: Frames, case: Case) -> dict[str, Outcome]:
-        if isinstance(self._roundtrip, NotMeasured):
-            return dict.fromkeys(BESIDE, self._roundtrip)
-        judged = judge_scene(watch(self._roundtrip(truth), SCORE), case.script)
+        if isinstance(self._autoencoder, NotMeasured):
+            return dict.fromkeys(BESIDE, self._autoencoder)
+        best = self._autoencoder.roundtrip(truth)
+        judged = judge_scene(watch(best, SCORE), case.script, sharpness(best))
         return {name: _read(name, judged) for name in BESIDE}
 
 
@@ -190,7 +202,7 @@ _WHY = {
     "Timing": "no event was done",
     "tIoU": "no event was done",
     "Onset error (s)": "no event was done",
-    "Leak": "one event only, or none was done",
+    "Leak": "one event only, or none was seen",
     "ID": "no promised puppet was seen",
     "Kind": "no silhouette named a kind",
 }

@@ -38,11 +38,13 @@ def within_shot(embeddings: Vectors) -> float | None:
     return float((previous + first).mean() / 2)
 
 
-def frame_weighted(clips: Sequence[Vectors]) -> float | None:
-    """VBench on one process: all frames' S_i over all frames; the mean of `within_shot` is video-weighted."""
-    found = [(within_shot(clip), len(clip) - 1) for clip in clips]
-    total = sum(count for value, count in found if value is not None)
-    return sum(value * count for value, count in found if value is not None) / total if total else None
+def frame_weighted(clips: Sequence[tuple[float, float]]) -> float | None:
+    """VBench on one process: all frames' S_i over all frames; the mean of `within_shot` is video-weighted.
+
+    A clip is its `within_shot` and how many frames that is the mean of; None for no clip.
+    """
+    total = sum(count for _, count in clips)
+    return sum(value * count for value, count in clips) / total if total else None
 
 
 def consecutive(embeddings: Vectors) -> float | None:

@@ -21,6 +21,14 @@ from generators.clip import Frames
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""What is fetched of a hub repository: settings, vocabularies and weights that are safe to open."""
+IDS = (
+    *("dino_vitb16", "dinov2_vitb14", "clip_vitb32", "clip_vitl14", "videomae_ssv2", "grounding_dino", "clipseg"),
+    "coco_detector",
+    *("dreamsim/dino_vitb16", "dreamsim/clip_vitb16", "dreamsim/open_clip_vitb16"),
+)
+"""Encoders that benchmarks look with."""
 
 
 @runtime_checkable
@@ -46,12 +54,25 @@ class TextEmbedder(Embedder, Protocol):
         ...
 
 
+@runtime_checkable
+class PatchEmbedder(Embedder, Protocol):
+    """Turns the patches of frames into vectors too."""
+
+    def patches(self, frames: Frames) -> Vectors:
+        """Frames (n, H, W, 3) uint8 RGB to (n, patches, d) floats, not normalised."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Where encoders are. `folder` holds one folder an id; `places` names a path or a hub id for single ids."""
+    """Where encoders are. `folder` holds one folder an id; `places` names a folder or a hub id for single ids."""
 
     folder: Path | None = None
     places: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.places) - set(IDS)):
+            raise ValueError(f"Weights.places: expected ids of {', '.join(IDS)}; got {', '.join(unknown)}")
 
     def open(self, known: str) -> Embedder | NotMeasured:
         """The encoder of this id. Raises KeyError for an id that is not in LOADERS."""
@@ -60,12 +81,13 @@ class Weights:
         return found if isinstance(found, NotMeasured) else load(known, found)
 
     def place(self, known: str) -> str | NotMeasured:
-        """The path or hub id that this id is loaded from."""
-        if known in self.places:
-            return self.places[known]
-        if self.folder is None:
+        """The folder that this id is loaded from; what `places` names on the hub is fetched into its cache first."""
+        named = self.places.get(known)
+        if named is None and self.folder is None:
             return NotMeasured(reason=f"missing weights {known}: no folder of weights was named")
-        path = self.folder / known
+        path = self.folder / known if named is None and self.folder else _fetched(named or "")
+        if path is None:  # reasons stand in tables that must not change with the machine: the place is not in them
+            return NotMeasured(reason=f"missing weights {known}: its place is no folder and no hub id within reach")
         if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
             return NotMeasured(reason=f"missing weights {known}: expected config.json and *.safetensors in its folder")
         return str(path)
@@ -77,9 +99,20 @@ class Weights:
             return found
         return NotMeasured(reason=f"{known} reads no text")
 
+    def open_patches(self, known: str) -> PatchEmbedder | NotMeasured:
+        """The same for an encoder that gives the patches of a frame too."""
+        found = self.open(known)
+        if isinstance(found, NotMeasured | PatchEmbedder):
+            return found
+        return NotMeasured(reason=f"{known} gives no patches")
+
 
 class VisionTransformer:
-    """The class token of a ViT or DINOv2 model: shorter side 224, bilinear without antialias, no crop (VBench)."""
+    """The class token of a ViT or DINOv2 model: shorter side 224, bilinear without antialias, no crop (VBench).
+
+    A ViT's patches leave out what is over at the right and at the bottom. DINOv2 takes whole patches alone, so that
+    its longer side is cut to them in the resize.
+    """
 
     def __init__(self, known: str, place: str, side: int = 224, batch: int = 16) -> None:
         self.model = load_model(place)
@@ -88,17 +121,22 @@ class VisionTransformer:
 
     def embed(self, frames: Frames) -> Vectors:
         """(n, d); the grid of positions is interpolated to the frame's shape."""
-        import torch
+        return self._see(frames, lambda hidden: hidden[:, 0])
+
+    def patches(self, frames: Frames) -> Vectors:
+        """(n, patches, d), row by row; the class token is left out."""
+        return self._see(frames, lambda hidden: hidden[:, 1:])
+
+    def _see(self, frames: Frames, part: Callable[[Any], Any]) -> Vectors:
         from torch.nn.functional import interpolate
 
-        patch = int(self.model.config.patch_size)
+        whole = self.model.config.model_type == "dinov2"
+        size = _shorter(frames.shape[1], frames.shape[2], self.side, int(self.model.config.patch_size) if whole else 1)
+        options = {} if whole else {"interpolate_pos_encoding": True}
 
-        def encode(pixels: torch.Tensor) -> torch.Tensor:
-            size = _shorter(frames.shape[1], frames.shape[2], self.side, patch)
+        def encode(pixels: Any) -> Any:
             small = interpolate(pixels, size=size, mode="bilinear", antialias=False)
-            options = {} if self.model.config.model_type == "dinov2" else {"interpolate_pos_encoding": True}
-            hidden: torch.Tensor = self.model(normal(small, IMAGENET), **options).last_hidden_state[:, 0]
-            return hidden
+            return part(self.model(normal(small, IMAGENET), **options).last_hidden_state)
 
         return batches(frames, self.batch, encode)
 
@@ -151,14 +189,24 @@ LOADERS: dict[str, Callable[[str, str], Embedder]] = {
 
 
 def digest(place: str) -> str:
-    """The first 16 digits of the sha256 over a folder's safetensors files; a hub id is its own name."""
-    if not Path(place).is_dir():
-        return place
+    """The first 16 digits of the sha256 over a folder's safetensors files."""
     found = hashlib.sha256()
     for file in sorted(Path(place).glob("*.safetensors")):
         with file.open("rb") as data:
             found.update(hashlib.file_digest(data, "sha256").digest())
     return found.hexdigest()[:16]
+
+
+def _fetched(place: str) -> Path | None:
+    """A folder as it is; of a hub id the folder of its newest snapshot, None where there is none within reach."""
+    if Path(place).is_dir():
+        return Path(place)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(place, allow_patterns=list(FILES)))
+    except (OSError, ValueError):  # no such repository or no network; not the form of an id
+        return None
 
 
 def load_model(place: str) -> Any:
@@ -169,10 +217,8 @@ def load_model(place: str) -> Any:
 
 
 def _shorter(height: int, width: int, side: int, multiple: int) -> tuple[int, int]:
-    """The size whose shorter side is `side`, the longer one cut to a whole number and to whole patches."""
-    scale = side / min(height, width)
-    longer = (int(height * scale), int(width * scale))
-    exact = (side, longer[1]) if height <= width else (longer[0], side)
+    """The size whose shorter side is `side`, the longer one cut to a whole number; both cut to whole multiples."""
+    exact = (side, side * width // height) if height <= width else (side * height // width, side)
     return max(exact[0] // multiple, 1) * multiple, max(exact[1] // multiple, 1) * multiple
 
 

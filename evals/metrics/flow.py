@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.metrics.classical import ONE_FRAME
+from evals.metrics.classical import ONE_FRAME, flicker
 from evals.metrics.frame_indices import every_k, target_fps
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from generators.clip import Frames
@@ -82,6 +82,31 @@ def is_static(tops: Sequence[float], wraps: tuple[float, float], frames: int, si
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticFlicker:
+    """VBench's temporal flickering as published: of clips that its static filter lets pass, at their own rate."""
+
+    flow: str = "dis"
+    higher_is_better: bool = True
+
+    @property
+    def name(self) -> str:
+        """Names the flow of the filter."""
+        return f"temporal flickering (static clips by {self.flow})"
+
+    def measure(self, frames: Frames, fps: float, case: Case) -> Outcome:
+        """1 for a still clip."""
+        if len(frames) < 2:
+            return ONE_FRAME
+        flow, pictures = FLOWS[self.flow], grey(frames[[0, -1]])
+        tops = [top_share(one, 0.02) for one in magnitudes(frames, flow)]
+        there, back = (np.linalg.norm(flow(a, b), axis=-1) for a, b in (pictures, pictures[::-1]))
+        size = frames.shape[1], frames.shape[2]
+        if not is_static(tops, (top_share(there, 0.02), top_share(back, 0.02)), len(frames), size):
+            return NotMeasured(reason="the clip moves: the filter lets static clips pass alone")
+        return Score(value=flicker(frames))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DynamicDegree:
     """Share of clips that move, at about 8 frames a second; the raw flow in the details."""
 
@@ -135,3 +160,13 @@ def movement_second(frames: Frames, fps: float, seconds: int = 5, flow: FlowOf =
     for pair, amount in enumerate(moved):
         buckets[min(pair * stride // rate, seconds - 1)].append(amount)
     return int(np.argmax([float(np.mean(bucket)) if bucket else 0.0 for bucket in buckets]))
+
+
+def motion_energy(frames: Frames, entries: int, flow: FlowOf = farneback) -> list[float]:
+    """Mean pixels moved in every latent frame of a causal autoencoder: the first entry is one frame and moves nothing,
+    the others share the pairs evenly (81 frames and 21 entries: four each). An entry without a pair is 0."""
+    pairs = [float(one.mean()) for one in magnitudes(frames, flow)]
+    buckets: list[list[float]] = [[] for _ in range(entries)]
+    for pair, amount in enumerate(pairs, 1):
+        buckets[-(-pair * (entries - 1) // len(pairs))].append(amount)
+    return [float(np.mean(bucket)) if bucket else 0.0 for bucket in buckets]

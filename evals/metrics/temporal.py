@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import find_peaks
 
 ENTRIES = 21
 """Latent frames of 81 frames; as many frames are sampled."""
@@ -61,16 +62,28 @@ def read_mask(text: str) -> tuple[int, ...]:
     return tuple(int(entry) for entry in entries)
 
 
-def onset_hits(mask: Sequence[int], energy: Sequence[float]) -> tuple[float | None, bool | None]:
-    """For a mask made from sound: Pearson of mask and motion energy, and whether the greatest energy is within one
-    entry of where the mask is on. None where mask or energy never changes."""
-    m, e = np.asarray(mask, np.float64), np.asarray(energy, np.float64)
+def onset_hits(envelope: Sequence[float], energy: Sequence[float]) -> tuple[float | None, float | None]:
+    """Pearson of what was asked for (a mask, or the loudness of a sound) and motion energy, an entry a latent frame;
+    and the share of the peaks asked for with a peak of energy at most one entry away.
+
+    A peak is a stretch of equal entries that both neighbours lie below, the ends having none outside, and that is above
+    the mean. None where either never changes. Raises ValueError for unequal lengths.
+    """
+    m, e = np.asarray(envelope, np.float64), np.asarray(energy, np.float64)
     if len(m) != len(e):
         raise ValueError(f"onset_hits: expected equally many entries, got {len(m)} and {len(e)}")
     if m.std() == 0 or e.std() == 0:
         return None, None
-    near = np.abs(np.flatnonzero(m) - int(e.argmax())).min() <= 1
-    return float(np.corrcoef(m, e)[0, 1]), bool(near)
+    found = _peaks(e)
+    hits = [any(first - 1 <= b and a <= last + 1 for a, b in found) for first, last in _peaks(m)]
+    return float(np.corrcoef(m, e)[0, 1]), float(np.mean(hits))
+
+
+def _peaks(values: np.ndarray) -> list[tuple[int, int]]:
+    """First and last entry of every peak."""
+    walled = np.pad(values, 1, constant_values=-np.inf)
+    _, told = find_peaks(walled, height=float(values.mean()), plateau_size=1)
+    return [(int(a) - 1, int(b) - 1) for a, b in zip(told["left_edges"], told["right_edges"], strict=True)]
 
 
 def _presence(asked: np.ndarray, right: np.ndarray) -> Presence:

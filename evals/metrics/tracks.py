@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from evals.metrics.classical import ONE_FRAME
 from evals.metrics.flow import grey
-from evals.metrics.score import NotMeasured, Outcome, Score
+from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from generators.clip import Frames
 
 Points = NDArray[np.float32]
@@ -65,6 +66,34 @@ def _step(first: np.ndarray, second: np.ndarray, now: Points, most_apart: float)
     apart = np.linalg.norm(back[:, 0] - now, axis=-1)
     held = (found[:, 0] == 1) & (again[:, 0] == 1) & (apart < most_apart)
     return np.asarray(there[:, 0], np.float32), held
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracksKept:
+    """Share of a grid of points that Lucas-Kanade follows, there and back, from the first frame to the last.
+
+    What melts, flickers or leaves the picture loses its points. In the details: the share of kept points that move,
+    and how many pixels a frame kept points move.
+    """
+
+    side: int = 16
+    higher_is_better: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """Names the grid."""
+        return f"tracks kept (Lucas-Kanade, {self.side}x{self.side})"
+
+    def measure(self, frames: Frames, fps: float, case: Case) -> Outcome:
+        """0..1."""
+        if len(frames) < 2:
+            return ONE_FRAME
+        tracks = lk_tracks(frames, self.side)
+        kept = tracks.points[tracks.visible[:, -1]]
+        if not len(kept):
+            return Score(value=0.0)
+        pace = float(np.linalg.norm(np.diff(kept, axis=1), axis=-1).mean())
+        return Score(value=len(kept) / len(tracks.points), details={"moving": float(_moves(kept).mean()), "px": pace})
 
 
 def resampled(tracks: Tracks, frames: int) -> Tracks:

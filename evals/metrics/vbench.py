@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evals.metrics.classical import ONE_FRAME, Flicker, LightChange
+from evals.metrics.classical import ONE_FRAME, Cuts, Flicker, LightChange
 from evals.metrics.consistency import consecutive, unit, within_shot
 from evals.metrics.embedders import Embedder, TextEmbedder, Weights
-from evals.metrics.flow import DynamicDegree, FlowMagnitude
+from evals.metrics.flow import DynamicDegree, FlowMagnitude, StaticFlicker
 from evals.metrics.score import Case, Metric, NotMeasured, Outcome, Score
 from evals.metrics.smoothness import MotionSmoothness
+from evals.metrics.tracks import TracksKept
 from generators.clip import Frames
 
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -39,6 +40,12 @@ RANGES: Mapping[str, tuple[float, float]] = {
 """Least and greatest value of every dimension; the first seven are quality, the other nine semantic."""
 QUALITY = tuple(RANGES)[:7]
 SEMANTIC = tuple(RANGES)[7:]
+PUBLISHED = {
+    "subject consistency (dino_vitb16)": "subject consistency",
+    "background consistency (clip_vitb32)": "background consistency",
+    **{name: name for name in RANGES},
+}
+"""Metrics that measure a dimension as VBench does. Ours of flicker, smoothness and motion rest on another flow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ def normalised(dimension: str, value: float) -> float:
 def totals(values: Mapping[str, float]) -> Totals | NotMeasured:
     """Quality, with dynamic degree at half weight, and semantic; not measured unless all 16 dimensions are."""
     if missing := [name for name in RANGES if name not in values]:
-        return NotMeasured(reason=f"not all dimensions were measured: {', '.join(missing)}")
+        return NotMeasured(reason=f"not all dimensions were measured as published: {', '.join(missing)}")
     scaled = {name: normalised(name, values[name]) for name in RANGES}
     weights = {name: 0.5 if name == "dynamic degree" else 1.0 for name in QUALITY}
     quality = sum(scaled[name] * weight for name, weight in weights.items()) / sum(weights.values())
@@ -85,11 +92,11 @@ class WithinShot:
         return f"{self.dimension} ({self.encoder})"
 
     def measure(self, frames: Frames, fps: float, case: Case) -> Outcome:
-        """0..1 by VBench's formula."""
+        """0..1 by VBench's formula; over how many frames in the details."""
         if isinstance(self.embedder, NotMeasured):
             return self.embedder
         value = within_shot(self.embedder.embed(frames)) if len(frames) > 1 else None
-        return ONE_FRAME if value is None else Score(value=value)
+        return ONE_FRAME if value is None else Score(value=value, details={"frames": len(frames) - 1.0})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +132,11 @@ def quality_metrics(weights: Weights, flow: str = "dis") -> tuple[Metric, ...]:
         WithinShot(dimension="background consistency", encoder="clip_vitb32", embedder=weights.open("clip_vitb32")),
         TextAlignment(encoder="clip_vitb32", embedder=weights.open_text("clip_vitb32")),
         Flicker(),
+        StaticFlicker(flow=flow),
         MotionSmoothness(),
         DynamicDegree(flow=flow),
         FlowMagnitude(flow=flow),
+        TracksKept(),
         LightChange(),
+        Cuts(),
     )

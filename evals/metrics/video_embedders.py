@@ -5,14 +5,15 @@ Loaded from a folder of weights, safetensors only; what is absent is not measure
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from evals.metrics.consistency import Vectors, unit
+from evals.metrics.consistency import Vectors
 from evals.metrics.embedders import IMAGENET, OPENAI, Embedder, Weights, batches, digest, load_model, normal, pooled
 from evals.metrics.frame_indices import linspace_end
 from evals.metrics.score import NotMeasured
@@ -58,37 +59,72 @@ class VideoMae:
         return np.asarray(hidden.mean(1)[0].double().numpy())
 
 
-class DreamSim:
-    """DreamSim's ensemble of three ViT-B/16 with its LoRA merged into them: 224 x 224 bicubic, no crop, vectors joined.
+class Unfit(ValueError):
+    """A folder of weights holds another architecture than its encoder's."""
 
-    Its folder holds `dino_vitb16`, `clip_vitb16` and `open_clip_vitb16` in transformers' format.
+
+class DreamSim:
+    """DreamSim's ensemble of three ViT-B/16 with its LoRA merged into them, as its package 0.2.1 joins them.
+
+    Frames are resized to 224 x 224 by Pillow's bicubic filter, without a crop. DINO gives its class token as the last
+    block leaves it, before the final norm; both CLIP give projected features. The vectors are joined as they are.
     """
 
     PARTS = ("dino_vitb16", "clip_vitb16", "open_clip_vitb16")
 
-    def __init__(self, known: str, place: str, batch: int = 16) -> None:
-        folders = [str(Path(place) / part) for part in self.PARTS]
-        self.models = [load_model(folder) for folder in folders]
-        self.name = f"{known} {'+'.join(digest(folder)[:8] for folder in folders)}"
+    def __init__(self, known: str, places: Mapping[str, str], batch: int = 16) -> None:
+        """`places` has a folder for each of PARTS. Raises Unfit for one that is not of its architecture."""
+        self.dino = _load_dino(self.PARTS[0], places[self.PARTS[0]])
+        self.clips = [_load_clip(part, places[part]) for part in self.PARTS[1:]]
+        self.name = f"{known} {'+'.join(digest(places[part])[:8] for part in self.PARTS)}"
         self.batch = batch
 
     def embed(self, frames: Frames) -> Vectors:
         """(n, sum of d); the distance of two frames is one minus the cosine of their centred vectors."""
-        return np.concatenate([unit(batches(frames, self.batch, self._encoder(model))) for model in self.models], 1)
 
-    def _encoder(self, model: Any) -> Callable[[Any], Any]:
-        from torch.nn.functional import interpolate
+        def dino(pixels: Any) -> Any:
+            return self.dino(normal(pixels, IMAGENET), output_hidden_states=True).hidden_states[-1][:, 0]
 
-        clip = hasattr(model, "get_image_features")
-        side = int(model.config.vision_config.image_size if clip else model.config.image_size)
+        parts = [batches(_squared(frames, int(self.dino.config.image_size)), self.batch, dino)]
+        for model in self.clips:
+            parts.append(batches(_squared(frames, _clip_side(model)), self.batch, partial(_projected, model)))
+        return np.concatenate(parts, 1)
 
-        def encode(pixels: Any) -> Any:
-            small = interpolate(pixels, size=(side, side), mode="bicubic", antialias=False).clamp(0, 1)
-            if clip:
-                return pooled(model.get_image_features(normal(small, OPENAI), return_dict=True))
-            return model(normal(small, IMAGENET)).last_hidden_state[:, 0]
 
-        return encode
+def _load_dino(part: str, place: str) -> Any:
+    model = load_model(place)
+    if model.config.model_type != "vit":
+        raise Unfit(f"dreamsim/{part}: expected a ViT, got a model of type {model.config.model_type}")
+    return model
+
+
+def _load_clip(part: str, place: str) -> Any:
+    """A whole CLIP, or its picture half with the projection; without one its features are others."""
+    from transformers import AutoConfig, CLIPVisionModelWithProjection
+
+    config = AutoConfig.from_pretrained(place)
+    if config.model_type == "clip":
+        return load_model(place)
+    if "CLIPVisionModelWithProjection" not in (config.architectures or ()):
+        raise Unfit(f"dreamsim/{part}: expected a CLIP with its projection, got {config.architectures}")
+    found = CLIPVisionModelWithProjection.from_pretrained(place, use_safetensors=True)
+    return found.eval().requires_grad_(False)
+
+
+def _clip_side(model: Any) -> int:
+    return int(getattr(model.config, "vision_config", model.config).image_size)
+
+
+def _projected(model: Any, pixels: Any) -> Any:
+    shown = normal(pixels, OPENAI)
+    if hasattr(model, "get_image_features"):
+        return pooled(model.get_image_features(shown, return_dict=True))
+    return model(shown).image_embeds
+
+
+def _squared(frames: Frames, side: int) -> Frames:
+    """Frames as Pillow resizes them: bicubic with antialias, rounded to bytes."""
+    return np.stack([np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in frames])
 
 
 VIDEO_LOADERS: dict[str, Callable[[str, str], VideoEmbedder]] = {"videomae_ssv2": VideoMae}
@@ -106,10 +142,14 @@ def open_video(weights: Weights, known: str) -> VideoEmbedder | NotMeasured:
 
 
 def open_dreamsim(weights: Weights) -> Embedder | NotMeasured:
-    """DreamSim, where all three of its parts are there."""
+    """DreamSim, where all three of its parts are there and of their architecture."""
+    places: dict[str, str] = {}
     for part in DreamSim.PARTS:
         found = weights.place(f"dreamsim/{part}")
         if isinstance(found, NotMeasured):
             return found
-    assert weights.folder is not None
-    return DreamSim("dreamsim", str(weights.folder / "dreamsim"))
+        places[part] = found
+    try:
+        return DreamSim("dreamsim", places)
+    except Unfit as error:
+        return NotMeasured(reason=f"unfit weights {error}")

@@ -86,18 +86,23 @@ def judge_event(scene: Scene, promise: Promise, window: Window | None = None) ->
 
     The evidence says in words what was seen, or what was missing.
     """
+    return best(every_sight(scene, promise), window)
+
+
+def every_sight(scene: Scene, promise: Promise) -> list[Seen]:
+    """Everything like the promised event that its detector saw, done or not; sights may share their time."""
     actor = scene.tracks.get(promise.hue)
     if actor is None or not _stands(actor):
-        return missed(f"no {promise.hue} puppet was seen")
+        return [missed(f"no {promise.hue} puppet was seen")]
     other = None if promise.other is None else scene.tracks.get(promise.other)
     if promise.other is not None and (other is None or not _stands(other)):
-        return missed(f"no {promise.other} puppet was seen")
+        return [missed(f"no {promise.other} puppet was seen")]
     prop = None if promise.prop is None else scene.props[promise.prop]
     if prop is not None and prop.seen.sum() < 3:
-        return missed(f"no {promise.prop} was seen")
+        return [missed(f"no {promise.prop} was seen")]
     view = View(scene=scene, me=actor, other=other, prop=prop, side=promise.side)
     share = scene.setting.clean * (1.0 if promise.verb in BODILY else ON_THE_WAY)
-    return _best([_of_clean_puppets(view, one, share) for one in AUTOMATA[promise.verb](view)], window)
+    return [_of_clean_puppets(view, one, share) for one in AUTOMATA[promise.verb](view)]
 
 
 def _stands(track: Track) -> bool:
@@ -142,7 +147,8 @@ def _leap(view: View, track: Track, shown: NDArray[np.intp]) -> float | None:
     return float(view.times[shown[1:]][leaps][0]) if leaps.any() else None
 
 
-def _best(found: list[Seen], window: Window | None) -> Seen:
+def best(found: list[Seen], window: Window | None) -> Seen:
+    """Of several sights the one that was done, in the window if need be, and else the one that came nearest to it."""
     kept = [one for one in found if one.done]
     if not kept:
         return max(found, key=lambda one: one.confidence, default=missed("nothing like it was seen"))

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evals.metrics.bootstrap import Interval, interval
 from evals.metrics.temporal import one_object
 from evals.world.detectors import Frames, sharpness
-from evals.world.events import Promise, judge_event, overlap, promised
+from evals.world.events import Promise, Window, best, every_sight, overlap, promised
 from evals.world.settings import SCORE, Setting
+from evals.world.sightings import Seen
 from evals.world.tracks import Scene, watch
 from generators.world.script import Script
 from generators.world.words import FPS
@@ -38,13 +40,15 @@ class EventJudgement:
     """One promised event. `same_look` says that its actors still wore their colours when it ended."""
 
     promise: Promise
-    window: tuple[float, float]
+    window: Window
     done: bool
     same_look: bool
     confidence: float
     evidence: str
     start: float | None
     end: float | None
+    sights: tuple[Window, ...]
+    """Every time it was seen done, in order; none shares its time with another."""
 
     @property
     def iou(self) -> float:
@@ -108,7 +112,7 @@ class ClipJudgement:
 
     @property
     def count(self) -> float:
-        """OCCM of NarrLV in 0..1: exp(-|seen - promised| / promised)."""
+        """OCCM of ViStoryBench in 0..1: exp(-|seen - promised| / promised)."""
         promised_count = len(self.actors)
         seen = sum(a.seen + a.clone for a in self.actors) + len(self.intruders)
         return float(np.exp(-abs(seen - promised_count) / promised_count))
@@ -138,14 +142,28 @@ def judge_scene(scene: Scene, script: Script, crisp: float = 1.0) -> ClipJudgeme
     )
 
 
-def _judge(scene: Scene, promise: Promise, window: tuple[float, float]) -> EventJudgement:
-    seen = judge_event(scene, promise, window)
+def _judge(scene: Scene, promise: Promise, window: Window) -> EventJudgement:
+    found = every_sight(scene, promise)
+    seen = best(found, window)
     players = [promise.hue] + ([promise.other] if promise.other else [])
     return EventJudgement(
         promise=promise, window=window, done=seen.done, confidence=seen.confidence, evidence=seen.evidence,
-        start=seen.start, end=seen.end,
+        start=seen.start, end=seen.end, sights=tuple(sorted(_apart(found, window))),
         same_look=seen.end is not None and all(_same_look(scene, hue, seen.end) for hue in players),
     )  # fmt: skip
+
+
+def _apart(found: Sequence[Seen], window: Window) -> list[Window]:
+    """Times of the done sights, best ones first; what shares time with a better one is the same happening."""
+    times: list[Window] = []
+    rest = [one for one in found if one.done]
+    while rest:
+        chosen = best(rest, window)
+        assert chosen.start is not None
+        assert chosen.end is not None
+        times.append((chosen.start, chosen.end))
+        rest = [one for one in rest if overlap((one.start, one.end), times[-1]) == 0]
+    return times
 
 
 def _same_look(scene: Scene, hue: str, until: float) -> bool:
@@ -228,19 +246,30 @@ def prefix(clip: ClipJudgement) -> float:
     return 1.0
 
 
+def firing(clip: ClipJudgement) -> NDArray[np.bool_]:
+    """Which event's detector fires in which event's segment (E, E): some sight of it lies mostly there.
+
+    Segments meet half-way between one event's promised end and the next one's begin; the first and the last are open.
+    """
+    borders = [(a.window[1] + b.window[0]) / 2 for a, b in zip(clip.events[:-1], clip.events[1:], strict=True)]
+    edges = np.array([-np.inf, *borders, np.inf])
+    fired = np.zeros((len(clip.events), len(clip.events)), bool)
+    for row, event in zip(fired, clip.events, strict=True):
+        for start, end in event.sights:
+            row[np.argmax(np.minimum(end, edges[1:]) - np.maximum(start, edges[:-1]))] = True
+    return fired
+
+
 def leak(clip: ClipJudgement) -> float | None:
-    """Mean share of a seen event that lies in other events' promised times; None without two events and a sight."""
-    shares = []
-    for i, event in enumerate(clip.events):
-        if not event.done or event.start is None or event.end is None or len(clip.events) < 2:
-            continue
-        elsewhere = sum(
-            max(min(event.end, other.window[1]) - max(event.start, other.window[0]), 0.0)
-            for j, other in enumerate(clip.events)
-            if j != i
-        )
-        shares.append(elsewhere / (event.end - event.start))
-    return float(np.mean(shares)) if shares else None
+    """Share of the firing that is off the diagonal of `firing`: events that bleed into other events' segments.
+
+    A segment that promises the very same once more is no other segment. None without two events and a sight.
+    """
+    fired = firing(clip)
+    if len(fired) < 2 or not fired.any():
+        return None
+    own = np.array([[one.promise == other.promise for other in clip.events] for one in clip.events])
+    return float((fired & ~own).sum() / fired.sum())
 
 
 def timing(clip: ClipJudgement) -> float | None:

@@ -6,7 +6,12 @@ collect exactly those takes whose faults the score cannot see. Heights are nomin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+READINGS = 2
+"""Goes up when detectors or scores read the same pixels otherwise: kept rows of another number are not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +73,8 @@ SCORE = Setting(
     speed=4.0, doubled=0.12,
 )  # fmt: skip
 """Odd frames."""
+
+
+def read_by() -> Mapping[str, Any]:
+    """How results are read from pixels, for the settings of a benchmark: equal ones read the same pixels alike."""
+    return {"readings": READINGS, "setting": asdict(SCORE)}

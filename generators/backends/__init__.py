@@ -59,7 +59,8 @@ class BackendConfig:
     canvas: Canvas = Canvas()
     """Sizes and lengths in the place of those of the limits."""
     gives_tokens_at_zero: bool | None = None
-    """Whether the model was trained with finished tokens at timestep 0; None asks the pipeline."""
+    """Whether the model was trained with finished tokens at timestep 0; None asks the pipeline, and means yes with
+    `scenes` in families that leave the choice."""
     at_once: int | None = None
     """Shots of a set in one batch; None: all. Never what happens to fit: equal runs must give equal frames."""
     scenes: bool = False

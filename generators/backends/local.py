@@ -25,9 +25,11 @@ from generators.backends.opening import (
     dtype_of,
     limits_within,
     opened_model,
+    times_of_tokens,
 )
 from generators.backends.sequence import film_in_sequence
 from generators.cast import CastSample, CastSettings, sample_cast
+from generators.cast_memory import fewer_at_once
 from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest, ShotSet
 from generators.controls.base import Control
 from generators.digests import weights_digest
@@ -55,10 +57,10 @@ class LocalBackend:
     `name` is what takes will say, the model itself by default; `limits`, `steps` and `guidance` are by default those
     the checkpoint's kind was made for. Steps, guidance and `guidance_2` are used where a request leaves them open.
     `lora` are adapters on top, `PATH` or `PATH@SCALE`. A set is filmed as one sequence where `scenes` says that the
-    model was trained for it; else by storyboarding, with `at_once` shots in a batch, all of them by default, and a
-    `segmenter` that finds what the set shares in frames of the limits' size (without, it is read off the attention to
-    its words). Raises BackendUnavailable when the model or the device is not there, RequestRejected for a canvas it
-    cannot film.
+    model was trained for it (finished tokens then are at timestep 0, unless `gives_tokens_at_zero` denies it); else by
+    storyboarding, with `at_once` shots in a batch, all of them by default, and a `segmenter` that finds what the set
+    shares in frames of the limits' size (without, it is read off the attention to its words). Raises BackendUnavailable
+    when the model or the device is not there, RequestRejected for a canvas it cannot film.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class LocalBackend:
         self.name = name or model
         adapters = [read_adapter(told) for told in lora]
         self.weights: str | None = with_adapters(weights_digest(folder), adapters)
-        own = {} if gives_tokens_at_zero is None else {"gives_tokens_at_zero": gives_tokens_at_zero}
+        own = times_of_tokens(folder, gives_tokens_at_zero, scenes)
         loaded = opened_model(folder, model, place, dtype_of(dtype, device), offload, adapters, own)
         self.model: VideoModel | None = loaded
         made = made_for(loaded)
@@ -144,24 +146,46 @@ class LocalBackend:
                 )
             return self._in_sequence(shots, settings.pop(), on_progress, cancelled)
         steering = self._steering(shots.requests[0]) | dict(shots.steering)
-        cast = CastSettings(anchors=shots.anchors, at_once=self.at_once, steering=steering)
-        asked = (shots.requests, shots.subjects, settings.pop(), cast)
-        with self._told(shots.requests) as model:
-            begun = time.perf_counter()
-            taken = sample_cast(model, *asked, on_step=on_progress, cancelled=cancelled)
-            videos = _decoded(model, taken, shots.wanted)
-            spent = (time.perf_counter() - begun) / len(shots.wanted)
+        cast = CastSettings(anchors=shots.anchors, steering=steering)
+        begun = time.perf_counter()
+        taken, videos, notes = self._film_cast(shots, settings.pop(), cast, on_progress, cancelled)
+        spent = (time.perf_counter() - begun) / len(shots.wanted)
         return [
             self._clip(
                 shots.requests[i],
                 frames,
                 composition=taken.compositions[i],
-                notes=taken.notes,
+                notes=(*taken.notes, *notes),
                 cut=taken.text.maps[i].cut,
                 seconds=spent,
             )
             for i, frames in zip(shots.wanted, videos, strict=True)
         ]
+
+    def _film_cast(
+        self,
+        shots: ShotSet,
+        settings: Settings,
+        cast: CastSettings,
+        on_progress: OnProgress | None,
+        cancelled: threading.Event | None,
+    ) -> tuple[CastSample, list[Frames], tuple[str, ...]]:
+        """The set, `at_once` shots a batch, in smaller ones while memory runs out, down to the anchors and one more."""
+        at_once = self.at_once
+        notes: tuple[str, ...] = ()
+        while True:
+            try:
+                with self._told(shots.requests) as model:
+                    asked = (shots.requests, shots.subjects, settings, replace(cast, at_once=at_once))
+                    taken = sample_cast(model, *asked, on_step=on_progress, cancelled=cancelled)
+                    return taken, _decoded(model, taken, shots.wanted), notes
+            except OutOfMemory:
+                smaller = fewer_at_once(len(shots.requests), shots.anchors, at_once)
+                if smaller is None:
+                    raise
+            at_once, notes = smaller, (f"filmed {smaller} shots of the set at once: more did not fit into memory",)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     def _in_sequence(
         self, shots: ShotSet, settings: Settings, on_progress: OnProgress | None, cancelled: threading.Event | None
@@ -230,7 +254,7 @@ class LocalBackend:
                 request,
                 frames,
                 composition=composition,
-                notes=taken.start.notes,
+                notes=(*taken.start.notes, *(note for control in taken.controls[i] for note in control.notes)),
                 cut=taken.text.maps[i].cut,
                 seconds=spent,
             )

@@ -15,7 +15,7 @@ from generators.clip import Limits
 from generators.devices import devices
 from generators.errors import BackendUnavailable, OutOfMemory
 from generators.models.base import VideoModel
-from generators.models.loading import MadeFor, open_model
+from generators.models.loading import FAMILIES, MadeFor, class_of, open_model
 from generators.models.scenes import FilmsSets
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -39,6 +39,17 @@ def checked_device(device: str, offload: bool) -> torch.device:
     if offload and place.type == "cpu":
         raise BackendUnavailable("offload: expected an accelerator to move networks to and from, got device 'cpu'")
     return place
+
+
+def times_of_tokens(folder: Path, told: bool | None, scenes: bool) -> dict[str, bool]:
+    """The option that says whether finished tokens are at timestep 0; empty where the checkpoint is to be asked.
+
+    For sets in one sequence they are, unless told otherwise: `train scenes` opens every family that has the choice so.
+    """
+    if told is not None:
+        return {"gives_tokens_at_zero": told}
+    family = FAMILIES.get(class_of(str(folder))) if scenes else None
+    return {"gives_tokens_at_zero": True} if family and "gives_tokens_at_zero" in family.options else {}
 
 
 def opened_model(

@@ -12,7 +12,8 @@ A control belongs to one request of a batch. The phases of one controlled attent
     7. observe               `observe`: whoever only looks leaves the output of stock attention as it is, bit for bit
     8. beside the others     `among`: an output in the light of all rows' outputs, once every row has its own
 
-and around a step `before_step` and `after_step`, which may read the request's own pass first, with gradients (`Probe`).
+and around a step `before_step` and `after_step`, which may read the request's own pass first, with gradients (`Probe`),
+and between the two `predicted`, which sees the clip that the guided prediction stands for.
 What adds: biases, extra keys. What excludes: two controls of one class on one request, and one that gives frames texts
 of their own beside one that reads the words of the prompt. Controls of a request act in the order in which it names
 them. A site where nobody acts runs the processor that was there before: idle steps cost nothing and change no bit.
@@ -109,9 +110,11 @@ class AttentionCall:
     biases: Sequence[Bias] = ()
     """Told to `observe`: what was added to the logits; in joint attention, to those of its text."""
     raw_batch: Tensor | None = None
-    """Raw queries of all rows of the pass, (B, H, N, D), where `place` can place them."""
-    place: Callable[[Tensor], Tensor] | None = None
-    """Raw queries (1, H, N, D) as the logits want them here: the attention's own norm, and each row's position."""
+    """Raw queries of all rows of the pass, (B, H, N, D), where `norm` and `turn` can make queries of them."""
+    norm: Callable[[Tensor], Tensor] | None = None
+    """Raw queries (1, H, N, D) after the attention's own norm, before positions: where queries can be compared."""
+    turn: Callable[[Tensor], Tensor] | None = None
+    """Such queries as the logits want them here: each turned by the position of the row it stands in."""
     branch: Branch = Branch.COND
     """The row's branch of guidance."""
 
@@ -244,6 +247,12 @@ class Control:
     def after_step(self, step: Step, latents: Tensor) -> Tensor:
         """Latents (1, C, F, h, w) to go on with instead."""
         return latents
+
+    def predicted(self, step: Step, clean: Callable[[], Tensor]) -> None:
+        """Look at the step's guided prediction, before it is taken.
+
+        `clean` solves it for finished latents (1, C, F, h, w), whatever the scheduler, with given frames in place.
+        """
 
     def before_step_with(self, step: Step, latents: Tensor, probe: Probe) -> Tensor:
         """`before_step` for a control that reads the pass to come. Called in its place; autograd is off by default."""
@@ -436,6 +445,12 @@ class Run:
         """Enter a step; the latents to predict from. `probe` gives a request its own."""
         self.step = step
         return self._edited("before_step_with", latents, probe)
+
+    def predicted(self, clean: Callable[[int], Tensor]) -> None:
+        """Show everyone the step's prediction; `clean` solves it for one request."""
+        for request, controls in enumerate(self.controls):
+            for control in controls:
+                control.predicted(self.step, partial(clean, request))
 
     def after_step(self, latents: Tensor, probe: Callable[[int], Probe]) -> Tensor:
         """Leave a step; the latents to go on with."""

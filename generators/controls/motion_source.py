@@ -53,18 +53,20 @@ class SourceClip:
             self._predict(stepper, stepper.noised(self.clean, self.start.noise, i), i)
 
     def _settled(self, clean: Tensor, steps: int) -> Tensor:
-        """The latents noised to the level of the last steps and denoised again, without guidance."""
+        """The latents noised to the level of the last steps and denoised again, without guidance.
+
+        DDIM's steps with eta 0, whatever the model's own scheduler: what each pass foresees, on the noise it implies.
+        """
         if not 0 <= steps <= self.shot.steps:
             raise ControlRejected(f"MotionQueries.renoise: expected at most {self.shot.steps} steps, got {steps}")
-        if steps == 0:
-            return clean
-        stepper, first = self._stepper(), self.shot.steps - steps
-        if hasattr(stepper.scheduler, "set_begin_index"):
-            stepper.scheduler.set_begin_index(first)
-        latents = stepper.noised(clean, self.start.noise, first)
-        for i in range(first, self.shot.steps):
-            latents = stepper.step(self._predict(stepper, latents, i), i, latents, self.start.generators)
-        return latents
+        noise = self.start.noise
+        for i in range(self.shot.steps - steps, self.shot.steps):
+            stepper = self._stepper()
+            latents = stepper.noised(clean, noise, i)
+            clean = stepper.clean(self._predict(stepper, latents, i), i, stepper.scaled(latents, i))
+            nothing = torch.zeros_like(clean)
+            noise = (latents - stepper.noised(clean, nothing, i)) / stepper.noised(nothing, nothing + 1, i)
+        return clean
 
     def _stepper(self) -> Stepper:
         """A fresh one: some schedulers remember the step they scaled for."""

@@ -9,7 +9,7 @@ the same part of the subject. Both branches of guidance, each within its own. `g
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,7 +111,6 @@ class StoryboardSteering(Control):
         """What the first sweep found; None while it is made."""
         self.in_sweeps = False
         """Whether somebody makes both sweeps."""
-        self._before: Tensor | None = None
         self._others: list[StoryboardSteering] = []
 
     def follow(self, first: StoryboardSteering, found: Refinement | None) -> None:
@@ -146,7 +145,7 @@ class StoryboardSteering(Control):
         self.preserved, self.led, self.shared, self.refined = (
             _within(getattr(self.config, name), levels, name) for name in ("preserve", "flow", "share", "refine")
         )
-        self.sight.begin(model, stepper, self.shared, feature_step(self.config, levels) if self.refined else None)
+        self.sight.begin(model, self.shared, feature_step(self.config, levels) if self.refined else None)
 
     def at(self, site: Site) -> bool:
         """Self-attention of the chosen layers; text attention, to see the subject."""
@@ -209,36 +208,36 @@ class StoryboardSteering(Control):
         return blended(outs_BHND[row], anchors, self.refinement, self.config.alpha)
 
     def before_step(self, step: Step, latents: Tensor) -> Tensor:
-        """Remember where the step starts."""
-        self._before, self.mask = latents, self.sight.at(step.index)
+        """Take the newest mask."""
+        self.mask = self.sight.at(step.index)
         return latents
 
-    def after_step(self, step: Step, latents: Tensor) -> Tensor:
+    def predicted(self, step: Step, clean: Callable[[], Tensor]) -> None:
         """See where the subject is, for the next step."""
-        assert self._before is not None
-        self.sight.look(step, self._before, latents)
-        self._before = None
-        return latents
+        self.sight.look(step, clean)
 
     def _refines(self, site: Site, step: Step) -> bool:
         within = self.refinement is not None and step.index in self.refined
         return within and site.kind in ("self", "joint") and site.layer in self._refine_layers
 
     def _led(self, call: AttentionCall) -> Tensor:
-        if call.raw_batch is None or call.place is None:
+        if call.raw_batch is None or call.norm is None or call.turn is None:
             raise ControlRejected("Storyboarding.flow: this family's attention cannot place queries; use flow=None")
-        maps = self._correspondences(call, call.raw_batch)
-        led = call.place(flow_queries(call.raw_q, maps, self.frames, self.config.weight))
+        maps = self._correspondences(call, call.raw_batch, call.norm)
+        led = call.turn(flow_queries(call.norm(call.raw_q), maps, self.frames, self.config.weight))
         moved = torch.tensor([f not in self.keys for f in range(self.frames)], device=call.q.device)
         return torch.where(moved.repeat_interleave(call.q.shape[2] // self.frames).view(1, 1, -1, 1), led, call.q)
 
-    def _correspondences(self, call: AttentionCall, raw_BHND: Tensor) -> list[FlowMap]:
-        """Of the plain copy, which rides along; or as they were kept."""
+    def _correspondences(
+        self, call: AttentionCall, raw_BHND: Tensor, norm: Callable[[Tensor], Tensor]
+    ) -> list[FlowMap]:
+        """Of the plain copy's queries, normed and not turned by their places; or as they were kept."""
         if self.seats.vanilla is None:
             assert self.maps is not None
             return self.maps.read((call.site.expert, call.site.layer, call.branch), call.step.index)
         row = call.row - self.seats.place + self.seats.vanilla
-        maps = flow_maps(raw_BHND[row].transpose(0, 1).flatten(1), self.frames, self.keys)
+        features_HND = norm(raw_BHND[row : row + 1])[0]
+        maps = flow_maps(features_HND.transpose(0, 1).flatten(1), self.frames, self.keys)
         if self.maps is not None and self.keeps_from is not None and call.step.index >= self.keeps_from:
             self.maps.keep((call.site.expert, call.site.layer, call.branch), call.step.index, maps)
         return maps

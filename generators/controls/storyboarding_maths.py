@@ -256,15 +256,5 @@ def smoothed(features_FCHW: Tensor) -> Tensor:
     return smooth
 
 
-def clean_estimate(before: Tensor, after: Tensor, sigmas: tuple[float, float], *, flow: bool) -> Tensor:
-    """The clip that a deterministic first-order step from one noise level to the next was heading for.
-
-    `before = a x0 + s e` and `after = a' x0 + s' e` with a = 1 - s, or a = sqrt(1 - s^2) for diffusion, solved for x0.
-    """
-    s, t = sigmas
-    a, b = (1 - x if flow else math.sqrt(max(1 - x * x, 0.0)) for x in sigmas)
-    return (t * before - s * after) / (t * a - s * b)
-
-
 def _statistics(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)

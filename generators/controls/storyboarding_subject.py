@@ -1,12 +1,12 @@
 """Where the subject of a shot is while it is denoised: what Video Storyboarding shares, and what it refines.
 
-A segmenter looks at the clean frames that a step was heading for, every few steps; without one the subject is where
+A segmenter looks at the clean frames that a prediction stands for, every few steps; without one the subject is where
 attention reads its words, which is coarse. Knows one shot, and nothing of what the masks are for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -14,9 +14,8 @@ from torch import Tensor
 from generators.attention import column_mass
 from generators.controls.base import AttentionCall, Shot, Step
 from generators.controls.storyboarding_config import Storyboarding
-from generators.controls.storyboarding_maths import clean_estimate, mask_tokens, subject_tokens
+from generators.controls.storyboarding_maths import mask_tokens, subject_tokens
 from generators.models.base import Branch, Site, VideoModel
-from generators.models.stepping import Stepper
 
 COARSE = (
     "the subject was found by attention to its words, which is coarse; a segmenter (CLIPSeg, or the world's own "
@@ -38,10 +37,9 @@ class Sight:
         self._maps: list[Tensor] = []
         self._steps: frozenset[int] = frozenset()
 
-    def begin(self, model: VideoModel, stepper: Stepper, needed: frozenset[int], final: int | None) -> None:
-        """How to see clean frames, which steps need a mask, and after which one somebody needs the last."""
-        self._model, self._is_flow = model, stepper.is_flow
-        self._sigmas = [stepper.sigma(i) for i in range(len(stepper.timesteps))] + [0.0]
+    def begin(self, model: VideoModel, needed: frozenset[int], final: int | None) -> None:
+        """Who decodes, which steps need a mask, and after which one somebody needs the last."""
+        self._model = model
         self._steps = frozenset(step - 1 for step in needed) | (frozenset() if final is None else {final})
         self._final = final
 
@@ -70,24 +68,22 @@ class Sight:
         if self._columns is not None and text.reads == "text":
             self._maps.append(column_mass(text.q, text.k, self._columns, counts_M=text.counts)[0])
 
-    def look(self, step: Step, before: Tensor, after: Tensor) -> None:
-        """See where the subject is, from the latents (1, C, F, h, w) at both ends of a step, for the next one."""
+    def look(self, step: Step, clean: Callable[[], Tensor]) -> None:
+        """See where the subject is, for the next step; `clean` gives the latents that this one foresees."""
         if self.looks and step.index in self._steps:
             if self._maps:
                 grid = self.shot.layout.grid
                 self.seen[step.index + 1] = subject_tokens(torch.stack(self._maps).mean(0).unflatten(0, grid))
             elif self.config.segmenter is not None and self._is_due(step.index):
-                self.seen[step.index + 1] = self._segmented(step, before, after)
+                self.seen[step.index + 1] = self._segmented(clean())
         self._maps.clear()
 
     def _is_due(self, step: int) -> bool:
         return not self.seen or step == self._final or step % self.config.every == 0
 
-    def _segmented(self, step: Step, before: Tensor, after: Tensor) -> Tensor:
+    def _segmented(self, clean: Tensor) -> Tensor:
         assert self.config.segmenter is not None
-        sigmas = self._sigmas[step.index], self._sigmas[step.index + 1]
         with torch.no_grad():
-            clean = clean_estimate(before, after, sigmas, flow=self._is_flow)
             video = self._model.decode(clean, (torch.Generator().manual_seed(0),))[0]  # not the clip's own noise
         frames = (video.permute(0, 2, 3, 1).float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         mask = torch.from_numpy(self.config.segmenter(frames, self.config.subject)).to(self.shot.device)

@@ -23,7 +23,7 @@ from generators.controls.tempo_readout import WordColumns, padding_counts, telli
 from generators.controls.tempo_targets import presence, words_of_events
 from generators.errors import ControlRejected, GenerationError
 from generators.models.base import Layout
-from generators.tokens import TextMap, clean_prompt
+from generators.tokens import TextMap
 
 SHORTEST = 4
 """Steps of the token grid: correlation leaves out the first and the last, and needs two."""
@@ -185,7 +185,7 @@ def word_columns(word: Word, config: TempoControl, text: TextMap) -> tuple[int, 
 
 def _overlapping(word: Word, text: TextMap) -> tuple[int, ...]:
     """Every token that a character of the word falls into, also inside other words ("cat" in "delicate")."""
-    spans = [match.span() for match in re.finditer(re.escape(clean_prompt(word.text)), text.prompt)]
+    spans = [match.span() for match in re.finditer(re.escape(text.written(word.text)), text.prompt)]
     offsets = enumerate(text.offsets[: text.length])
     columns = tuple(i for i, (a, b) in offsets if any(a < end and b > start for start, end in spans))
     if not columns:

@@ -19,7 +19,13 @@ from generators.controls.config import TSAttn
 from generators.controls.ts_attn_bias import SeparableBias, subject_map, subject_region
 from generators.controls.ts_attn_plan import SubjectPlan, plan_subjects
 from generators.errors import ControlRejected
-from generators.models.base import Branch, Site
+from generators.models.base import Branch, SeesClips, Site, VideoModel
+
+EMPTY = (
+    "TS-Attn: the region of {subject!r} was empty wherever it was looked for, so its events were not steered; "
+    "use region=False, which steers every token, or a larger picture"
+)
+"""Of a subject that was looked for in vain, as on a grid of very few tokens."""
 
 
 class TSAttnControl(Control):
@@ -35,6 +41,20 @@ class TSAttnControl(Control):
         from_picture = any(given.first == 0 for given in shot.request.given)
         self.last_step = share_of_steps(config.share(from_picture=from_picture), shot.steps)
         self.plans = plan_subjects(config, shot)
+        self._inside: dict[tuple[str, Site], list[Tensor]] = {}
+
+    def begin(self, model: VideoModel) -> None:
+        """Refuse what means nothing in the model's family. Raises ControlRejected."""
+        if not isinstance(model, SeesClips) or model.family != "ltx":
+            return
+        if self.config.preset == "official":
+            raise ControlRejected(
+                "TSAttn.preset='official': nothing is published for LTX; expected 'default' or 'paper'"
+            )
+        if not self.flags.padding:
+            raise ControlRejected(
+                "TSAttn.padding=False would change nothing: LTX hides the padding of its text from every row"
+            )
 
     def acts(self, step: Step, branch: Branch) -> bool:
         """In the first share of the steps, conditional branch only."""
@@ -51,12 +71,27 @@ class TSAttnControl(Control):
         q, k = (call.raw_q, call.raw_k) if self._reads_raw(call.site) else (call.q, call.k)
         return [self._bias(plan, q, k, call) for plan in self.plans]
 
+    def after_step(self, step: Step, latents: Tensor) -> Tensor:
+        """After the last step of its share, note the subjects that were steered nowhere."""
+        if step.index == self.last_step - 1:
+            shares = self.region_shares()
+            self.notes = tuple(EMPTY.format(subject=name) for name, of in shares.items() if not any(of.values()))
+        return latents
+
+    def region_shares(self) -> dict[str, dict[Site, float]]:
+        """The share of rows inside each subject's region, mean over the calls so far, of every steered attention."""
+        shares: dict[str, dict[Site, float]] = {}
+        for (subject, site), found in self._inside.items():
+            shares.setdefault(subject, {})[site] = float(torch.stack(found).mean())
+        return shares
+
     def _bias(self, plan: SubjectPlan, q_BHND: Tensor, k_BHMD: Tensor, call: AttentionCall) -> SeparableBias:
         region = None
         if self.flags.region and len(plan.subject_columns):
             map_N = subject_map(q_BHND, k_BHMD, plan.subject_columns, counts_M=call.counts, flags=self.flags)
             shape = call.layout.grid
             region = subject_region(map_N, shape, threshold=self.flags.threshold, erosion=self.flags.erosion)
+            self._inside.setdefault((plan.subject, call.site), []).append(region.float().mean())
         apart = q_BHND is not call.q or plan.source is not None
         return SeparableBias(
             plan=plan,

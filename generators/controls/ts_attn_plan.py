@@ -18,7 +18,6 @@ from generators.controls.ts_attn_flags import Flags
 from generators.errors import ControlRejected
 from generators.models.base import Layout
 from generators.timeline import Interval
-from generators.tokens import clean_prompt
 
 Owners = Sequence[Set[int]]
 """For each segment, which of a subject's events are its own."""
@@ -28,6 +27,8 @@ Owners = Sequence[Set[int]]
 class SubjectPlan:
     """What one subject does in one clip, in token columns."""
 
+    subject: str = ""
+    """Its name in the prompt; empty steers every row."""
     subject_columns: Tensor
     """Columns of the subject's own words; empty steers every row."""
     columns: Tensor
@@ -54,10 +55,11 @@ def plan_subjects(config: TSAttn, shot: Shot) -> list[SubjectPlan]:
                 f"{shot.timeline.seconds} s"
             )
     words = _event_columns(flags, shot)
-    subjects = list(dict.fromkeys(clean_prompt(event.subject) for event in events))
+    named = [shot.text.written(event.subject) for event in events]
+    subjects = list(dict.fromkeys(named))
     if flags.subjects == "last":
         return [_plan(config, shot, subjects[-1], range(len(events)), words)]
-    own = [[i for i, event in enumerate(events) if clean_prompt(event.subject) == name] for name in subjects]
+    own = [[i for i, written in enumerate(named) if written == name] for name in subjects]
     return [_plan(config, shot, name, mine, words) for name, mine in zip(subjects, own, strict=True)]
 
 
@@ -91,6 +93,7 @@ def _plan(
     columns = sorted(always.union(*phrases))
     lift, lower = zip(*(_signs(flags, always, phrases, mine, columns) for mine in owners), strict=True)
     return SubjectPlan(
+        subject=subject,
         subject_columns=torch.tensor(named, dtype=torch.long, device=device),
         columns=torch.tensor(columns, dtype=torch.long, device=device),
         lift=torch.tensor(lift, dtype=torch.int8, device=device),

@@ -231,7 +231,7 @@ class CogVideoXVideoModel(OneNetwork):
         inputs = torch.cat([turned(latents)] * count)
         if start.channels is not None:
             inputs = torch.cat([inputs, torch.cat([turned(start.channels)] * count)], dim=2)
-        offset = None if self.network.config.ofs_embed_dim is None else latents.new_full((1,), fill_value=2.0)
+        offset = None if self.network.config.ofs_embed_dim is None else states.new_full((1,), fill_value=2.0)
         return {
             "hidden_states": inputs.to(states.dtype),
             "encoder_hidden_states": states,

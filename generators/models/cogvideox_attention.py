@@ -48,8 +48,11 @@ class ControlledJointAttention:
         raw = projected(attn, torch.cat([encoder_hidden_states, hidden_states], dim=1))
         q = placed(attn.norm_q, raw[0], columns, image_rotary_emb)
         k = placed(attn.norm_k, raw[1], columns, image_rotary_emb)
-        place = partial(placed, attn.norm_q, columns=0, rotary=image_rotary_emb)
-        out = self._attend(acting, columns, (q, k, raw[2]), (raw[0], raw[1]), place)
+        ways = (
+            partial(placed, attn.norm_q, columns=0, rotary=None),
+            partial(placed, None, columns=0, rotary=image_rotary_emb),
+        )
+        out = self._attend(acting, columns, (q, k, raw[2]), (raw[0], raw[1]), ways)
         out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
         return out[:, columns:], out[:, :columns]
 
@@ -59,7 +62,7 @@ class ControlledJointAttention:
         columns: int,
         qkv_BHSD: Triple,
         raw_BHSD: tuple[Tensor, Tensor],
-        place: Callable[[Tensor], Tensor],
+        ways: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]],
     ) -> Tensor:
         """(B, H, S, D): stock attention for the rows at rest and for text, the phases of `steer` for acting video."""
         q, k, v = qkv_BHSD
@@ -82,7 +85,8 @@ class ControlledJointAttention:
                 text=slice(columns),
                 batch=(q[:, :, columns:], k, v),
                 raw_batch=raw_BHSD[0][:, :, columns:],
-                place=place,
+                norm=ways[0],
+                turn=ways[1],
                 branch=self.run.branch(row),
             )
             steered = steer(call, controls)

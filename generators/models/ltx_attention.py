@@ -56,8 +56,8 @@ class ControlledLTXAttention:
             mask = attn.prepare_attention_mask(attention_mask, states.shape[1], len(states))
             mask = mask.view(len(states), attn.heads, -1, mask.shape[-1])
         q, k, v, raw_q, raw_k = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, raw_v, raw_q, raw_k))
-        place = partial(_placed, attn, image_rotary_emb)
-        out = self._attend(attn, acting, mask, (q, k, v), (raw_q, raw_k), place).flatten(2, 3).to(q.dtype)
+        ways = partial(_normed, attn), partial(_turned, attn, image_rotary_emb)
+        out = self._attend(attn, acting, mask, (q, k, v), (raw_q, raw_k), ways).flatten(2, 3).to(q.dtype)
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected
 
@@ -68,7 +68,7 @@ class ControlledLTXAttention:
         mask_BH1M: Tensor | None,
         qkv_BNHD: Triple,
         raw_BNHD: tuple[Tensor, Tensor],
-        place: Callable[[Tensor], Tensor],
+        ways: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]],
     ) -> Tensor:
         """(B, N, H, D): stock attention for the rows at rest, the phases of `steer` for those that act."""
         out = torch.empty_like(qkv_BNHD[0])
@@ -94,7 +94,8 @@ class ControlledLTXAttention:
                 raw_k=raw_k[own, :, read],
                 batch=batch,
                 raw_batch=raw_q,
-                place=place,
+                norm=ways[0],
+                turn=ways[1],
                 branch=self.run.branch(row),
             )
             steered = steer(call, controls, partial(self._project, attn)).transpose(1, 2)
@@ -148,13 +149,19 @@ class WalkedLTX(Walked):
         return out, _asked(self.block.attn2, found["q"], found["k"], inputs[4])
 
 
-def _placed(attn: Any, rotary: Any, raw_BHND: Tensor) -> Tensor:
-    """Raw queries of one row after their norm, turned by their places."""
-    q = attn.norm_q(raw_BHND.transpose(1, 2).flatten(2))
-    if rotary is not None:
-        q = apply_rotary_emb(q, tuple(part[:1] for part in rotary))
-    placed: Tensor = q.unflatten(2, (attn.heads, -1)).transpose(1, 2)
-    return placed
+def _normed(attn: Any, raw_BHND: Tensor) -> Tensor:
+    """Raw queries after their norm, which is over all heads."""
+    normed: Tensor = attn.norm_q(raw_BHND.transpose(1, 2).flatten(2)).unflatten(2, (attn.heads, -1)).transpose(1, 2)
+    return normed
+
+
+def _turned(attn: Any, rotary: Any, q_BHND: Tensor) -> Tensor:
+    """Queries of one row turned by their places."""
+    if rotary is None:
+        return q_BHND
+    q = apply_rotary_emb(q_BHND.transpose(1, 2).flatten(2), tuple(part[:1] for part in rotary))
+    turned: Tensor = q.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+    return turned
 
 
 def _asked(attn: Any, q_BNC: Tensor, k_BMC: Tensor, mask_B1M: Tensor | None) -> Asked:

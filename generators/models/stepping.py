@@ -6,6 +6,7 @@ whose scheduler wants more (a history, a cast after every step) subclasses `Step
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,6 +97,25 @@ class Stepper:
         time = self.timesteps[i].to(torch.long).expand(clean.shape[0])
         noised: Tensor = self.scheduler.add_noise(clean, noise, time)
         return noised
+
+    def clean(self, prediction: Tensor, i: int, read: Tensor) -> Tensor:
+        """Finished latents as the network foresees them: its (guided) prediction for what it read at step i, solved.
+
+        Raises ValueError for a kind of prediction other than flow, epsilon, v_prediction and sample.
+        """
+        if self.is_flow:
+            return read - self.sigma(i) * prediction
+        kept = float(self.scheduler.alphas_cumprod[int(self.timesteps[i])])
+        signal, noise = math.sqrt(kept), math.sqrt(1 - kept)
+        match self.scheduler.config.prediction_type:
+            case "epsilon":
+                return (read - noise * prediction) / signal
+            case "v_prediction":
+                return signal * read - noise * prediction
+            case "sample":
+                return prediction
+            case kind:
+                raise ValueError(f"prediction_type: expected epsilon, v_prediction or sample, got {kind!r}")
 
     def stirred(self, clean: Tensor, held: Tensor, i: int, generators: Sequence[torch.Generator]) -> Tensor:
         """Finished latents as a model that knows such tokens reads them at step i: as they are, in most families."""

@@ -189,7 +189,8 @@ class UnetVideoModel(OneNetwork):
         if self.is_animatediff:  # ModelScope's network repeats the text for every frame itself
             states = states.repeat_interleave(latents.shape[2], dim=0)
         joined = torch.cat([latents] * len(branches)) if len(branches) > 1 else latents
-        prediction: Tensor = self.pipe.unet(joined, t, encoder_hidden_states=states, return_dict=False)[0]
+        shown = joined.to(states.dtype)  # float32 where a control edits them
+        prediction: Tensor = self.pipe.unet(shown, t, encoder_hidden_states=states, return_dict=False)[0]
         return prediction
 
     def encode_clip(self, frames: Frames) -> Tensor:

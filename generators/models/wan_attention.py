@@ -56,8 +56,8 @@ class ControlledWanAttention:
         q, k = _heads(attn.norm_q(raw_q), attn), _heads(attn.norm_k(raw_k), attn)
         if rotary_emb is not None:
             q, k = _rotated(q, rotary_emb), _rotated(k, rotary_emb)
-        place = partial(_placed, attn, rotary_emb)
-        out = self._attend(attn, acting, text, (q, k, raw[2]), (raw[0], raw[1]), place).flatten(2, 3).type_as(q)
+        ways = partial(_normed, attn), partial(_turned, rotary_emb)
+        out = self._attend(attn, acting, text, (q, k, raw[2]), (raw[0], raw[1]), ways).flatten(2, 3).type_as(q)
         if image is not None:
             out = out + _image_attention(attn, q, image)
         del raw_q, raw, q  # the projection needs their memory
@@ -71,7 +71,7 @@ class ControlledWanAttention:
         text: Tensor | None,
         qkv_BNHD: tuple[Tensor, Tensor, Tensor],
         raw_BNHD: tuple[Tensor, Tensor],
-        place: Callable[[Tensor], Tensor],
+        ways: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]],
     ) -> Tensor:
         """(B, N, H, D): stock attention for the rows at rest, the phases of `steer` for those that act."""
         lone = len(qkv_BNHD[0]) == 1 and steers(acting[0])  # then the output is what `steer` gives: no second copy
@@ -95,7 +95,8 @@ class ControlledWanAttention:
                 raw_k=raw_BNHD[1][own].transpose(1, 2),
                 batch=batch,
                 raw_batch=raw_BNHD[0].transpose(1, 2),
-                place=place,
+                norm=ways[0],
+                turn=ways[1],
                 branch=self.run.branch(row),
             )
             if text is not None and self._is_padding_equal(row, text):
@@ -129,10 +130,14 @@ def _heads(x_BND: Tensor, attn: Any) -> Tensor:
     return x_BND.view(*x_BND.shape[:2], attn.heads, -1)
 
 
-def _placed(attn: Any, rotary: Rotary | None, raw_BHND: Tensor) -> Tensor:
-    """Raw queries after their norm, turned by the place of the row they stand in."""
-    q = _heads(attn.norm_q(raw_BHND.transpose(1, 2).flatten(2, 3)), attn)
-    return (q if rotary is None else _rotated(q, rotary)).transpose(1, 2)
+def _normed(attn: Any, raw_BHND: Tensor) -> Tensor:
+    """Raw queries after their norm, which is over all heads."""
+    return _heads(attn.norm_q(raw_BHND.transpose(1, 2).flatten(2, 3)), attn).transpose(1, 2)
+
+
+def _turned(rotary: Rotary | None, q_BHND: Tensor) -> Tensor:
+    """Queries turned by the place of the row they stand in."""
+    return q_BHND if rotary is None else _rotated(q_BHND.transpose(1, 2), rotary).transpose(1, 2)
 
 
 def _split_image(attn: Any, states: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

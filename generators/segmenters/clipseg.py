@@ -48,10 +48,16 @@ class CLIPSegSegmenter:
 
     def __call__(self, frames: NDArray[np.uint8], subject: str) -> NDArray[np.bool_]:
         """Where the words are on, (frames, height, width). Raises RequestRejected for no words."""
+        return torch.stack([self._on(one) for one in self._maps(frames, subject)]).numpy()
+
+    def heat(self, frames: NDArray[np.uint8], subject: str) -> NDArray[np.float32]:
+        """How likely each place shows the words, 0..1, (frames, height, width). Raises as a call does."""
+        return np.asarray(self._maps(frames, subject).numpy(), np.float32)
+
+    def _maps(self, frames: NDArray[np.uint8], subject: str) -> Tensor:
         if not subject.strip():
             raise RequestRejected("CLIPSeg: expected words that name the subject, got none")
-        maps = torch.cat([self._likely(part, subject) for part in torch.from_numpy(frames).split(self.batch)])
-        return torch.stack([self._on(one) for one in maps]).numpy()
+        return torch.cat([self._likely(part, subject) for part in torch.from_numpy(frames).split(self.batch)])
 
     def _likely(self, frames: Tensor, subject: str) -> Tensor:
         """Probabilities (n, H, W)."""

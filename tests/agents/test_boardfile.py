@@ -53,7 +53,40 @@ def test_every_problem_is_listed_with_the_files_name(tmp_path: Path) -> None:
     assert all(words in str(caught.value) for words in ("board.yaml", "walrus", "9.5"))
 
 
-@pytest.mark.parametrize("text", ["title: [", "", "17", "- a\n- b", "!!python/object/apply:os.getcwd []"])
+def test_a_problem_is_told_by_shot_and_event_without_what_only_follows_from_it() -> None:
+    text = board_text(board()).replace("seconds: 4.0\n  transition", "seconds: -2\n  transition", 1)
+    with pytest.raises(PlanError) as caught:
+        parse_board(text, "board.yaml")
+    assert str(caught.value) == (
+        "board.yaml is not a storyboard: shot 1: seconds: Input should be greater than 0, got '-2'"
+    )
+    text = "{title: '', cast: 7, shots: [{prompt: a, seconds: 4, colour: red, events: [{subject: cat, phrase: [b]}]}]}"
+    with pytest.raises(PlanError) as caught:
+        parse_board(text, "board.yaml")
+    assert str(caught.value).removeprefix("board.yaml is not a storyboard: ").split("; ") == [
+        "title: String should have at least 1 character, got ''",
+        "cast: Input should be a valid tuple, got '7'",
+        "shot 1: event 1: phrase: Input should be a valid string, got a list",
+        "shot 1: event 1: start: it is missing",
+        "shot 1: event 1: end: it is missing",
+        "shot 1: colour: there is no such key",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title: [",
+        "",
+        "17",
+        "- a\n- b",
+        "1: a",
+        "!!python/object/apply:os.getcwd []",
+        "[" * 5000,
+        "title: 2026-99-99",
+        "&a [*a]",
+    ],
+)
 def test_what_is_no_storyboard_is_refused(text: str) -> None:
     with pytest.raises(PlanError, match="the test"):
         parse_board(text, "the test")

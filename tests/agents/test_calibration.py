@@ -10,6 +10,7 @@ import pytest
 from agents.brains import EventVerdict, VerdictResult
 from agents.calibration import (
     Calibration,
+    HeldOut,
     Rate,
     SweepRow,
     Uncalibrated,
@@ -30,11 +31,16 @@ SURE, UNSURE = Rate(value=0.0, low=0.0, high=0.1, count=40), Rate(value=0.4, low
 
 def calibration(threshold: float = 0.6, *, false: Rate = SURE, digest: str = "d", critic: str = "m") -> Calibration:
     row = SweepRow(
-        threshold=threshold, agreement=SURE, precision=SURE, recall=SURE, false_acceptance=false, wrong_captions=false
+        threshold=threshold, agreement=SURE, precision=SURE, recall=SURE, false_acceptance=SURE, wrong_captions=SURE
     )
+    held = HeldOut(
+        thresholds=(threshold, threshold), agreement=SURE, precision=SURE, recall=SURE, false_acceptance=false,
+        wrong_captions=false,
+    )  # fmt: skip
     return Calibration(
         critic=critic, digest=digest, how={"votes": 3}, threshold=threshold, most_false=0.05,
         trusted=false is SURE, clips=4, showings=30, unanswered=0, seed=0, order=SURE, kinds=(), sweep=(row,),
+        held_out=held,
     )  # fmt: skip
 
 
@@ -58,7 +64,11 @@ def test_an_uncalibrated_critic_keeps_its_verdict_and_warns_beside_it() -> None:
 
 
 def test_a_critic_that_failed_its_calibration_says_how_often_it_is_wrong() -> None:
-    assert "sees 0 % of kept promises and takes 40 % of broken ones" in warning_of(calibration(false=UNSURE))
+    """By the clips that its threshold was not chosen by."""
+    said = warning_of(calibration(false=UNSURE))
+    assert said == "critic m sees 0 % of kept promises and takes 40 % (at most 50 %) of broken ones for kept"
+    nothing = Rate(value=None, low=None, high=None, count=0)
+    assert "takes an unknown share of broken ones" in warning_of(calibration(false=nothing))
 
 
 def test_a_file_reads_back_as_it_was_and_has_the_same_bytes_twice(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from agents.answers import ask
 from agents.brains import Question, Reply
 from agents.errors import BudgetExhausted, ModelRefused, ModelUnavailable
-from agents.ledger import Ledger
+from agents.ledger import Ledger, UnderWay
 from agents.profile import Budget
 from agents.scripted import ScriptedModel
 from prompts.catalog import Rendered
@@ -180,6 +180,45 @@ async def test_what_is_under_way_is_not_counted_before_it_is_settled(archive: Ar
     ledger = Ledger(model, archive, run_id, Budget(money=1.0))
     await asyncio.gather(*(ledger.complete(question(vote=n)) for n in range(4)))
     assert archive.costs(run_id).money == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("budget", [Budget(money=0.25), Budget(tokens=25)])
+async def test_calls_of_one_run_side_by_side_end_beyond_the_budget_by_one_call_at_most(
+    archive: Archive, run_id: int, budget: Budget
+) -> None:
+    """Three roles with a ledger each, as a run has them."""
+    model, out = Dear(), UnderWay()
+    ledgers = [Ledger(model, archive, run_id, budget, out=out) for _ in range(3)]
+    asked = [ledgers[n % 3].complete(question(vote=n)) for n in range(9)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Reply] * 3 + [BudgetExhausted] * 6
+    assert model.asked == 3
+    assert archive.costs(run_id).money == pytest.approx(0.3)
+
+
+async def test_what_the_budget_holds_many_times_over_goes_out_side_by_side(archive: Archive, run_id: int) -> None:
+    class Watched(Dear):
+        together, most = 0, 0
+
+        async def complete(self, question: Question) -> Reply:
+            self.together += 1
+            self.most = max(self.most, self.together)
+            try:
+                return await super().complete(question)
+            finally:
+                self.together -= 1
+
+    model = Watched()
+    ledger = Ledger(model, archive, run_id, Budget(money=6.5))
+    await asyncio.gather(*(ledger.complete(question(vote=n)) for n in range(8)))
+    assert model.most == 4  # four of at most 2.0 each: the fourth begins with .5 left
+
+
+async def test_a_call_that_fails_makes_room_for_those_that_wait(archive: Archive, run_id: int) -> None:
+    model = Dear(fails=ModelRefused("400"))
+    ledger = Ledger(model, archive, run_id, Budget(money=1.0))
+    answers = await asyncio.gather(*(ledger.complete(question(vote=n)) for n in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ModelRefused] * 3
 
 
 async def test_who_puts_the_same_question_at_the_same_time_shares_one_answer(archive: Archive, run_id: int) -> None:

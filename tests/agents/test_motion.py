@@ -196,7 +196,8 @@ def test_a_batchs_files_lie_beside_it(tmp_path: Path) -> None:
     (tmp_path / "night.yaml").write_text(
         '- {text: A fox jumps., motion_from: [horse.mp4, "2=shot 1"], motion_share: 0.4}'
     )
-    order = read_batch(tmp_path / "night.yaml")[0].order()
+    (story,) = read_batch(tmp_path / "night.yaml", lambda order: None)
+    order = story.order()
     assert (order.motion_from, order.motion_share) == ((str(tmp_path / "horse.mp4"), "2=shot 1"), 0.4)
 
 

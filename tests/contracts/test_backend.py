@@ -192,6 +192,15 @@ def test_a_local_backend_notes_a_prompt_that_was_cut_off(weights: Path) -> None:
     assert "cut off" in clip.notes[0]
 
 
+def test_a_local_backend_notes_what_a_control_could_not_steer(weights: Path) -> None:
+    """With one token a latent frame every token of a region is alone, so every region is empty."""
+    backend = open_backend(BackendConfig(kind="local", model=str(weights), device="cpu", steps=1, guidance=1.0))
+    plain, steered = (backend.shoot([shot(controls=c, width=16, height=16)])[0] for c in ((), (TSAttn(),)))
+    assert plain.notes == ()
+    (note,) = steered.notes
+    assert "the region of 'fox' was empty" in note
+
+
 def test_a_request_s_own_steps_and_guidance_win_over_the_backend_s(weights: Path) -> None:
     backend = open_backend(BackendConfig(kind="local", model=str(weights), device="cpu", steps=3, guidance=2.0))
     seen: list[Progress] = []

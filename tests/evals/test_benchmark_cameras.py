@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from evals.benchmarks.cameras import open_camera
+from evals.benchmarks.cameras import autoencoder_of, open_camera
 from evals.world.controls import film
 from evals.world.splits import cases
 from generators.digests import weights_digest
@@ -38,6 +39,17 @@ def test_stock_diffusers_films_at_its_own_defaults_unless_told(tmp_path: Path) -
     named = open_camera(tmp_path, stock=True, steps=50, guidance=5.0)  # those of WanPipeline.__call__
     assert unasked.name != named.name
     assert np.array_equal(unasked.generate(listed, [3]), named.generate(listed, [3]))
+
+
+def test_an_autoencoder_is_known_by_its_weights_and_make_wherever_it_lies(tmp_path: Path) -> None:
+    vaes = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        tiny_wan("world", tmp_path / name, seed=seed)
+        vaes.append(AutoencoderKLWan.from_pretrained(str(tmp_path / name / "vae")))
+    first, same, other = (autoencoder_of(vae).digest for vae in vaes)
+    assert first == same != other
+    vaes[1].register_to_config(temperal_downsample=[False, True])
+    assert autoencoder_of(vaes[1]).digest != first
 
 
 def test_the_digest_follows_weights_and_not_the_model_card(tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ class Rendered:
     source: str = "array"
     filmed: list[str] = field(default_factory=list)
 
+    def digest(self, case: Case, seed: int) -> str:
+        return ""
+
     def film(self, case: Case, seed: int) -> Film | NotMeasured:
         if len(self.filmed) == self.stop_after:
             raise KeyboardInterrupt

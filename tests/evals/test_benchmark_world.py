@@ -10,6 +10,7 @@ import pytest
 from evals.benchmarks.world import WorldRow, bench_world
 from evals.rows import ROWS, read_rows
 from evals.world.detectors import Frames
+from evals.world.settings import READINGS
 from evals.world.splits import Case
 from evals.world.splits import cases as split_cases
 from generators.world.renderer import render
@@ -79,4 +80,12 @@ def test_a_bench_that_was_stopped_halfway_films_only_the_rest(tmp_path: Path) ->
 def test_rows_of_another_model_are_not_taken(tmp_path: Path) -> None:
     bench_world(truth, same, tmp_path, model="a", cases=1, events=(1,))
     line = found(bench_world(strangers, same, tmp_path, model="b", cases=1, events=(1,)), "completion")
+    assert line.value == 0.0
+
+
+@pytest.mark.slow
+def test_rows_of_other_readings_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench_world(truth, same, tmp_path, model="a", cases=1, events=(1,))
+    monkeypatch.setattr("evals.world.settings.READINGS", READINGS + 1)
+    line = found(bench_world(strangers, same, tmp_path, model="a", cases=1, events=(1,)), "completion")
     assert line.value == 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from evals.calibration import (
     calibration_of,
     choose,
     false_acceptance,
+    halves,
+    held_out,
+    keeps_its_word,
     precision,
     rate,
     recall,
@@ -88,7 +91,8 @@ def calibrated(critic: Any, out: Path, clips: int = 2, most_false: float = 0.05)
     with closing(Panel(critic)) as panel:
         benchmark = Calibrating(settings, panel)
         table = finish(run(benchmark, benchmark.footage(), out))
-        return calibration_of([row["facts"] for row in read_method(table.folder).rows], critic, settings, ())
+        facts = {row["unit"]: row["facts"] for row in read_method(table.folder).rows}
+        return calibration_of(facts, critic, settings, ())
 
 
 def test_wilson_stays_open_where_all_flags_are_alike_and_meets_its_closed_form() -> None:
@@ -160,11 +164,90 @@ def test_where_nothing_wrong_was_shown_nothing_is_trusted() -> None:
 
 
 def test_a_critic_that_errs_at_low_confidence_gets_a_threshold_that_ends_it(tmp_path: Path) -> None:
-    found = calibrated(Oracle(wrong=WRONG_CAPTIONS), tmp_path)
+    found = calibrated(Oracle(wrong=WRONG_CAPTIONS), tmp_path, clips=4)
     assert found.at(0.0).wrong_captions.value == 1.0
-    assert (found.threshold, found.trusted) == (0.35, True)
+    assert found.threshold == 0.35
     assert found.at(found.threshold).false_acceptance.value == 0.0
+    assert (found.held_out.thresholds, found.held_out.false_acceptance.value) == ((0.35, 0.35), 0.0)
+    assert found.held_out.recall == found.at(found.threshold).recall
+    assert not found.trusted, "none of so few broken promises says little"
     assert {row.kind: row.recall.value for row in found.kinds}["right caption"] == 1.0
+
+
+def told(*counts: tuple[bool, float, int], kind: str = "another verb") -> list[Reading]:
+    """So many readings of each (kept, confidence), all taken for done."""
+    return [
+        Reading(kind="right caption" if kept else kind, kept=kept, done=True, confidence=sure)
+        for kept, sure, count in counts
+        for _ in range(count)
+    ]
+
+
+def test_each_half_of_the_clips_is_judged_at_the_threshold_of_the_other() -> None:
+    first = told((True, 0.9, 10), (False, 0.3, 100))
+    second = told((True, 0.9, 6), (True, 0.5, 4), (False, 0.3, 95), (False, 0.8, 5))
+    found = held_out((first, second), 0.05)
+    assert found.thresholds == (0.35, 0.35)
+    assert (found.recall.value, found.recall.count) == (1.0, 20)
+    assert (found.false_acceptance.value, found.false_acceptance.count) == (0.025, 200)
+    strict = held_out((first, second), 0.02)
+    assert strict.thresholds == (0.35, 0.85)
+    assert strict.recall.value == pytest.approx((10 + 10) / 20)
+    assert strict.false_acceptance.value == pytest.approx((0 + 5) / 200)
+    swapped = held_out((second, first), 0.02)
+    assert swapped.thresholds == (0.85, 0.35)
+    assert swapped.false_acceptance == strict.false_acceptance
+
+
+def test_a_threshold_that_only_its_own_clips_like_is_not_trusted() -> None:
+    lucky = told((True, 0.9, 50), (False, 0.3, 100))
+    unlucky = told((True, 0.9, 50), (False, 0.8, 100))
+    row, passed = choose(sweep([*lucky, *unlucky]), 0.05)
+    assert (row.threshold, passed) == (0.85, True)
+    found = held_out((lucky, unlucky), 0.05)
+    assert (found.thresholds, found.false_acceptance.value) == ((0.35, 0.85), 0.5)
+    assert not keeps_its_word(found, 0.05)
+
+
+@pytest.mark.parametrize(("broken", "trusted"), [(72, False), (73, True)])
+def test_the_upper_bound_must_pass_not_the_share_alone(broken: int, trusted: bool) -> None:
+    """Wilson's upper bound of none in n is z² / (n + z²): below 5 % from 73."""
+    first, second = told((True, 0.9, 50), (False, 0.1, 30)), told((True, 0.9, 50), (False, 0.1, broken - 30))
+    found = held_out((first, second), 0.05)
+    assert (found.false_acceptance.value, found.false_acceptance.count) == (0.0, broken)
+    assert keeps_its_word(found, 0.05) is trusted
+
+
+def test_wrong_captions_must_pass_on_their_own() -> None:
+    """100 of another kind are no wrong captions: of those there are too few."""
+    half = [*told((True, 0.9, 50), (False, 0.1, 10)), *told((False, 0.1, 100), kind="clip reversed")]
+    found = held_out((half, half), 0.05)
+    assert (found.false_acceptance.count, found.wrong_captions.count) == (220, 20)
+    assert not keeps_its_word(found, 0.05)
+
+
+def test_a_critic_that_sees_too_little_on_clips_held_out_is_not_trusted() -> None:
+    half = told((True, 0.9, 50), (False, 0.1, 100))
+    found = held_out((half, half), 0.05)
+    for seen, trusted in ((50, True), (49, False)):
+        recall_of = rate([True] * seen + [False] * (100 - seen))
+        assert keeps_its_word(found.model_copy(update={"recall": recall_of}), 0.05) is trusted
+
+
+def test_one_clip_of_each_length_cannot_be_cut_in_halves() -> None:
+    found = held_out((told((True, 0.9, 9), (False, 0.1, 200)), []), 0.05)
+    assert (found.thresholds, found.recall.count, keeps_its_word(found, 0.05)) == ((), 0, False)
+
+
+def test_halves_hold_clips_of_both_lengths() -> None:
+    settings = CalibrationSettings(clips=8)
+    names = [f"both-{events}-{number:04d}" for number in range(4) for events in (1, 2)]
+    facts = {name: {"readings": [asdict(one) for one in told((True, 0.5, 1))]} for name in names}
+    for name, found in facts.items():
+        found["readings"][0]["kind"] = name
+    even, odd = ([one.kind for one in half] for half in halves(facts, settings))
+    assert even == [name for name in names if name.endswith(("0000", "0002"))]
+    assert odd == [name for name in names if name.endswith(("0001", "0003"))]
 
 
 @pytest.mark.slow
@@ -185,6 +268,7 @@ def test_the_table_says_every_share_with_its_count(tmp_path: Path) -> None:
         lines = finish(run(benchmark, benchmark.footage(), tmp_path)).lines
     named = {(line.summary.metric, line.group): line.summary for line in lines}
     assert named["recall", "all"].mean == named["precision", "all"].mean == 1.0
+    assert named["recall, held out", "all"].unmeasured == {"too few clips for two halves": 0}
     assert named["false acceptance", "wrong captions"].count == 4
     assert 0.4 < named["false acceptance", "wrong captions"].high < 0.8  # type: ignore[operator]
 

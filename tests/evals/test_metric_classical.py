@@ -7,14 +7,19 @@ import pytest
 
 from evals.metrics.classical import Boundaries, Cuts, Flicker, LightChange, boundary_match, cuts, flicker
 from evals.metrics.flow import (
+    FLOWS,
     DynamicDegree,
+    FlowField,
     FlowMagnitude,
+    Grey,
+    StaticFlicker,
     dis,
     dynamic_degree,
     farneback,
     grey,
     is_static,
     magnitudes,
+    motion_energy,
     movement_second,
     top_share,
 )
@@ -105,13 +110,31 @@ def test_a_moving_picture_is_dynamic_and_a_slow_one_is_not() -> None:
     assert value(DynamicDegree().measure(panned(0.25), 8, CASE)) == 0
 
 
-def test_the_static_filter_looks_at_pairs_and_at_both_wraps() -> None:
-    threshold, allowed = 3.0 * 64 / 256, 2  # round(2 * 16 / 16)
-    calm = [0.0] * 15
-    assert is_static(calm, (0.0, 0.0), 16, (64, 96))
-    assert is_static([9.0] * allowed + calm[allowed:], (0.0, 0.0), 16, (64, 96))
-    assert not is_static([9.0] * (allowed + 1) + calm, (0.0, 0.0), 16, (64, 96))
-    assert not is_static(calm, (0.0, threshold * allowed * 2 + 0.01), 16, (64, 96))
+STATIC = 3.0 * 64 / 256
+"""Pixels that a pair of frames of 64 x 96 may move and be still."""
+
+
+def test_the_static_filter_flips_exactly_at_its_threshold() -> None:
+    allowed = 2  # round(2 * 16 / 16)
+    for top, static in ((STATIC, True), (STATIC + 1e-6, False)):
+        assert is_static([top] * 15, (0.0, 0.0), 16, (64, 96)) is static
+        assert is_static([top] * (allowed + 1) + [0.0] * 12, (0.0, 0.0), 16, (96, 64)) is static
+    assert is_static([9.0] * allowed + [STATIC] * 13, (0.0, 0.0), 16, (64, 96))
+
+
+@pytest.mark.parametrize("way", [0, 1], ids=["first to last", "last to first"])
+def test_the_static_filter_looks_at_each_way_between_first_and_last(way: int) -> None:
+    furthest = STATIC * 2 * 2
+    for moved, static in ((furthest, True), (furthest + 1e-6, False)):
+        wraps = (moved, 0.0) if way == 0 else (0.0, moved)
+        assert is_static([0.0] * 15, wraps, 16, (64, 96)) is static
+
+
+def test_the_static_filter_rounds_its_count_to_even() -> None:
+    """round(2 * 20 / 16) = round(2.5) = 2 pairs may move, and the ends by twice as many thresholds."""
+    assert is_static([9.0] * 2 + [0.0] * 17, (0.0, 0.0), 20, (64, 96))
+    assert not is_static([9.0] * 3 + [0.0] * 16, (0.0, 0.0), 20, (64, 96))
+    assert not is_static([0.0] * 19, (STATIC * 5, 0.0), 20, (64, 96))
 
 
 @pytest.mark.parametrize("second", [0, 2, 4])
@@ -179,3 +202,53 @@ def test_light_that_changes_is_named() -> None:
     found = LightChange().measure(clip, 8, CASE)
     assert isinstance(found, Score)
     assert found.details == {"brightness": pytest.approx(51 / 255 / 2), "contrast": 0.0, "saturation": 0.0}
+
+
+def test_flicker_as_published_is_that_of_clips_whose_flow_passes_the_filter() -> None:
+    still = np.repeat(texture()[None], 9, axis=0)
+    trembling = still.copy()
+    trembling[::2] = np.clip(trembling[::2].astype(int) + 6, 0, 255)
+    metric = StaticFlicker()
+    assert metric.name == "temporal flickering (static clips by dis)"
+    assert value(metric.measure(still, 8, CASE)) == 1
+    assert value(metric.measure(trembling, 8, CASE)) == flicker(trembling) < 1
+    moved = metric.measure(panned(4), 8, CASE)
+    assert moved == NotMeasured(reason="the clip moves: the filter lets static clips pass alone")
+    assert isinstance(metric.measure(still[:1], 8, CASE), NotMeasured)
+
+
+def test_the_static_filter_is_fed_the_top_two_per_cent_of_every_pair_and_of_both_wraps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flow that reads how far apart two flat frames are, in its upper 2 % alone."""
+    size = (20, 50)
+    told: list[object] = []
+
+    def apart(first: Grey, second: Grey) -> FlowField:
+        found = np.zeros((*size, 2), np.float32)
+        forwards = float(second.mean()) - float(first.mean())
+        found.reshape(-1, 2)[:20, 0] = forwards if forwards > 0 else 2 * forwards
+        return found
+
+    def remember(tops: object, wraps: object, frames: int, shape: object) -> bool:
+        told.append((tops, wraps, frames, shape))
+        return True
+
+    monkeypatch.setitem(FLOWS, "apart", apart)
+    monkeypatch.setattr("evals.metrics.flow.is_static", remember)
+    clip = np.stack([np.full((*size, 3), level, np.uint8) for level in (0, 3, 5, 12)])
+    StaticFlicker(flow="apart").measure(clip, 8, CASE)
+    assert told == [([3, 2, 7], (12, 24), 4, size)]
+
+
+def test_motion_energy_has_an_entry_a_latent_frame_and_none_in_the_first() -> None:
+    """81 frames and 21 entries: four pairs an entry from the second on, as a causal autoencoder packs them."""
+
+    def apart(first: Grey, second: Grey) -> FlowField:
+        return np.full((*first.shape, 2), [float(second[0, 0]) - float(first[0, 0]), 0.0], np.float32)
+
+    levels = np.random.default_rng(3).integers(0, 256, 81)
+    clip = np.stack([np.full((4, 4, 3), level, np.uint8) for level in levels])
+    steps = np.abs(np.diff(levels))
+    assert motion_energy(clip, 21, apart) == [0.0, *(float(np.mean(steps[4 * i : 4 * i + 4])) for i in range(20))]
+    assert motion_energy(clip[:3], 5, apart) == [0.0, 0.0, float(steps[0]), 0.0, float(steps[1])]

@@ -73,9 +73,12 @@ def test_within_a_shot_agrees_with_the_printed_formula(seed: int, count: int) ->
 
 
 def test_long_clips_weigh_more_only_where_frames_do() -> None:
-    steady, broken = np.ones((9, 3)), AXES[:2, :3]
-    assert frame_weighted([steady, broken]) == pytest.approx(8 / 9)
-    assert frame_weighted([np.ones((1, 3))]) is None
+    clips = [vectors(1, 9), vectors(2, 2), vectors(3, 4)]
+    slow = [(max(0, cosine(f[i], f[i - 1])) + max(0, cosine(f[i], f[0]))) / 2 for f in clips for i in range(1, len(f))]
+    told = [(value, len(clip) - 1) for clip in clips if (value := within_shot(clip)) is not None]
+    assert frame_weighted(told) == pytest.approx(np.mean(slow))
+    assert frame_weighted(told) != pytest.approx(np.mean([value for value, _ in told]))
+    assert frame_weighted([]) is None
 
 
 @settings(max_examples=30)

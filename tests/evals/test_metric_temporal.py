@@ -44,11 +44,43 @@ def test_masks_are_read_strictly() -> None:
         one_object([0, 1], [True])
 
 
-def test_sound_is_met_within_an_entry() -> None:
-    assert onset_hits([0, 0, 1, 0, 0], [0.1, 0.2, 0.3, 0.9, 0.1])[1] is True
-    assert onset_hits([1, 0, 0, 0, 0], [0.1, 0.2, 0.3, 0.9, 0.1])[1] is False
+def slow_hits(envelope: list[float], energy: list[float]) -> float:
+    """Entry by entry: a peak starts where it rises (or the list begins) and ends where it falls (or the list ends)."""
+
+    def peaks(values: list[float]) -> list[range]:
+        found, mean = [], sum(values) / len(values)
+        for first in range(len(values)):
+            last = first
+            while last + 1 < len(values) and values[last + 1] == values[first]:
+                last += 1
+            rises = first == 0 or values[first - 1] < values[first]
+            falls = last == len(values) - 1 or values[last + 1] < values[first]
+            if rises and falls and values[first] > mean:
+                found.append(range(first, last + 1))
+        return found
+
+    met = [any(abs(i - j) <= 1 for mine in peaks(energy) for i in mine for j in asked) for asked in peaks(envelope)]
+    return sum(met) / len(met)
+
+
+def test_every_peak_of_a_sound_is_met_or_missed_within_an_entry() -> None:
+    assert onset_hits([0, 0, 1, 0, 0], [0.1, 0.2, 0.3, 0.9, 0.1])[1] == 1
+    assert onset_hits([1, 0, 0, 0, 0], [0.1, 0.2, 0.3, 0.9, 0.1])[1] == 0
+    twice = [0, 9, 0, 0, 0, 0, 5, 0, 0]  # the second peak counts as much as the greatest
+    assert onset_hits(twice, [0, 0, 3, 0, 0, 0, 0, 0, 0])[1] == 0.5
+    assert onset_hits(twice, [0, 0, 3, 0, 0, 2, 0, 0, 0])[1] == 1
+    assert onset_hits(twice, [0, 0, 0, 3, 2, 1, 0, 0, 0])[1] == 0
     assert onset_hits([0, 1], [0.0, 5.0])[0] == pytest.approx(1)
     assert onset_hits([1, 1], [0.0, 5.0]) == (None, None)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_hit_rate_agrees_with_a_slow_reference(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    envelope, energy = (rng.integers(0, 4, 21).astype(float).tolist() for _ in range(2))
+    pearson, hits = onset_hits(envelope, energy)
+    assert hits == pytest.approx(slow_hits(envelope, energy))
+    assert pearson == pytest.approx(np.cov(envelope, energy)[0, 1] / np.std(envelope, ddof=1) / np.std(energy, ddof=1))
 
 
 def test_aliases_make_every_row_of_the_released_list_visible_to_a_detector() -> None:

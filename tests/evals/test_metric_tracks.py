@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.metrics.score import NotMeasured, Score
+from evals.metrics.score import Case, NotMeasured, Score
 from evals.metrics.tracks import (
     FLOOR,
     Tracks,
+    TracksKept,
     correlations,
     fidelity,
     fidelity_paper,
@@ -128,3 +129,32 @@ def test_unequal_shapes_are_refused() -> None:
         fidelity_released(walks(1, 3), walks(1, 4))
     with pytest.raises(ValueError, match="expected"):
         Tracks(points=walks(1), visible=np.ones((2, 2), bool))
+
+
+def test_a_picture_that_stands_still_keeps_every_track_and_one_that_is_cut_away_none() -> None:
+    first, second = textures()
+    case, metric = Case(name="a", prompt=""), TracksKept()
+    still = metric.measure(np.stack([first] * 4), 8, case)
+    assert isinstance(still, Score)
+    assert (still.value, still.details["moving"]) == (1.0, 0.0)
+    assert still.details["px"] == pytest.approx(0, abs=1e-6)
+    cut = metric.measure(np.stack([first, first, second, second]), 8, case)
+    assert isinstance(cut, Score)
+    assert cut.value < 0.1
+    assert isinstance(metric.measure(first[None], 8, case), NotMeasured)
+
+
+def test_tracks_kept_is_the_share_that_is_seen_to_the_end_and_says_how_fast_it_goes() -> None:
+    """The left half slides by two pixels a frame, the right half is new in every frame."""
+    rng = np.random.default_rng(1)
+    clip = np.stack([np.roll(textures()[0], 2 * number, axis=1) for number in range(4)])
+    clip[:, :, 48:] = rng.integers(0, 256, (4, 64, 48, 3), dtype=np.uint8)
+    found = TracksKept().measure(clip, 8, Case(name="a", prompt=""))
+    assert isinstance(found, Score)
+    tracks = lk_tracks(clip)
+    seen = [i for i in range(256) if all(tracks.visible[i])]
+    assert found.value == len(seen) / 256
+    assert 0.3 < found.value < 0.6
+    steps = [np.linalg.norm(tracks.points[i, k + 1] - tracks.points[i, k]) for i in seen for k in range(3)]
+    assert found.details["px"] == pytest.approx(np.mean(steps), abs=1e-5)
+    assert found.details["moving"] > 0.9

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
-from evals.plots import Point, slices, trade_off
+from evals.plots import Point, heat, matrices, slices, trade_off
 from generators.pictures import COLOURS
 
 
@@ -50,3 +50,21 @@ def test_a_seam_is_marked_where_the_pixels_step() -> None:
     rows = np.flatnonzero((picture.max(-1) < 10).sum(1) > picture.shape[1] / 3)  # those of the strip
     last_black = np.flatnonzero(picture[rows[len(rows) // 2]].max(-1) < 10).max()
     assert abs(float(np.nonzero(colourful)[1].mean()) - last_black) <= 3
+
+
+def test_matrices_share_their_colours() -> None:
+    """What is white-yellow in one panel is so in the other; each panel has a light and a dark half, or one of them."""
+    half = np.array([[0.0, 1.0], [0.0, 1.0]])
+    lightest, darkest = "#ffffe5", "#004529"
+    alone = pixels(matrices("t", {"flat": np.zeros((2, 2))}))
+    both = pixels(matrices("t", {"flat": np.zeros((2, 2)), "half": half}))
+    assert painted(alone, lightest).shape[1] > 5 * painted(alone, darkest).shape[1]
+    dark = painted(both, darkest)
+    assert dark.shape[1] > 1000
+    assert painted(both, lightest)[1].min() < dark[1].min()  # the first panel has none of it
+
+
+def test_lines_of_a_map_bear_their_names() -> None:
+    cells = np.zeros((2, 3))
+    named, numbered = (pixels(heat("t", "a", "b", cells, names)) for names in (("1 of 2", "2 of 2"), ()))
+    assert not np.array_equal(named, numbered)

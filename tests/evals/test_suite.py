@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from evals.footage import BackendFootage, FolderFootage, Footage, plain_request
 from evals.metrics.consistency import Vectors
 from evals.metrics.embedders import Weights
 from evals.metrics.score import Case, NotMeasured, Score, Summary
+from evals.metrics.vbench import RANGES
 from evals.report import timing, write_report
+from evals.results import read_method
 from evals.rows import ROWS, read_rows
 from evals.suite import Models, Progress, Settings, finish, open_benchmark, run, slug
 from generators.backends.instant import InstantBackend
@@ -38,6 +41,9 @@ class Strips:
     filmed: list[str] = field(default_factory=list)
     stop_after: int = 1000
 
+    def digest(self, case: Case, seed: int) -> str:
+        return ""
+
     def film(self, case: Case, seed: int) -> Film | NotMeasured:
         if len(self.filmed) == self.stop_after:
             raise KeyboardInterrupt
@@ -53,6 +59,21 @@ class MeanColour:
 
     def embed(self, frames: Frames) -> Vectors:
         return frames.reshape(len(frames), -1, 3).mean(1) + 1.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """A metric that gives a number it was told."""
+
+    name: str
+    number: float
+    higher_is_better: bool = True
+
+    def measure(self, frames: Frames, fps: float, case: Case) -> Score:
+        return Score(value=self.number)
+
+
+TOPS = [(name, high) for name, (_, high) in RANGES.items()]
 
 
 class Everything:
@@ -113,6 +134,22 @@ def test_a_stopped_run_films_only_the_rest_and_ends_with_the_same_table(quality:
     assert result.lines == whole.lines
 
 
+def test_totals_of_vbench_are_made_of_its_own_dimensions_alone(prompts: Path, quality: Quality, tmp_path: Path) -> None:
+    missing = by_name(finish(run(quality, Strips(), tmp_path / "ours")).lines)["VBench total"]
+    (why,) = missing.unmeasured
+    assert why.startswith("not all dimensions were measured as published: subject consistency, background consistency")
+    assert "temporal flickering" in why  # ours is filtered by another flow, or by none
+    best = Quality(
+        QualitySettings(prompts=prompts), [Told(name, 0.5 if name == "dynamic degree" else high) for name, high in TOPS]
+    )
+    lines = by_name(finish(run(best, Strips(), tmp_path / "published")).lines)
+    quality_of = 6.25 / 6.5  # dynamic degree has half a weight
+    assert lines["VBench quality"].mean == pytest.approx(quality_of)
+    assert lines["VBench semantic"].mean == pytest.approx(1)
+    assert lines["VBench total"].mean == pytest.approx((4 * quality_of + 1) / 5)
+    assert lines["VBench total"].count == 3
+
+
 @pytest.mark.slow
 def test_two_runs_of_one_call_give_one_table_and_one_report(quality: Quality, tmp_path: Path) -> None:
     for name in ("a", "b"):
@@ -164,6 +201,72 @@ def test_videos_of_a_folder_are_found_by_name_and_missing_ones_are_not_measured(
     assert any(reason.startswith("unreadable video") for reason in lines.unmeasured)
 
 
+def videos(folder: Path, *names: str, seed: int = 0) -> FolderFootage:
+    """A folder of clips of noise under these names, each its own; read as finished videos."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        clip = np.random.default_rng([seed, number]).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+        write_take(folder / f"{name}.mkv", clip, 8)
+    return FolderFootage(folder=folder, name="clips")
+
+
+def kept(benchmark: Quality, footage: Footage, out: Path) -> list[bool]:
+    """Which rows of an earlier run were of use."""
+    return [step.kept for step in run(benchmark, footage, out)]
+
+
+def test_two_folders_of_one_name_share_no_row_unless_a_video_is_the_same(quality: Quality, tmp_path: Path) -> None:
+    out, names = tmp_path / "out", ("0000", "0001", "0002")
+    first, second = videos(tmp_path / "a" / "clips", *names), videos(tmp_path / "b" / "clips", *names, seed=1)
+    assert kept(quality, first, out) == [False] * 3
+    assert kept(quality, second, out) == [False] * 3
+    assert kept(quality, first, out) == [True] * 3
+    (second.folder / "0001.mkv").write_bytes((first.folder / "0001.mkv").read_bytes())
+    assert kept(quality, second, out) == [True] * 3  # known from the other folder
+    table = {row["unit"]: row["films"] for row in read_method(out / "quality" / "clips").rows}
+    assert table == {name: [second.digest(Case(name=name, prompt=""), 0)] for name in names}
+
+
+def test_a_video_that_is_added_or_mended_is_read(quality: Quality, tmp_path: Path) -> None:
+    out, footage = tmp_path / "out", videos(tmp_path / "clips", "0000")
+    (footage.folder / "0001.mkv").write_bytes(b"no video")
+    assert kept(quality, footage, out) == [False] * 3
+    assert kept(quality, footage, out) == [True, False, False]  # not even where nothing changed
+    videos(footage.folder, "0000", "0001", "0002")
+    assert kept(quality, footage, out) == [True, False, False]
+    assert kept(quality, footage, out) == [True] * 3
+    rows = read_method(out / "quality" / "clips").rows
+    assert sorted(row["unit"] for row in rows) == ["0000", "0001", "0002"]
+    assert not [row["unit"] for row in rows if None in row["films"]]
+
+
+def test_films_of_another_length_or_by_another_model_are_filmed_anew_and_kept_beside(
+    quality: Quality, tmp_path: Path
+) -> None:
+    def films(seconds: float = 1.0, told: Mapping[str, object] = MappingProxyType({})) -> list[bool]:
+        backend = InstantBackend()
+        for name, value in told.items():
+            setattr(backend, name, value)
+        footage = BackendFootage(backend=backend, ask=plain_request(backend, seconds), name="instant")
+        return kept(quality, footage, tmp_path / "out")
+
+    known, anew = [True] * 3, [False] * 3
+    assert [films(), films()] == [anew, known]
+    assert [films(4.0), films(4.0), films()] == [anew, known, known]
+    changed: list[Mapping[str, object]] = [{"weights": "other"}, {"steps": 9}, {"guidance": 2.0}]
+    for told in changed:
+        assert [films(told=told), films(told=told), films()] == [anew, known, known], told
+
+
+def test_the_manifest_says_which_films_were_judged_and_methods_still_compare(quality: Quality, tmp_path: Path) -> None:
+    named = {
+        name: finish(run(quality, videos(tmp_path / name, "0000", seed=seed), tmp_path / f"out-{name}")).manifest
+        for name, seed in (("a", 0), ("b", 1), ("c", 0))
+    }
+    assert len({one.digest for one in named.values()}) == 1
+    assert named["a"].films == named["c"].films != named["b"].films
+
+
 def test_a_prompt_never_names_a_file_outside_its_folder(tmp_path: Path) -> None:
     inside = tmp_path / "videos"
     inside.mkdir()
@@ -184,8 +287,8 @@ def test_a_backend_films_every_prompt_at_its_own_size(quality: Quality, tmp_path
 
 def movement_list(tmp_path: Path) -> Path:
     path = tmp_path / "action.csv"
-    on = " ".join(["0"] + ["1"] * 20)
-    path.write_text(f"prompt,mov_sec,control_signal1\n{'x,0,' + on}\n{'y,1,' + on}\n")
+    first, second = (" ".join("1" if at <= entry < at + 4 else "0" for entry in range(21)) for at in (1, 5))
+    path.write_text(f"prompt,mov_sec,control_signal1\nx,0,{first}\ny,1,{second}\n")
     return path
 
 
@@ -193,6 +296,9 @@ class Jolts:
     """A dark clip of five seconds at 4 frames a second that jumps about in second 1."""
 
     name, source = "jolts", "array"
+
+    def digest(self, case: Case, seed: int) -> str:
+        return ""
 
     def film(self, case: Case, seed: int) -> Film:
         frames = np.zeros((20, 32, 32, 3), np.uint8)
@@ -206,11 +312,20 @@ class Jolts:
 def test_tempocontrols_movement_needs_no_weights(tmp_path: Path) -> None:
     settings = TempoControlSettings(task="movement", prompts=movement_list(tmp_path))
     result = finish(run(TempoControl(settings, NotMeasured(reason="no detector")), Jolts(), tmp_path / "out"))
-    assert {line.group: line.summary.mean for line in result.lines} == {ALL: 0.5, "from 0": 0.0, "from 1": 1.0}
-    cells = timing(read_rows(result.folder / ROWS))
-    assert cells is not None
-    np.testing.assert_array_equal(cells[:2], [[0, 1, 0, 0, 0]] * 2)
-    assert np.isnan(cells[2:]).all()
+    means = {(line.summary.metric, line.group): line.summary.mean for line in result.lines}
+    accuracy = "temporal accuracy, movement"
+    assert [means[accuracy, group] for group in (ALL, "from 0", "from 1")] == [0.5, 0.0, 1.0]
+    follows = "motion follows its mask (Pearson)"
+    late, asked = means[follows, "from 0"], means[follows, "from 1"]
+    assert late is not None
+    assert asked is not None
+    assert late < 0 < 0.6 < asked  # it moves in entries 6 to 9 of 21; asked for are 1 to 4, and 5 to 8
+    met = "peaks of the mask met by motion, within an entry"
+    assert means[met, "from 1"] == 1.0
+    seen = timing(read_rows(result.folder / ROWS))
+    assert seen is not None
+    np.testing.assert_array_equal(seen.cells[:2], [[0, 1, 0, 0, 0]] * 2)
+    assert np.isnan(seen.cells[2:]).all()
 
 
 def test_tempocontrols_objects_need_a_detector(tmp_path: Path) -> None:
@@ -227,6 +342,30 @@ def test_tempocontrols_objects_need_a_detector(tmp_path: Path) -> None:
     assert isinstance(blind.judge(blind.units()[0], [film]).outcomes[blind.metric], NotMeasured)
     with pytest.raises(ValueError, match="is it the list of two objects"):
         read_cases(path, "two objects")
+
+
+def test_finished_videos_carry_the_number_of_the_run_whatever_their_place_in_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "action.csv"
+    on = " ".join(["0"] + ["1"] * 20)
+    path.write_text("prompt,mov_sec,control_signal1\n" + "".join(f"{prompt},1,{on}\n" for prompt in "xyz"))
+    footage = videos(tmp_path / "clips", "x-0", "y-0", "z-0", "x-3")
+    bench = TempoControl(TempoControlSettings(task="movement", prompts=path), NotMeasured(reason="no detector"))
+    assert by_name(finish(run(bench, footage, tmp_path / "out")).lines)[bench.metric].count == 3
+    third = replace(footage, seed=3)
+    assert by_name(finish(run(bench, third, tmp_path / "out", 3)).lines)[bench.metric].count == 1
+
+
+def test_two_objects_answer_to_the_prompt_that_was_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "two_objects.csv"
+    mask = " ".join("0" * 10 + "1" * 11)
+    path.write_text(
+        "prompt,original_prompt,temp_object,static_object,control_signal1\n"
+        f"The video begins with a cat,a cat and a dog,dog,cat,{mask}\n"
+    )
+    (case,) = read_cases(path, "two objects")
+    assert isinstance(videos(tmp_path / "released", "a cat and a dog-0").film(case, 5), Film)
+    assert isinstance(videos(tmp_path / "own", "The video begins with a cat-0").film(case, 5), Film)
+    assert videos(tmp_path / "neither", "a cat").film(case, 5) == NotMeasured(reason="no video")
 
 
 @pytest.fixture
@@ -250,13 +389,92 @@ def test_shots_of_a_set_are_held_against_each_other(sets: Path, tmp_path: Path) 
     assert [line.group for line in lines if line.group != ALL] == ["distance 1", "distance 2"]
 
 
-def test_a_set_with_a_missing_shot_is_not_measured_across_shots(sets: Path) -> None:
-    bench = ShotSets(ShotSetsSettings(sets=sets, encoder="mean colour"), MeanColour(), NotMeasured(reason="x"))
+def test_a_set_with_a_missing_shot_has_no_number_at_all(sets: Path) -> None:
+    none = NotMeasured(reason="x")
+    bench = ShotSets(ShotSetsSettings(sets=sets, encoder="mean colour"), MeanColour(), none, Spots(), Scenes())
     unit = bench.units()[0]
     film = Film(frames=np.zeros((9, 24, 32, 3), np.uint8), fps=8)
-    found = bench.judge(unit, [film, NotMeasured(reason="no video"), film])
-    assert found.outcomes[bench.consistency] == NotMeasured(reason="a shot of the set is missing")
-    assert isinstance(found.outcomes["dynamic degree (dis)"], Score)
+    found = bench.judge(unit, [film, NotMeasured(reason="no video"), film]).outcomes
+    assert len(found) == 9
+    assert set(found.values()) == {NotMeasured(reason="a shot of the set is missing")}
+
+
+class Spots:
+    """Heat maps: hot where a frame is red, and a little elsewhere; nothing is hot in a frame without red."""
+
+    name = "spots"
+    asked: Sequence[str] = ()
+
+    def heat(self, frames: Frames, subject: str) -> np.ndarray:
+        self.asked = (*self.asked, subject)
+        return np.where(frames[..., 0] > 200, 0.9, 0.1)
+
+
+class Scenes:
+    """Sees a scene as its first three pixels, and a prompt by the number of its words."""
+
+    name = "scenes"
+    lengths: Sequence[int] = ()
+
+    def embed_clip(self, frames: Frames) -> np.ndarray:
+        self.lengths = (*self.lengths, len(frames))
+        return frames[0, 0, :3, 0].astype(np.float64) + 1
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        return np.array([[len(text.split()), 1.0, 0.0] for text in texts])
+
+
+def spotted(corner: int, around: int) -> Film:
+    """A red square with a green stripe in it, somewhere on a grey of its own."""
+    frames = np.full((9, 40, 60, 3), around, np.uint8)
+    frames[:, corner : corner + 10, corner : corner + 10] = (255, 0, 0)
+    frames[:, corner : corner + 3, corner : corner + 10] = (255, 255, 0)
+    return Film(frames=frames, fps=8)
+
+
+def test_the_subject_is_held_against_itself_without_what_is_around_it(sets: Path) -> None:
+    maps, none = Spots(), NotMeasured(reason="x")
+    bench = ShotSets(ShotSetsSettings(sets=sets, encoder="mean colour"), MeanColour(), none, maps)
+    unit = bench.units()[0]
+    found = bench.judge(unit, [spotted(2, 20), spotted(11, 120), spotted(25, 180)])
+    subject, whole = (found.outcomes[name] for name in (bench.of_subject, bench.consistency))
+    assert isinstance(subject, Score)
+    assert isinstance(whole, Score)
+    assert subject.value == pytest.approx(100, abs=1e-6)  # the same crop on the same grey, wherever it stood
+    assert whole.value < 99.9
+    assert maps.asked == ("a red fox",) * 3
+    assert found.facts["distances"]["subject"] == {"1": pytest.approx(100), "2": pytest.approx(100)}
+    lost = bench.judge(unit, [spotted(2, 20), Film(frames=np.zeros((9, 40, 60, 3), np.uint8), fps=8), spotted(2, 20)])
+    assert lost.outcomes[bench.of_subject] == NotMeasured(reason="the subject was found in no frame of a shot")
+    assert isinstance(lost.outcomes[bench.consistency], Score)
+    blind = ShotSets(ShotSetsSettings(sets=sets, encoder="mean colour"), MeanColour(), none)
+    assert isinstance(blind.judge(unit, [spotted(2, 20)] * 3).outcomes[blind.of_subject], NotMeasured)
+
+
+def test_mask2dits_consistency_is_over_scenes_and_their_own_prompts(sets: Path) -> None:
+    scenes = Scenes()
+    bench = ShotSets(ShotSetsSettings(sets=sets, encoder="x"), NotMeasured(reason="x"), NotMeasured(reason="x"),
+                     scenes=scenes)  # fmt: skip
+    unit = bench.units()[0]
+    films = [Film(frames=np.random.default_rng(i).integers(0, 256, (12, 24, 32, 3), dtype=np.uint8), fps=8)
+             for i in range(3)]  # fmt: skip
+    found = bench.judge(unit, films).outcomes
+    seen = [film.frames[0, 0, :3, 0] + 1.0 for film in films]
+    asked = [np.array([len(case.prompt.split()), 1.0, 0.0]) for case in unit.cases]
+
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    visual = 100 * np.mean([cosine(seen[i], seen[j]) for i, j in ((0, 1), (0, 2), (1, 2))])
+    beside = 100 * np.mean([cosine(seen[i], seen[i + 1]) for i in range(2)])
+    semantic = 100 * np.mean([cosine(a, b) for a, b in zip(seen, asked, strict=True)])
+    expected = (visual, beside, semantic, (visual + semantic) / 2)
+    assert [as_json(found[name])["value"] for name in bench.sequence] == pytest.approx(expected)
+    assert scenes.lengths == (8, 8, 8)
+    published = ShotSets.with_weights(ShotSetsSettings(sets=sets), Weights())
+    missing = published.judge(unit, films).outcomes["Mask2DiT sequence consistency (viclip)"]
+    assert isinstance(missing, NotMeasured)
+    assert missing.reason.startswith("missing weights viclip")
 
 
 def test_shot_distances_are_means_over_all_pairs_of_frames() -> None:
@@ -356,7 +574,8 @@ def test_settings_open_their_benchmark_and_absent_models_are_named(prompts: Path
         if isinstance(outcome, NotMeasured)
     }
     missing = "missing weights {}: no folder of weights was named"
-    assert reasons == {*map(missing.format, ("dino_vitb16", "clip_vitb32")), "no verifier was named"}
+    viclip = "missing weights viclip: its released file is a pickle, and only safetensors are read"
+    assert reasons == {*map(missing.format, ("dino_vitb16", "clip_vitb32")), viclip, "no verifier was named"}
 
 
 def test_outcomes_survive_a_row() -> None:

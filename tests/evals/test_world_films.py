@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from evals.benchmarks.protocol import ALL, AUTOENCODER, Film, Judged, Judgement, Line, Unit
+from evals.benchmarks.world import Autoencoder
 from evals.benchmarks.world_controls import CONTROLS, ControlFootage
 from evals.benchmarks.world_distances import near_counts, states
-from evals.benchmarks.world_films import World, counts_of, growth, quick_counts, story_score
+from evals.benchmarks.world_films import BESIDE, World, counts_of, growth, quick_counts, story_score
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured, Outcome, Score, Summary
 from evals.suite import Result, finish, run
@@ -24,8 +25,10 @@ from evals.world.scores import frame_accuracy, judge_clip
 from evals.world.settings import SCORE
 from evals.world.splits import SPLITS, STORY_SHAPE, SplitName, cases, mixed, partner
 from evals.world.tracks import watch
+from generators.models.tiny import tiny_wan
 from generators.world.grammar import held_out_act, held_out_look, is_held_out
 from generators.world.words import SHORT
+from workshop.worlds import evaluate_world
 
 Cli = Callable[..., Any]
 NO_MODEL = NotMeasured(reason="no model")
@@ -50,8 +53,12 @@ def test_rendered_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) 
     result = filmed("truth", tmp_path)
     assert means(result, "ECR", "ECR-id", "Order", "Colour", "ID", "Kind", "Place", "Time", "Timing") == [1.0] * 9
     assert means(result, "Omissions", "Clones", "Intruders", "cuts inside a shot") == [0.0] * 4
-    assert means(result, "ECR (floor)", "Order (floor)") == [0.0, 0.0]
+    assert means(result, "ECR (floor)", "Order (floor)", "Prefix (floor)") == [0.0] * 3
     assert named(result)["ECR (ceiling)"].unmeasured == {"no model": 2}
+    assert named(result)["Timing (floor)"].unmeasured == {"no event was done": 2}
+    assert {f"{name} ({beside})" for name in BESIDE for beside in ("ceiling", "floor")} - set(named(result)) == {
+        "Sharpness (floor)"
+    }
     assert (named(result)["Frame accuracy"].mean or 0) > 0.95
     assert means(result, "overlap with truth at interval 1 (24x16 pixels)") == [1.0]
     assert named(result)["FVD-SW (detector states, 1 axes)"].mean == pytest.approx(0.0, abs=1e-9)
@@ -96,10 +103,47 @@ def test_the_last_event_missing_is_seen_to_be_missing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_ceiling_is_a_method_of_its_own_and_needs_a_model(tmp_path: Path) -> None:
     assert named(filmed(AUTOENCODER, tmp_path))["ECR"].unmeasured == {"no model": 2}
-    world = World(FEW, controls.reversed_in_time)
-    result = finish(run(world, ControlFootage("truth", world.cases, controls.reversed_in_time), tmp_path / "b"))
+    backwards = Autoencoder(roundtrip=controls.reversed_in_time, digest="backwards")
+    world = World(FEW, backwards)
+    result = finish(run(world, ControlFootage("truth", world.cases, backwards), tmp_path / "b"))
     assert means(result, "ECR", "Order") == [1.0, 1.0]
     assert means(result, "Order (ceiling)") == [0.0]
+    assert means(result, "Sharpness (ceiling)") == pytest.approx(means(result, "Sharpness"))
+
+
+@pytest.mark.slow
+def test_after_another_autoencoder_its_ceilings_are_drawn_anew_and_the_first_ones_kept(tmp_path: Path) -> None:
+    whole = Autoencoder(roundtrip=lambda frames: frames, digest="whole")
+    still = Autoencoder(roundtrip=controls.frozen, digest="still")
+
+    def ceilings(control: str, autoencoder: Autoencoder | NotMeasured) -> tuple[list[bool], list[float | None]]:
+        world = World({"both": 1}, autoencoder)
+        footage = ControlFootage(control, world.cases, autoencoder)
+        kept = [step.kept for step in run(world, footage, tmp_path)]
+        return kept, means(finish(run(world, footage, tmp_path)), "ECR", "ECR (ceiling)")
+
+    assert ceilings(AUTOENCODER, whole) == ([False], [1.0, 1.0])
+    assert ceilings(AUTOENCODER, still) == ([False], [0.0, 0.0])
+    assert ceilings(AUTOENCODER, whole) == ([True], [1.0, 1.0])
+    assert ceilings("truth", whole) == ([False], [1.0, 1.0])
+    assert ceilings("truth", still) == ([False], [1.0, 0.0])
+    assert ceilings("truth", NO_MODEL) == ([False], [1.0, None])
+    assert World({"both": 1}, whole).settings() == World({"both": 1}, still).settings()  # methods still compare
+
+
+@pytest.mark.slow
+def test_the_command_reads_nothing_of_a_model_that_was_trained_anew(tmp_path: Path) -> None:
+    def kept(seed: int, **told: Any) -> list[bool]:
+        model = tmp_path / f"model-{seed}"
+        if not model.is_dir():
+            tiny_wan("world", model, seed=seed)
+        seen: list[bool] = []
+        evaluate_world(["both"], cases=1, model=str(model), out=tmp_path / "out",
+                       on_progress=lambda step: seen.append(step.kept), **told)  # fmt: skip
+        return seen
+
+    assert [kept(seed, controls=[AUTOENCODER]) for seed in (0, 0, 1, 0)] == [[False], [True], [False], [True]]
+    assert [kept(seed, name="mine") for seed in (0, 0, 1)] == [[False], [True], [False]]
 
 
 def test_an_unknown_control_is_refused_with_the_list() -> None:
@@ -253,5 +297,5 @@ def test_controls_cost_what_they_must(control: str, tmp_path: Path) -> None:
 
 
 def test_every_control_is_named_once() -> None:
-    assert len(CONTROLS) == 13
+    assert len(CONTROLS) == 14
     assert AUTOENCODER not in CONTROLS

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from evals.benchmarks.protocol import Film, Judgement
-from evals.benchmarks.stories import APART, COLOUR, CUT, DECAY, ECR, LOOK, OCCM, SAME, SIZE, Stories, story
-from evals.benchmarks.world_controls import ControlFootage
-from evals.metrics.score import NotMeasured, Score
+from evals.benchmarks.stories import APART, COLOUR, CUT, DECAY, ECR, LOOK, OCCM, PLACE, SAME, SIZE, Stories, story
+from evals.benchmarks.world import Autoencoder
+from evals.benchmarks.world_controls import DROPPED, ControlFootage
+from evals.metrics.score import Case as Shown
+from evals.metrics.score import NotMeasured, Score, Summary
 from evals.suite import finish, run
 from evals.world import controls
 from evals.world.detectors import Frames
@@ -24,7 +26,7 @@ NO_MODEL = NotMeasured(reason="no model")
 
 def judged(films: Sequence[Frames | None]) -> Judgement:
     """The first story of three shots, filmed so."""
-    benchmark = Stories(1)
+    benchmark = Stories(1, NO_MODEL)
     shown = [NotMeasured(reason="gone") if one is None else Film(frames=one, fps=FPS) for one in films]
     return benchmark.judge(benchmark.units()[0], shown)
 
@@ -101,13 +103,46 @@ def test_one_picture_for_every_shot_has_no_cuts(truth: list[Frames]) -> None:
 
 
 def test_controls_film_every_shot_of_every_story(tmp_path: Path) -> None:
-    benchmark = Stories(1)
-    result = finish(run(benchmark, ControlFootage("truth", benchmark.cases, NO_MODEL), tmp_path))
-    named = {(line.summary.metric, line.group): line.summary for line in result.lines}
+    named = controlled("truth", NO_MODEL, tmp_path)
     assert named[ECR, "all"].mean == named[ECR, "3 shots"].mean == 1.0
     assert named[DECAY, "gap 1"].count == 1
+    assert named[f"{ECR} (ceiling)", "all"].unmeasured == {"no model": 1}
+
+
+@pytest.mark.slow
+def test_every_score_stands_under_its_ceiling_and_what_a_script_decides_above_its_floor(tmp_path: Path) -> None:
+    named = controlled("truth", Autoencoder(roundtrip=controls.frozen, digest="still"), tmp_path)
+    means = {metric: summary.mean for (metric, group), summary in named.items() if group == "all"}
+    assert [means[f"{name} (ceiling)"] for name in (ECR, OCCM, PLACE, CUT)] == [0.0, pytest.approx(100.0), 1.0, 1.0]
+    assert {name for name in means if name.endswith("(ceiling)")} == {
+        f"{name} (ceiling)" for name in (ECR, OCCM, PLACE, LOOK, COLOUR, SIZE, SAME, APART, CUT)
+    }
+    floors = {name.removesuffix(" (floor)"): mean for name, mean in means.items() if name.endswith("(floor)")}
+    assert set(floors) == {ECR, OCCM, PLACE}
+    assert floors[ECR] == 0.0
+    assert floors[PLACE] == pytest.approx(1 / 3)  # the story closes where it began
+    assert floors[OCCM] == pytest.approx(100.0)  # it counts, whoever it is: the floor says so
+    assert not [metric for metric, group in named if group != "all" and metric.endswith(("(ceiling)", "(floor)"))]
+
+
+def test_a_story_that_lacks_a_shot_loses_its_count_and_its_events_and_keeps_its_looks(tmp_path: Path) -> None:
+    named = controlled(DROPPED, NO_MODEL, tmp_path)
+    assert named[OCCM, "all"].mean == pytest.approx((100 * np.exp(-1) + 200) / 3, abs=1e-3)
+    assert [named[name, "all"].mean for name in (ECR, PLACE, LOOK)] == [pytest.approx(2 / 3)] * 2 + [1.0]
+    assert named[CUT, "all"].unmeasured == {"a shot is missing": 1}
+    films = ControlFootage(DROPPED, {}, NO_MODEL)
+    assert films.film(Shown(name="both-1-0000", prompt=""), 0) == NotMeasured(
+        reason="a film of one shot has none to spare"
+    )
+
+
+def controlled(control: str, autoencoder: Autoencoder | NotMeasured, out: Path) -> dict[tuple[str, str], Summary]:
+    """The first story under a control, by metric and group."""
+    benchmark = Stories(1, autoencoder)
+    result = finish(run(benchmark, ControlFootage(control, benchmark.cases, autoencoder), out))
+    return {(line.summary.metric, line.group): line.summary for line in result.lines}
 
 
 def test_no_story_is_no_benchmark() -> None:
     with pytest.raises(ValueError, match="at least 1 story"):
-        Stories(0)
+        Stories(0, NO_MODEL)

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from generators.attention import attend, column_mass, merge
+from generators import attention_bands
+from generators.attention import LOGITS, attend, column_mass, merge
+from generators.attention_bands import RowBand, attend_factored, gaussian_table, known_band
+from generators.attention_plain import attend_plain
+from generators.costs import measured
 
 torch.manual_seed(0)
 B, H, N, M, D = 2, 3, 12, 7, 8
@@ -118,14 +125,73 @@ def test_column_mass_is_the_mean_probability_over_heads_and_columns() -> None:
     torch.testing.assert_close(column_mass(q, k, torch.tensor([1, 5]), rows=5), expected)
 
 
-def test_half_precision_inputs_get_float32_statistics() -> None:
-    q, k, v = (x.bfloat16() for x in random_qkv())
-    out, lse = attend(q, k, v)
-    assert (out.dtype, lse.dtype) == (torch.bfloat16, torch.float32)
+@pytest.mark.slow
+@settings(max_examples=30)
+@given(
+    rows=st.integers(1, 16),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 2**31 - 1),
+    banded=st.booleans(),
+)
+def test_lower_precision_is_rounded_where_it_comes_in_and_where_it_goes_out(
+    rows: int, dtype: torch.dtype, seed: int, banded: bool
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(1, 2, N, D, generator=draw, dtype=torch.float64).to(dtype) for _ in range(3))
+    bias = Band(per_frame=4) if banded else Columns(torch.tensor([4, 1]))
+    logits = q.double() @ k.double().mT / D**0.5
+    whole = torch.zeros_like(logits)
+    if banded:
+        whole += bias.values(slice(0, N), logits)
+    else:
+        whole[..., [4, 1]] = bias.values(slice(0, N), logits)
+    out, lse = attend(q, k, v, [bias], rows=rows)
+    assert (out.dtype, lse.dtype) == (dtype, torch.float32)
+    near = 1e-5 if dtype == torch.float32 else 2**-8
+    expected = slow_attention(q.double(), k.double(), v.double(), whole)
+    torch.testing.assert_close(out.double(), expected, atol=near, rtol=near)
+    torch.testing.assert_close(lse.double(), (logits + whole).logsumexp(-1), atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_flow_to_queries_keys_and_values() -> None:
     q, k, v = (x[:1, :1, :3].requires_grad_() for x in random_qkv())
     assert torch.autograd.gradcheck(
-        lambda *qkv: attend(*qkv, [Columns(torch.tensor([1]))], rows=2)[0], (q, k, v), atol=1e-4
+        lambda *qkv: attend(*qkv, [Columns(torch.tensor([1]))], rows=2), (q, k, v), atol=1e-4
     )
+
+
+FAR = 1024
+"""Rows and columns of a map that would be seen in memory: 16 chunks of it."""
+
+
+def _banded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    band = RowBand(table_FF=gaussian_table(8, 1.0), per_frame=FAR // 8)
+    return attend_factored(q, k, v, [known_band(band, q.detach(), k.detach(), 1.0)])[0]
+
+
+def _as_large_as_rows_are(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    band = RowBand(table_FF=gaussian_table(8, 1.0), per_frame=FAR // 8)
+    return attend_factored(q, k, v, [known_band(band, q, k, "rowmax")])[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attention",
+    [
+        lambda q, k, v: attend(q, k, v, [Band(per_frame=FAR // 8)])[0],
+        lambda q, k, v: attend_plain(q, k, v)[0],
+        _banded,
+        _as_large_as_rows_are,
+        lambda q, k, v: merge(attend_plain(q, k[:, :, :9], v[:, :, :9]), attend_plain(q, k[:, :, 9:], v[:, :, 9:]))[0],
+        lambda q, k, v: column_mass(q, k, torch.arange(3)).unsqueeze(-1),
+    ],
+    ids=["bias", "plain", "factored", "rowmax", "merged", "columns"],
+)
+def test_the_way_back_never_holds_a_map(attention: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOGITS, "cpu", 64 * FAR)
+    monkeypatch.setattr(attention_bands, "LOGITS", 64 * FAR)
+    q, k, v = (torch.randn(1, 1, FAR, 16).requires_grad_() for _ in range(3))
+    with measured() as meter:
+        gradients = torch.autograd.grad(attention(q, k, v).square().sum(), (q, k, v), allow_unused=True)
+    assert gradients[0].abs().max() > 0
+    assert meter.laps[0].peak_bytes < 0.6 * 4 * FAR**2

@@ -168,12 +168,22 @@ def test_a_set_takes_the_passes_that_are_planned(keeps: Any) -> None:
 
 @pytest.mark.slow
 def test_kept_maps_stand_for_the_plain_copies() -> None:
-    """The same in the steps of both sweeps; where the first had stopped, the last maps stay."""
+    """Where the first sweep had stopped, the last maps stay."""
     made = filmed(shots(), keeps="flow maps")
     assert made.row_steps < whole().row_steps
     assert made.map_bytes == 4 * map_bytes(plan_of("flow maps"), frames=3, tokens=4, layers=1, spacing=2)
     assert (made.latents - whole().latents).abs().max() < 0.1 * (whole().latents - plain()).abs().max()
     assert whole().map_bytes == 0
+
+
+@pytest.mark.slow
+def test_maps_kept_at_every_step_are_those_of_the_plain_copies() -> None:
+    """A first sweep that reads features at the end has every step's maps: nothing is missing from the second."""
+    steering: dict[str, Any] = {"features": 0.0}
+    made, every = (filmed(shots(3), steering=steering, keeps=keeps) for keeps in ("flow maps", "nothing"))
+    assert made.row_steps < every.row_steps
+    assert (every.latents - filmed(shots(3), steering=steering | {"flow": None}).latents).abs().max() > 100 * CLOSE
+    torch.testing.assert_close(made.latents, every.latents, atol=CLOSE, rtol=CLOSE)
 
 
 def test_published_windows_cost_what_was_promised() -> None:
@@ -324,11 +334,15 @@ FRAMES, TOKENS, HEADS, WIDTH = 3, 4, 2, 6
 Controls = list[list[Control]]
 
 
-def attention_of_a_set(order: str, middle: bool) -> tuple[Controls, Tensor, Tensor, list[Tensor], list[Refinement]]:
-    """Controls, q k v (3, 6, H, N, D), the outputs of all rows, masks, and what each steered shot takes."""
+def attention_of_a_set(
+    order: str, middle: bool, queries: str
+) -> tuple[Controls, Tensor, Tensor, list[Tensor], list[Refinement]]:
+    """Controls, raw q, k and v (3, 12, H, N, D), the outputs of all rows, masks, and what each steered shot takes."""
+    windows: dict[str, Any] = {"preserve": None, "flow": None} | {queries: (0.0, 1.0)}
     batch = storyboard(
-        shots(3), ["red fox"] * 3, preserve=None, flow=None, share=(0.0, 1.0), refine=REFINED, segmenter=Upper(),
+        shots(3), ["red fox"] * 3, share=(0.0, 1.0), refine=REFINED, segmenter=Upper(), keyframes=2,
         order=order, middle=middle, query_layers=(2,), share_layers=(2,), refine_layers=(2,),
+        **windows,
     )  # fmt: skip
     controls = [controls_of(wan(), request, SETTINGS) for request in batch]
     generator = torch.Generator().manual_seed(0)
@@ -345,67 +359,99 @@ def attention_of_a_set(order: str, middle: bool) -> tuple[Controls, Tensor, Tens
         anchor, where = (torch.randint(most, (count,), generator=generator) for most in (others, count))
         found.append(Refinement(near, anchor, where))
         steering.mask, steering.refinement = masks[place], found[place]
-    qkv = torch.randn(3, 6, HEADS, count, WIDTH, generator=generator, dtype=torch.float64)
+    qkv = torch.randn(3, 12, HEADS, count, WIDTH, generator=generator, dtype=torch.float64)
     return controls, qkv, steered(controls, qkv), masks, found
 
 
+def normed(raw_BHND: Tensor) -> Tensor:
+    """A norm over the width, with weights: these change which queries are alike, and do not pass through a blend."""
+    weight = torch.linspace(-1.5, 2.5, WIDTH, dtype=torch.float64)
+    return raw_BHND / raw_BHND.pow(2).mean(-1, keepdim=True).sqrt() * weight
+
+
+def turned(q_BHND: Tensor) -> Tensor:
+    """Another factor on every place."""
+    return q_BHND * torch.linspace(0.5, 1.5, FRAMES * TOKENS, dtype=torch.float64).view(-1, 1)
+
+
 def steered(controls: Controls, qkv: Tensor) -> Tensor:
-    """What the phases of one controlled attention make of all rows, both before and in the last."""
+    """What the phases of one controlled attention make of all rows of both branches, before and in the last."""
     run = Run(controls)
+    run.branches = (Branch.UNCOND, Branch.COND)
     steering = controls[3][0]
     assert isinstance(steering, StoryboardSteering)
     run.step = Step(index=max(steering.refined), of=8, sigma=0.9)
-    site, (q, k, v) = Site(0, 2, "self"), qkv
+    site, (raw, k, v) = Site(0, 2, "self"), qkv
+    q = turned(normed(raw))
     outs = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     acting = run.acting(site)
-    assert sorted(acting) == [3, 4, 5]
+    assert sorted(acting) == [3, 4, 5, 9, 10, 11]
     for row, of_row in acting.items():
         own = slice(row, row + 1)
         call = AttentionCall(
-            site=site, step=run.step, row=row, layout=run.layout(row), q=q[own], k=k[own], v=v[own], raw_q=q[own],
-            raw_k=k[own], batch=(q, k, v), branch=Branch.UNCOND,
+            site=site, step=run.step, row=row, layout=run.layout(row), q=q[own], k=k[own], v=v[own], raw_q=raw[own],
+            raw_k=k[own], batch=(q, k, v), raw_batch=raw, norm=normed, turn=turned, branch=run.branch(row),
         )  # fmt: skip
         outs[own] = steer(call, of_row)
     join(run, acting, site, outs)
     return outs
 
 
+def led(raw: Tensor, place: int, shot: int) -> Tensor:
+    """Queries (H, N, D) of a steered row by loops: the middle frame's led from both others, found in the plain copy."""
+    plain, own = (normed(raw[row]).view(HEADS, FRAMES, TOKENS, WIDTH) for row in (place + shot, place + 3 + shot))
+    made = own.clone()
+    for p in range(TOKENS):
+        best = []
+        for key in (0, 2):
+            asked = plain[:, 1, p].flatten()
+            alike = [torch.cosine_similarity(asked, plain[:, key, o].flatten(), dim=0) for o in range(TOKENS)]
+            best.append(max(range(TOKENS), key=lambda o: float(alike[o])))
+        w = 1 / (1 + math.exp(-0.5))
+        made[:, 1, p] = w * own[:, 0, best[0]] + (1 - w) * own[:, 2, best[1]]
+    return turned(made.flatten(1, 2))
+
+
+@pytest.mark.parametrize("queries", ["preserve", "flow"])
 @pytest.mark.parametrize("middle", [False, True])
 @pytest.mark.parametrize("order", ["simultaneous", "sequential"])
-def test_an_attention_of_a_set_is_that_of_plain_loops(order: str, middle: bool) -> None:
-    _, (q, k, v), made, masks, found = attention_of_a_set(order, middle)
+def test_an_attention_of_a_set_is_that_of_plain_loops(order: str, middle: bool, queries: str) -> None:
+    _, (raw, k, v), made, masks, found = attention_of_a_set(order, middle, queries)
     count = FRAMES * TOKENS
+    q = turned(normed(raw))
     slow = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     read = {0: [1], 1: [0], 2: [0, 1]}
-    for shot, anchors in read.items():
-        for head in range(HEADS):
+    for branch in (0, 6):
+        for shot, anchors in read.items():
+            asked = q[branch + shot] if queries == "preserve" else led(raw, branch, shot)
+            for head in range(HEADS):
+                for p in range(count):
+                    keys = [(branch + 3 + shot, j, 1.0) for j in range(count)]
+                    frames = {p // TOKENS, FRAMES // 2 if middle else p // TOKENS}
+                    for a in anchors:
+                        seen = [j for j in range(count) if masks[a][j] and j // TOKENS in frames]
+                        keys += [(branch + 3 + a, j, math.sqrt(FRAMES)) for j in seen]
+                    logits = [float(asked[head, p] @ k[r, head, j]) / math.sqrt(WIDTH) for r, j, _ in keys]
+                    weights = [g * math.exp(logit) for logit, (_, _, g) in zip(logits, keys, strict=True)]
+                    mixed = sum(
+                        (w * v[r, head, j] for w, (r, j, _) in zip(weights, keys, strict=True)), torch.zeros(WIDTH)
+                    )
+                    slow[branch + 3 + shot, head, p] = mixed / sum(weights)
+        before = slow.clone()
+        for shot, anchors in read.items():
+            source = slow if order == "sequential" else before
+            own = slow[branch + 3 + shot].clone()
             for p in range(count):
-                keys = [(3 + shot, j, 1.0) for j in range(count)]
-                frames = {p // TOKENS, FRAMES // 2 if middle else p // TOKENS}
-                for a in anchors:
-                    keys += [
-                        (3 + a, j, math.sqrt(FRAMES)) for j in range(count) if masks[a][j] and j // TOKENS in frames
-                    ]
-                weights = [
-                    g * math.exp(float(q[3 + shot, head, p] @ k[r, head, j]) / math.sqrt(WIDTH)) for r, j, g in keys
-                ]
-                mixed = sum((w * v[r, head, j] for w, (r, j, _) in zip(weights, keys, strict=True)), torch.zeros(WIDTH))
-                slow[3 + shot, head, p] = mixed / sum(weights)
-    before = slow.clone()
-    for shot, anchors in read.items():
-        source = slow if order == "sequential" else before
-        own = slow[3 + shot].clone()
-        for p in range(count):
-            if found[shot].near[p]:
-                taken = source[3 + anchors[int(found[shot].anchor[p])], :, int(found[shot].place[p])]
-                own[:, p] = 0.8 * taken + 0.2 * own[:, p]
-        slow[3 + shot] = own
+                if found[shot].near[p]:
+                    taken = source[branch + 3 + anchors[int(found[shot].anchor[p])], :, int(found[shot].place[p])]
+                    own[:, p] = 0.8 * taken + 0.2 * own[:, p]
+            slow[branch + 3 + shot] = own
     torch.testing.assert_close(made, slow, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("branch", list(Branch))
 def test_both_branches_of_guidance_are_refined(branch: Branch) -> None:
-    controls = attention_of_a_set("simultaneous", False)[0]
+    controls = attention_of_a_set("simultaneous", False, "preserve")[0]
     steering = controls[4][0]
     assert isinstance(steering, StoryboardSteering)
     site = Site(0, 2, "self")

@@ -17,7 +17,8 @@ from PIL import Image
 from generators.attention import Bias
 from generators.clip import Event, Given, ShotRequest
 from generators.controls.base import AttentionCall, Control, Shot, Step, attached
-from generators.controls.config import TSAttn
+from generators.controls.config import TempoControl, TSAttn
+from generators.controls.tempocontrol import TempoSteering
 from generators.errors import BackendUnavailable, RequestRejected
 from generators.models.base import Branch, Site, Start
 from generators.models.cogvideox import CogVideoXVideoModel
@@ -142,6 +143,36 @@ def test_bfloat16_is_the_stock_pipeline_bit_for_bit(scheduler: TinyCogVideoXSche
     pipe = tiny_cogvideox_pipeline("i2v-1.5", scheduler=scheduler).to(torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)
     assert_stock_bits(CogVideoXVideoModel.from_pipeline(pipe), requests("i2v-1.5", 2), 6.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
+def test_moves_of_latents_in_bfloat16_are_as_large_as_in_float32(
+    scheduler: TinyCogVideoXScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    move = TempoSteering._moved
+
+    def recorded(control: TempoSteering, step: Step, latents: torch.Tensor, probe: Any) -> torch.Tensor:
+        seen.append((latents, move(control, step, latents, probe)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(TempoSteering, "_moved", recorded)
+    asked = [request(frames=25, controls=(TempoControl(layers="all", steps=1.0),))]
+    logs = []
+    for dtype in (torch.float32, torch.bfloat16):
+        pipe = tiny_cogvideox_pipeline("t2v-5b", scheduler=scheduler).to(dtype)
+        ours = CogVideoXVideoModel.from_pipeline(pipe)
+        filmed = sample(ours, asked, SETTINGS)
+        (control,) = filmed.controls[0]
+        assert isinstance(control, TempoSteering)
+        logs.append([entry.moved for entry in control.log])
+        assert all((before != after).float().mean() > 0.99 for before, after in seen)
+        assert filmed.latents.dtype == dtype
+        with torch.no_grad():
+            assert ours.decode(filmed.latents).isfinite().all()
+        assert not torch.equal(filmed.latents, sample(ours, [request(frames=25)], SETTINGS).latents)
+    assert logs[1] == pytest.approx(logs[0], rel=0.05)
 
 
 def test_a_folder_films_the_same_bits_whenever_it_is_loaded(tmp_path: Path) -> None:

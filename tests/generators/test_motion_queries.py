@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,9 +28,10 @@ from generators.controls.motion_queries import (
     chosen_layers,
     noise_levels,
     recorded_steps,
+    resolved,
     steered_steps,
 )
-from generators.controls.motion_source import fitted
+from generators.controls.motion_source import SourceClip, fitted
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Layout, SeesClips, Site
 from generators.models.cogvideox import CogVideoXVideoModel
@@ -230,15 +232,51 @@ def test_the_clip_changes_what_is_filmed() -> None:
     assert not torch.allclose(moved, film(moving(frames=clip(seed=9))).latents, atol=1e-4)
 
 
-def test_the_models_own_queries_change_nothing() -> None:
-    """At pure noise the clip is the noise: with the request's seed and prompt its queries are the request's own."""
-    own = moving(steps=1e-9, layers="all", seed="request", prompt=PROMPT, record="each")
-    torch.testing.assert_close(film(own).latents, film().latents, atol=2e-5, rtol=1e-5)
+def seen_at(model: Any, step: int, source: float | None, **changes: Any) -> Tensor:
+    """What one conditional pass predicts in the middle of the schedule; the source is `source` times the same clip.
+
+    The latents are the clip at the step's noise level, on the noise that the source is shown with. None: unsteered.
+    """
+    asked = replace(request(), frames=9)
+    layout = model.layout(asked.frames, asked.height, asked.width)
+    text, start, stepper = model.encode([PROMPT], None), model.start([asked], layout), model.stepper(STEPS, layout)
+    clean = torch.randn(start.noise.shape, generator=torch.Generator().manual_seed(3))
+    latents = stepper.noised(clean, start.noise, step)
+    settings = {"steps": 1.0, "record": "each", "layers": "all", "seed": "request", "renoise": 0, "prompt": PROMPT}
+    config = moving(**{**settings, "frames": clip(9), **changes})
+    control = None if source is None else MotionSteering(config, Shot.of(model, asked, STEPS))
+    with torch.no_grad(), attached(model, [[control] if control else []]) as run:
+        if control is not None and source is not None:
+            control._source.clean = source * clean
+        run.before_step(Step(index=step, of=STEPS, sigma=stepper.sigma(step)), latents, lambda request: None)  # type: ignore[arg-type, return-value]
+        run.branches = (Branch.COND,)
+        shown = stepper.scaled(latents, step)
+        predicted: Tensor = model.predict(shown, stepper.timesteps[step], text, (Branch.COND,), start)
+        assert control is None or control.passes == 2  # of the first step, and of this one
+    return predicted
 
 
-def test_moments_of_the_models_own_values_change_nothing() -> None:
-    own = moving(steps=1e-9, layers="all", seed="request", prompt=PROMPT, values="channels")
-    torch.testing.assert_close(film(own).latents, film().latents, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("values", ["own", "channels", "layer"])
+@pytest.mark.parametrize("family", ["wan", "ltx", "modelscope", "animatediff", "cogvideox"])
+def test_a_source_that_is_the_clip_itself_changes_nothing(family: str, values: Any) -> None:
+    """The same latents, prompt and noise ask the model's own queries; another clip or another prompt does not."""
+    model = of_family(family)
+    plain, own = seen_at(model, 2, None), seen_at(model, 2, 1.0, values=values)
+    rounding = 2e-5 * plain.abs().max()
+    assert (own - plain).abs().max() < rounding
+    assert (seen_at(model, 2, -1.0, values=values) - plain).abs().max() > 100 * rounding
+    assert (seen_at(model, 2, 1.0, values=values, prompt="Rain.") - plain).abs().max() > 100 * rounding
+
+
+@cache
+def of_family(family: str) -> Any:
+    if family == "wan":
+        return wan()
+    if family == "ltx":
+        return LTXVideoModel.from_pipeline(tiny_ltx_pipeline("t2v"))
+    if family == "cogvideox":
+        return CogVideoXVideoModel.from_pipeline(tiny_cogvideox_pipeline("t2v-5b"))
+    return UnetVideoModel.from_pipeline(tiny_unet_pipeline(family))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -416,8 +454,6 @@ def test_ltx_records_every_step_of_the_first_two_fifths_on_the_requests_noise() 
     control = steering(moved)
     assert (control.steered, control.passes, control.settings.values) == ((0, 1), 2, "channels")
     assert not torch.allclose(plain, moved.latents, atol=1e-4)
-    own = film(moving(steps=1e-9, prompt=PROMPT), model=model, steps=5, **sized).latents
-    torch.testing.assert_close(own, plain, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -434,6 +470,43 @@ def test_a_unets_frames_ask_as_the_clips_frames_do(kind: Any) -> None:
         site.kind for site in control.shot.sites if control.acts_at(site, Step(index=0, of=5, sigma=1.0), Branch.COND)
     } == {"self"}
     assert not torch.allclose(plain, moved.latents, atol=1e-4)
+
+
+def source_of(model: Any, **changes: Any) -> SourceClip:
+    asked = replace(request(), width=16, height=16)
+    settings = resolved(moving(frames=clip(5, 16, 16), prompt=PROMPT, **changes), model.family)
+    return SourceClip(model, settings.frames, Shot.of(model, asked, STEPS), settings, nullcontext)
+
+
+def test_a_renoised_source_is_what_ddim_makes_of_its_last_two_steps_without_eta() -> None:
+    model = UnetVideoModel.from_pipeline(quiet(tiny_unet_pipeline("modelscope")), eta=1.0)
+    source, clean = source_of(model), source_of(model, renoise=0).clean
+    assert resolved(moving(), model.family).renoise == 2
+    scheduler = DDIMScheduler.from_config(dict(model.pipe.scheduler.config))
+    scheduler.set_timesteps(STEPS)
+    latents = scheduler.add_noise(clean, source.start.noise, scheduler.timesteps[-2:-1])
+    for t in scheduler.timesteps[-2:]:
+        with torch.no_grad():
+            predicted = model.predict(latents, t, source.text, (Branch.COND,), source.start)
+        made = scheduler.step(predicted, t, latents, eta=0.0)
+        latents = made.prev_sample
+    torch.testing.assert_close(source.clean, made.pred_original_sample, atol=1e-4, rtol=1e-4)
+    assert (source.clean - clean).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["ddim", "ancestral", "stochastic flow"])
+def test_a_renoised_source_draws_no_noise(kind: Any) -> None:
+    if kind == "stochastic flow":
+        model: Any = WanVideoModel.from_pipeline(tiny_pipeline("world", scheduler="stochastic"))
+    else:
+        model = UnetVideoModel.from_pipeline(quiet(tiny_unet_pipeline("modelscope", scheduler=kind)), eta=1.0)
+    source = source_of(model, renoise=2)
+    before = [generator.get_state() for generator in source.start.generators]
+    clean = model.encode_clip(clip(5, 16, 16))
+    with torch.no_grad():
+        first, second = (source._settled(clean, 2) for _ in range(2))
+    assert torch.equal(first, second)
+    assert all(torch.equal(x.get_state(), y) for x, y in zip(source.start.generators, before, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["t2v-2b", "i2v-1.5"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from generators.backends import BackendConfig, open_backend
 from generators.backends.local import LocalBackend
@@ -16,7 +17,7 @@ from generators.clip import Canvas, Progress, ShotRequest, ShotSet
 from generators.controls.config import TSAttn
 from generators.errors import BackendUnavailable, RequestRejected
 from generators.models.loading import open_model
-from generators.models.tiny import tiny_wan
+from generators.models.tiny import TinyKind, tiny_wan
 from generators.models.tiny_ltx import tiny_ltx
 from generators.sampler import Settings
 from generators.scenes import sample_sets
@@ -84,6 +85,31 @@ def test_a_backend_gives_the_wanted_clips_in_order_and_counts_every_pass(folder:
     (again,) = made.shoot_set(shots(3))
     assert np.array_equal(again.frames, clips[1].frames)
     assert made.limits.scenes
+
+
+@pytest.mark.parametrize("kind", ["world", "t2v-2.1"])
+def test_finished_shots_are_at_time_zero_as_they_were_in_training(tmp_path: Path, kind: TinyKind) -> None:
+    made, heard = backend(tiny_wan(kind, tmp_path, scheduler="euler")), list[Tensor]()
+    assert made.model is not None
+    (network,) = made.model.experts  # type: ignore[attr-defined]
+    network.register_forward_pre_hook(lambda module, args, told: heard.append(told["timestep"]), with_kwargs=True)
+    made.shoot_set(shots(0, 1, 2))
+    calls = 2 * SETTINGS.steps  # both branches
+    assert [times.ndim for times in heard] == [1] * calls + [2] * calls  # nothing is finished in the anchors' pass
+    for times in heard[calls:]:
+        first, second, filmed = times[0].chunk(3)
+        assert not first.any()
+        assert not second.any()
+        assert (filmed > 0).all()
+
+
+def test_a_model_is_asked_for_its_times_without_sequences_and_may_be_told(folder: Path) -> None:
+    plain = LocalBackend(str(folder), device="cpu").model
+    told = LocalBackend(str(folder), device="cpu", scenes=True, gives_tokens_at_zero=False).model
+    assert plain is not None
+    assert told is not None
+    assert not plain.gives_tokens_at_zero
+    assert not told.gives_tokens_at_zero
 
 
 def test_a_family_that_films_no_sequences_is_refused_when_it_is_opened(tmp_path: Path) -> None:

@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.clip import Frames, ShotRequest
-from generators.controls.base import AttentionCall, Run, Step
+from generators.controls.base import AttentionCall, Control, Run, Shot, Step, attached
 from generators.controls.storyboarding import StoryboardSteering, storyboard
 from generators.controls.storyboarding_config import Storyboarding
+from generators.controls.storyboarding_maths import dropped
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Site
 from generators.models.cogvideox import CogVideoXVideoModel
+from generators.models.ltx import LTXVideoModel
 from generators.models.tiny import TinyKind, tiny_pipeline
 from generators.models.tiny_cogvideox import tiny_cogvideox_pipeline
+from generators.models.tiny_ltx import tiny_ltx_pipeline
 from generators.models.tiny_unet import tiny_unet_pipeline
 from generators.models.unet import UnetVideoModel
 from generators.models.wan import WanVideoModel
-from generators.sampler import Sample, Settings, sample
+from generators.sampler import Sample, Settings, controls_of, denoise, sample
 
 PROMPTS = ("A red fox runs.", "A red fox sleeps.", "A red fox swims.")
 OFF: dict[str, Any] = {"preserve": None, "flow": None, "share": None}
@@ -136,8 +139,73 @@ def call_of(run: Run, control: StoryboardSteering, row: int, step: int, site: Si
     own = slice(row, row + 1)
     return AttentionCall(
         site=site, step=Step(index=step, of=6, sigma=0.9), row=row, layout=control.shot.layout,
-        q=q[own], k=q[own], v=q[own], raw_q=q[own], raw_k=q[own], batch=(q, q, q), raw_batch=q, place=lambda x: x,
+        q=q[own], k=q[own], v=q[own], raw_q=q[own], raw_k=q[own], batch=(q, q, q), raw_batch=q, norm=lambda x: x,
+        turn=lambda x: x,
     )  # fmt: skip
+
+
+def prepared(**settings: Any) -> tuple[Run, StoryboardSteering]:
+    """The last shot's steering as it stands before the first step, without filming."""
+    batch = storyboard(shots(), ["red fox"] * 3, **{"keyframes": 2} | settings)
+    run = Run([controls_of(wan(), request, SETTINGS) for request in batch])
+    control = run.controls[5][0]
+    assert isinstance(control, StoryboardSteering)
+    control.meet(run.controls)
+    control.begin(wan())
+    return run, control
+
+
+@pytest.mark.parametrize("part", ["preserve", "flow"])
+def test_dropped_tokens_keep_their_own_queries_and_only_they(part: str) -> None:
+    site, step, row = Site(0, 2, "self"), 2, 5
+    settings: dict[str, Any] = OFF | {part: (0.0, 1.0)}
+    run, every = prepared(**settings)
+    q = torch.randn(6, 2, every.shot.layout.tokens, 24)
+    whole = every.edit(call_of(run, every, row, step, site, q)).q
+    run, control = prepared(**settings, dropout=0.4)
+    call = call_of(run, control, row, step, site, q)
+    made = control.edit(call).q
+    own = dropped(q.shape[2], 0.4, seed=control.shot.request.seed, step=step, layer=2)
+    assert 0 < int(own.sum()) < len(own)
+    assert torch.equal(made[:, :, own], call.q[:, :, own])
+    assert torch.equal(made[:, :, ~own], whole[:, :, ~own])
+    if part == "preserve":
+        assert torch.equal(whole, q[2:3])
+    injected = (whole != call.q).any(-1).any(1)[0]
+    assert bool((injected & own).any())
+    assert bool((injected & ~own).any())
+
+
+class Compares(Control):
+    """Makes queries of raw ones by both ways in turn, beside those that the attention made."""
+
+    def __init__(self, shot: Shot) -> None:
+        super().__init__(shot)
+        self.made: list[tuple[Tensor, Tensor]] = []
+
+    def at(self, site: Site) -> bool:
+        return site.kind in ("self", "joint")
+
+    def edit(self, call: AttentionCall) -> AttentionCall:
+        assert call.norm is not None
+        assert call.turn is not None
+        self.made.append((call.turn(call.norm(call.raw_q)), call.q))
+        return call
+
+
+@pytest.mark.parametrize("family", ["wan", "ltx", "cogvideox"])
+def test_raw_queries_normed_and_turned_are_those_of_the_attention(family: str) -> None:
+    pipe = {"ltx": lambda: tiny_ltx_pipeline("t2v"), "cogvideox": lambda: tiny_cogvideox_pipeline("t2v-5b")}.get(family)
+    kind: Any = {"ltx": LTXVideoModel, "cogvideox": CogVideoXVideoModel}.get(family)
+    model: Any = wan() if pipe is None else kind.from_pipeline(pipe())
+    shot = Shot.of(model, shots(1)[0], 2)
+    control, settings = Compares(shot), Settings(steps=2, guidance=1.0)
+    with torch.no_grad(), attached(model, [[control]]) as run:
+        text, start = model.encode([shot.request.prompt], None), model.start([shot.request], shot.layout)
+        denoise(model, text, start, settings, run, model.stepper(2, shot.layout))
+    assert control.made
+    for ours, theirs in control.made:
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("offset", [0, 6])

@@ -16,7 +16,6 @@ from generators.attention_plain import attend_plain
 from generators.controls.storyboarding_maths import (
     Anchor,
     Matches,
-    clean_estimate,
     dropped,
     flow_maps,
     flow_queries,
@@ -131,6 +130,53 @@ def test_dropout_is_the_same_for_one_shot_step_and_layer_and_of_the_asked_size()
     assert float(first.float().mean()) == pytest.approx(0.4, abs=0.03)
 
 
+# Correspondences of what moved
+
+
+def moving(frames: int, side: int, step: tuple[int, int], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Features (F side side, C) of a pattern that moves by `step` (rows, columns) a frame, a tenth of noise on it.
+
+    And where each token of a frame was in the first, -1 for what was not in sight.
+    """
+    pattern = noise(3 * side, 3 * side, 16, seed=seed)
+    shown, was = [], []
+    index = torch.arange(side)
+    for f in range(frames):
+        y, x = (side + index - f * by for by in step)
+        shown.append(pattern[y][:, x] + 0.1 * noise(side, side, 16, seed=seed + 100 + f))
+        inside = ((y >= side) & (y < 2 * side))[:, None] & ((x >= side) & (x < 2 * side))[None, :]
+        was.append(torch.where(inside, (y - side)[:, None] * side + (x - side)[None, :], -1).flatten())
+    return torch.stack(shown).flatten(0, 2), torch.stack(was)
+
+
+@pytest.mark.parametrize("step", [(0, 1), (2, 0), (1, -1)])
+def test_flow_maps_follow_a_pattern_that_moves(step: tuple[int, int]) -> None:
+    frames, side = 4, 8
+    features, was = moving(frames, side, step)
+    found = {one.frame: one.nearest.long() for one in flow_maps(features, frames, (0, 3))}
+    assert sorted(found) == [1, 2]
+    for frame, (first, last) in found.items():
+        seen = was[frame] >= 0
+        assert torch.equal(first[seen], was[frame][seen])
+        back = {int(place): token for token, place in enumerate(was[3].tolist()) if place >= 0}
+        pairs = [(token, back[place]) for token, place in enumerate(was[frame].tolist()) if place in back]
+        assert len(pairs) >= side
+        assert all(int(last[token]) == there for token, there in pairs)
+
+
+def test_matches_follow_a_subject_that_stands_elsewhere() -> None:
+    side, step = 8, (1, 2)
+    features, was = moving(2, side, step)
+    anchor, own = features.view(2, side * side, -1)
+    subject = torch.zeros(side, side, dtype=torch.bool)
+    subject[2:6, 1:5] = True
+    moved = subject.roll(step, (0, 1)).flatten()
+    found = matches(own, [(noise(side * side, 16, seed=50), subject.flatten()), (anchor, subject.flatten())])
+    assert found.anchor[moved].tolist() == [1] * 16
+    assert torch.equal(found.place[moved], was[1][moved])
+    assert float(found.distance[moved].max()) < float(found.distance[~moved].min())
+
+
 # Masks
 
 
@@ -159,15 +205,6 @@ def test_a_token_is_the_subjects_where_most_of_its_cell_is_in_any_of_its_frames(
     mask[3, 2:, 1:] = True
     made = mask_tokens(mask, [range(1), range(1, 5)], (2, 2, 2))
     assert made.tolist() == [True, False, False, False, False, False, False, True]
-
-
-@pytest.mark.parametrize("flow", [True, False])
-def test_a_steps_goal_is_found_from_its_two_ends(flow: bool) -> None:
-    clean, eps = noise(1, 4, 3, 2, 2, seed=1), noise(1, 4, 3, 2, 2, seed=2)
-    for sigmas in ((1.0, 0.9), (0.7, 0.4), (0.3, 0.0)):
-        kept = [1 - s if flow else (1 - s * s) ** 0.5 for s in sigmas]
-        before, after = (a * clean + s * eps for a, s in zip(kept, sigmas, strict=True))
-        torch.testing.assert_close(clean_estimate(before, after, sigmas, flow=flow), clean)
 
 
 # Refinement

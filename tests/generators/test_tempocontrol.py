@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from generators.clip import Event, Given, ShotRequest
@@ -23,7 +24,9 @@ from generators.controls.tempo_readout import WordColumns
 from generators.controls.tempocontrol import TempoSteering
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Layout, Reader, Site
+from generators.models.cogvideox import CogVideoXVideoModel
 from generators.models.tiny import TinyKind, TinyScheduler, tiny_pipeline
+from generators.models.tiny_cogvideox import TinyCogVideoXScheduler, tiny_cogvideox_pipeline
 from generators.models.wan import WanVideoModel
 from generators.sampler import Sample, Settings, _StepProbe, sample
 from generators.timeline import Timeline
@@ -413,25 +416,63 @@ def test_the_requests_other_controls_act_in_what_is_read_and_other_requests_take
     assert found == pytest.approx(same, rel=1e-4)
 
 
-@pytest.mark.parametrize("survives", [True, False])
-def test_moves_survive_unipc_when_it_is_told_of_them_and_not_otherwise(survives: bool) -> None:
-    ours = model(scheduler="unipc")
+@cache
+def stepped_by(scheduler: str) -> WanVideoModel | CogVideoXVideoModel:
+    if scheduler.startswith("CogVideoX"):
+        kind: TinyCogVideoXScheduler = "dpm" if scheduler.endswith("DPM") else "ddim"
+        return CogVideoXVideoModel.from_pipeline(tiny_cogvideox_pipeline("t2v-5b", scheduler=kind))
+    pipe = tiny_pipeline("t2v-2.1", scheduler="unipc" if scheduler == "UniPC" else "euler")
+    if scheduler == "DPM++":
+        pipe.scheduler = DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        )
+    return WanVideoModel.from_pipeline(pipe)
+
+
+def share_left(scheduler: str, at: int, *, told: bool) -> float:
+    """How much of a move before step `at` of 50 the finished latents hold, where predictions stay what they were."""
+    ours = stepped_by(scheduler)
     layout = ours.layout(FRAMES, HEIGHT, WIDTH)
     ends = []
-    for edited in (False, True):
+    for moves in (False, True):
         stepper = ours.stepper(50, layout)
+        assert stepper.keeps_edits
+        draws = tuple(torch.Generator().manual_seed(row) for row in range(2))
         latents = torch.randn(2, *layout.shape, generator=torch.Generator().manual_seed(0))
         for i in range(50):
-            if edited and i == 5:
+            if moves and i == at:
                 came, latents = latents, latents.clone()
                 latents[0] += 0.01
-                if survives:
+                if told:
                     stepper.edited(came, latents, i)
-            latents = stepper.step(torch.ones_like(latents) * 0.3, i, latents)
+            latents = stepper.step(torch.full_like(latents, 0.3), i, latents, draws)
         ends.append(latents)
-    share = (ends[1] - ends[0])[0].mean() / 0.01
     assert torch.equal(ends[0][1], ends[1][1])
-    assert (0.99 < share < 1.01) if survives else share < 0.01
+    return float((ends[1] - ends[0])[0].mean() / 0.01)
+
+
+@pytest.mark.parametrize("at", [0, 5, 10])
+@pytest.mark.parametrize("scheduler", ["Euler", "DPM++", "UniPC"])
+def test_moves_survive_the_scheduler(scheduler: str, at: int) -> None:
+    assert share_left(scheduler, at, told=True) == pytest.approx(1, abs=0.01)
+
+
+def test_moves_that_unipc_is_not_told_of_are_built_away_and_others_need_no_telling() -> None:
+    assert share_left("UniPC", 5, told=False) == pytest.approx(0.0082, abs=0.0005)  # as in the released code
+    assert share_left("UniPC", 10, told=False) == pytest.approx(0.0100, abs=0.0005)
+    assert share_left("DPM++", 5, told=False) == share_left("DPM++", 5, told=True)
+
+
+@pytest.mark.parametrize("at", [0, 5, 10])
+@pytest.mark.parametrize("scheduler", ["CogVideoX-DDIM", "CogVideoX-DPM"])
+def test_under_cogvideox_a_move_is_turned_by_ddim_and_thinned_by_the_noise_of_dpm(scheduler: str, at: int) -> None:
+    """With a = cos(angle) clip and sin(angle) noise, and v held fixed, DDIM leaves the product of cos(turn) of a move;
+    the noise that DPM draws takes the place of what was noise in it, which leaves a."""
+    stepper = stepped_by(scheduler).stepper(50, stepped_by(scheduler).layout(FRAMES, HEIGHT, WIDTH))
+    clip = [float(stepper.scheduler.alphas_cumprod[int(t)]) ** 0.5 for t in stepper.timesteps] + [1.0]
+    turns = [math.cos(math.acos(now) - math.acos(then)) for now, then in zip(clip[at:], clip[at + 1 :], strict=False)]
+    expected = clip[at] if scheduler.endswith("DPM") else math.prod(turns)
+    assert share_left(scheduler, at, told=True) == pytest.approx(expected, rel=0.005, abs=1e-6)
 
 
 @pytest.mark.slow

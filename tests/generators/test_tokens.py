@@ -6,6 +6,8 @@ import pytest
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import normalizers, pre_tokenizers
+from transformers import CLIPTokenizer, T5Tokenizer
 
 from generators.errors import ControlRejected
 from generators.models.tiny import tiny_pipeline
@@ -90,6 +92,8 @@ def test_a_prompt_that_just_fits_is_not_cut(tokenizer: Any) -> None:
 def test_an_empty_phrase_is_refused(tokenizer: Any) -> None:
     with pytest.raises(ControlRejected, match="got an empty text"):
         map_text(tokenizer, PROMPT, 512).columns("  ")
+    with pytest.raises(ControlRejected, match="got an empty text"):
+        map_text(tokenizer, PROMPT, 512, clean=False).place(["fox", "\n"])
 
 
 # ── several phrases ──
@@ -108,6 +112,31 @@ def test_a_chosen_place_is_kept_and_the_others_go_round_it(tokenizer: Any) -> No
     text = map_text(tokenizer, "fox and fox and fox", 512)
     places = text.place(["fox", "fox", "fox"], [None, 0, None])
     assert places == [text.columns("fox", occurrence=k) for k in (1, 0, 2)]
+
+
+RAW = "A  red fox jumps,\nthen the fox\u2019s tail &amp; ears move."
+
+
+@pytest.mark.parametrize("phrase", ["fox\u2019s tail", "A  red fox", "jumps,\nthen", "tail &amp; ears"])
+def test_a_prompt_that_is_not_cleaned_holds_its_phrases_word_for_word(tokenizer: Any, phrase: str) -> None:
+    text = map_text(tokenizer, RAW, 512, clean=False)
+    assert text.prompt == RAW
+    assert text.occurrences(phrase) == 1
+    assert words(text, text.columns(phrase)) == phrase
+    assert text.place([phrase]) == [text.columns(f" {phrase}\n")]
+
+
+@pytest.mark.parametrize("phrase", ["fox\u2019s tail", "A  red fox", "jumps,\nthen", "tail &amp; ears"])
+def test_a_cleaned_prompt_holds_the_same_phrases_cleaned(tokenizer: Any, phrase: str) -> None:
+    text = map_text(tokenizer, RAW, 512)
+    assert words(text, text.columns(phrase)) == clean_prompt(phrase) != phrase
+
+
+def test_a_phrase_is_cleaned_in_a_raw_prompt_only_where_that_stands_in_it(tokenizer: Any) -> None:
+    text = map_text(tokenizer, RAW, 512, clean=False)
+    assert words(text, text.columns("red\nfox")) == "red fox"
+    with pytest.raises(ControlRejected, match="phrase \"fox's tail\" does not stand .* did you mean 'fox\u2019s tail'"):
+        text.columns("fox's tail")
 
 
 @pytest.mark.slow
@@ -141,3 +170,105 @@ def test_ids_that_stand_nowhere_are_refused_with_a_suggestion(tokenizer: Any) ->
 def test_a_text_mapped_without_ids_says_so() -> None:
     with pytest.raises(ControlRejected, match="mapped without token ids"):
         TextMap(prompt="a fox", offsets=((0, 1), (2, 5)), length=8).search("fox")
+
+
+# ── tokenizers whose pieces are of several letters ──
+
+
+def unigram() -> Any:
+    """T5's own class with a few pieces; its normalizer does what a checkpoint's table does: NFKC."""
+    words = ("", "A", "red", "fo", "fox", "jump", "over", "the", "box", "box,", "then", "walks", "home.", "fire")
+    pieces = [*(f"▁{word}" for word in words), "s", "x"]
+    letters = [letter for letter in "abcdefghijklmnopqrstuvwxyzA.,()" if letter not in pieces]
+    marks = [(mark, 0.0) for mark in ("<pad>", "</s>", "<unk>")]
+    vocab = marks + [(piece, -2.0) for piece in pieces] + [(letter, -8.0) for letter in letters]
+    made = T5Tokenizer(vocab=vocab, extra_ids=0)
+    made.backend_tokenizer.normalizer = normalizers.NFKC()
+    return made
+
+
+def clip() -> Any:
+    """CLIP's own class with a few merges: a mark in front, lower case, ends of words."""
+    words = (["f", "o", "x"], ["j", "u", "m", "p", "s"], ["r", "e", "d"], ["w", "a", "l", "k", "s"])
+    merges: list[tuple[str, str]] = []
+    for *begun, last in words:
+        merges += [("".join(begun[:i]), begun[i]) for i in range(1, len(begun))]
+        merges.append(("".join(begun), f"{last}</w>"))
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    made += ["".join(pair) for pair in merges]
+    return CLIPTokenizer(vocab={word: i for i, word in enumerate(made)}, merges=merges)
+
+
+PIECES = {"unigram": unigram, "clip": clip}
+PHRASES = ("red fox", "fox", "jumps over the box", "box", "the box, then", "walks home", "home", "A red")
+
+
+@pytest.mark.parametrize(
+    ("kind", "golden"),
+    [
+        (
+            "unigram",  # A red fox jump s over the box, then the fox walks home. </s>
+            {"fox": (2,), "jumps": (3, 4), "over the box": (5, 6, 7), "box": (7,), "walks home": (11, 12)},
+        ),
+        (
+            "clip",  # <s> a red fox jumps o v e r t h e b o x , t h e n t h e fox walks h o m e . </s>
+            {"A": (1,), "fox": (3,), "jumps": (4,), "box": (12, 13, 14), "walks home": (24, 25, 26, 27, 28)},
+        ),
+    ],
+)
+def test_pieces_of_several_letters_are_a_phrases_when_they_reach_into_it(
+    kind: str, golden: dict[str, tuple[int, ...]]
+) -> None:
+    text = map_text(PIECES[kind](), PROMPT, 512)
+    assert {phrase: text.columns(phrase) for phrase in golden} == golden
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_any_tokenizers_columns_are_those_of_the_phrases_letters(kind: str) -> None:
+    text = map_text(PIECES[kind](), PROMPT, 512)
+    for phrase in PHRASES:
+        start = PROMPT.index(phrase)
+        letters = set(range(start, start + len(phrase)))
+        assert text.columns(phrase) == tuple(i for i, span in enumerate(text.offsets) if letters & set(range(*span)))
+    assert text.place(["fox", "walks home", "fox"]) == [
+        text.columns("fox"), text.columns("walks home"), text.columns("fox", occurrence=1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_any_tokenizers_cut_is_where_its_own_truncation_cuts(kind: str) -> None:
+    tokenizer = PIECES[kind]()
+    whole = tokenizer(PROMPT)["input_ids"]
+    where = map_text(tokenizer, PROMPT, 512)
+    for length in range(3, len(whole) + 2):
+        text = map_text(tokenizer, PROMPT, length)
+        kept = tokenizer(PROMPT, truncation=True, max_length=length)["input_ids"]
+        assert (text.tokens, text.cut) == (len(kept), len(kept) < len(whole))
+        for phrase in PHRASES:
+            columns = where.columns(phrase)
+            if text.cut and columns[-1] >= len(kept) - 1:  # the end mark is the last one kept
+                with pytest.raises(ControlRejected, match=f"cuts the prompt after {length} tokens"):
+                    text.columns(phrase)
+            else:
+                assert [kept[i] for i in text.columns(phrase)] == [whole[i] for i in columns]
+
+
+def test_a_piece_that_straddles_a_phrases_edge_hides_it_from_a_search_by_ids() -> None:
+    text = map_text(unigram(), PROMPT, 512)
+    assert text.search("fox") == (2, 10)
+    assert text.search("walks") == (11,)
+    for phrase in ("home", "box"):  # the prompt has "home." and "box," as one piece each
+        assert text.columns(phrase)
+        with pytest.raises(ControlRejected, match="stand nowhere in a row"):
+            text.search(phrase)
+
+
+def test_a_search_by_ids_reads_case_as_the_tokenizer_does() -> None:
+    text = map_text(clip(), "A fox and a FOX", 77)
+    assert text.search("Fox") == (*text.columns("fox"), *text.columns("FOX"))
+
+
+def test_letters_that_a_tokenizer_rewrites_keep_their_places() -> None:
+    text = map_text(unigram(), "A \ufb01re  fox", 512, clean=False)
+    assert (text.columns("\ufb01re"), text.columns("fox")) == ((1,), (2,))

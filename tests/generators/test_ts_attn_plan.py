@@ -303,3 +303,13 @@ def test_a_flag_stands_in_the_place_of_its_presets_and_survives_replacing() -> N
 def test_shares_for_another_number_of_events_are_refused() -> None:
     with pytest.raises(ControlRejected, match="expected a share for each of 2 events .*, got 3"):
         only(TSAttn(intervals=(0.2, 0.3, 0.5)), shot())
+
+
+def test_a_subject_of_a_raw_prompt_is_found_as_it_stands_there() -> None:
+    prompt = "The fox\u2019s cub jumps, then the fox\u2019s cub walks."
+    events = (event("jumps", 0, 1.0, "fox\u2019s cub"), event("walks", 1.0, 2.125, " fox\u2019s cub"))
+    described = shot(*events, prompt=prompt)
+    described = replace(described, text=map_text(tokenizer(), prompt, 512, clean=False))
+    plan = only(TSAttn(), described)
+    mentions = [described.text.columns("fox\u2019s cub", occurrence=k) for k in (0, 1)]
+    assert plan.subject_columns.tolist() == sorted({column for columns in mentions for column in columns})

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from generators.attention_bands import gaussian_table
 from generators.clip import Event, Progress, ShotRequest
-from generators.controls.base import Control, Shot, Step, attached
+from generators.controls.base import AttentionCall, Control, Shot, Step, attached
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 from generators.controls.frame_text import frame_shares
 from generators.controls.vstar import VSTARControl
@@ -313,6 +313,53 @@ def test_texts_without_their_padding_are_read_frame_by_frame() -> None:
     assert not torch.allclose(latents(VSTAR(synopsis=("a fox", "a cat sleeps"), regularise=False)), plain)
     with pytest.raises(ControlRejected, match="hides padding"):
         latents(VSTAR(synopsis=("a fox", "a cat"), blend="embeddings"))
+
+
+class Spy(Control):
+    """Keeps every call of joint attention, and what came out of it."""
+
+    def __init__(self, shot: Shot) -> None:
+        super().__init__(shot)
+        self.calls: list[tuple[AttentionCall, Tensor]] = []
+
+    def at(self, site: Site) -> bool:
+        return site.kind == "joint"
+
+    def observe(self, call: AttentionCall, out_BHND: Tensor, lse_BHN: Tensor) -> None:
+        self.calls.append((call, out_BHND))
+
+
+@pytest.mark.parametrize("kind", ["t2v-2b", "t2v-5b", "t2v-1.5"])
+@pytest.mark.parametrize("magnitude", ["rowmax", "auto", 4.0])
+def test_the_band_of_joint_attention_is_the_explicit_one_and_keeps_the_weight_of_the_text(
+    kind: Any, magnitude: Any
+) -> None:
+    ours: Any = CogVideoXVideoModel.from_pipeline(tiny_cogvideox_pipeline(kind))
+    asked = ShotRequest(prompt=PROMPT, frames=17, fps=8, width=32, height=32, seed=1)
+    here = Shot.of(ours, asked, 25)
+    spy = Spy(here)
+    config = VSTAR(magnitude=magnitude, scale=0.5, sigmas=(1.5,))
+    with torch.no_grad(), attached(ours, [[VSTARControl(config, here), spy]]) as run:
+        text, start = ours.encode([PROMPT], None), ours.start([asked], here.layout)
+        run.branches, run.step = (Branch.COND,), Step(index=0, of=25, sigma=0.9)
+        ours.predict(start.noise, torch.tensor(900), text, (Branch.COND,), start)
+    assert [call.site.layer for call, _ in spy.calls] == [0, 1]
+    frames, height, width = here.layout.grid
+    frame = torch.arange(here.layout.tokens) // (height * width)
+    table = gaussian_table(frames, 1.5 * frames / 16)[frame][:, frame]
+    for call, out in spy.calls:
+        q, k, v = (x.double() for x in (call.q, call.k, call.v))
+        assert call.text is not None
+        words, phi = (q @ k.mT / q.shape[-1] ** 0.5).split([call.text.stop, here.layout.tokens], dim=-1)
+        # a sample of a frame of 4 tokens is its third one
+        seen = phi if magnitude == "rowmax" else phi[..., 2 :: height * width]
+        top = seen.amax(-1, keepdim=True).clamp_min(0) if isinstance(magnitude, str) else magnitude
+        video = phi + 0.5 * top * table
+        video = video - video.logsumexp(-1, keepdim=True) + phi.logsumexp(-1, keepdim=True)
+        plain, banded = (torch.cat([words, part], -1).softmax(-1) for part in (phi, video))
+        torch.testing.assert_close(banded[..., call.text].sum(-1), plain[..., call.text].sum(-1))
+        torch.testing.assert_close(out.double(), banded @ v, atol=1e-5, rtol=1e-4)
+        assert ((banded - plain) @ v).abs().max() > 1e-2
 
 
 def test_joint_attention_is_regularised_over_video_alone() -> None:

@@ -23,6 +23,7 @@ from generators.world.grammar import (
     possible,
     sample_script,
 )
+from generators.world.motion import play
 from generators.world.places import backdrops
 from generators.world.puppets import BOX, textures
 from generators.world.renderer import _sprites, render
@@ -162,7 +163,7 @@ def slowly_drawn(script: Script) -> torch.Tensor:
     canvas = torch.from_numpy(backdrops())[PLACES.index(script.place), TIMES.index(script.time)]
     canvas = canvas.repeat(script.frames, 1, 1, 1)
     down, across = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
-    for sprite in _sprites(script):
+    for sprite in _sprites(script, play(script)):
         for frame, (texture, x, y, sx, sy, tilt, alpha, *hue) in enumerate(torch.from_numpy(sprite).tolist()):
             right, below = (across - x) / (BOX / 2), (down - y) / (BOX / 2)
             cos, sin = math.cos(tilt), math.sin(tilt)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.brains import Brains, Critic
+from agents.brains import Brains, Critic, Reworder
 from agents.graph import Outcome, film_story
 from agents.profile import Budget
 from agents.progress import (
@@ -58,6 +58,7 @@ class Studio:
     """A fresh database to be copied: making one takes longer than filming in it."""
     storyboard: Storyboard = field(default_factory=board)
     critic: Critic | None = field(default_factory=ScriptedCritic)
+    reworder: Reworder = field(default_factory=RuleReworder)
     backend: InstantBackend = field(default_factory=lambda: InstantBackend(limits=TINY))
     budget: Budget = Budget(takes_per_shot=4)
     events: list[RunEvent] = field(default_factory=list)
@@ -71,9 +72,7 @@ class Studio:
         self.planner = ScriptedPlanner(self.storyboard)
 
     def crew(self) -> Crew:
-        brains = Brains(
-            planner=self.planner, segmenter=ScriptedSegmenter(), reworder=RuleReworder(), critic=self.critic
-        )
+        brains = Brains(planner=self.planner, segmenter=ScriptedSegmenter(), reworder=self.reworder, critic=self.critic)
         return Crew(
             archive=self.archive,
             backend=self.backend,
