@@ -1,6 +1,7 @@
 """How results, errors and progress look in a terminal; as JSON where a program asks.
 
-Knows rich and the values of `fabula.py`; decides nothing.
+Knows rich and the values of `fabula.py`; decides nothing. It is long because rich is let in at this one door: every
+result has its few lines here, and no other module learns what a table is.
 """
 
 from __future__ import annotations

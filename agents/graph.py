@@ -26,6 +26,7 @@ from agents.errors import BudgetExhausted, RunStopped
 from agents.exits import in_words
 from agents.figures import figures_of
 from agents.heartbeat import LEASE, heartbeat
+from agents.lengths import fit_lengths, note_length
 from agents.motion import check_board, with_motion
 from agents.progress import AwaitingApproval, FilmDone, Note, Planned
 from agents.shooting import Stage, film_shot
@@ -43,7 +44,7 @@ from agents.state import (
     storyboard_of,
 )
 from agents.storyboard import Storyboard
-from agents.takespec import TakeSpec, as_filmed, held_against
+from agents.takespec import TakeSpec
 from generators.clip import SET_WORK
 from storage.errors import RunBusy, StorageError
 from storage.lease import new_owner
@@ -120,8 +121,8 @@ async def _drafted(job: Job, crew: Crew, story: str) -> Storyboard:
     """The job's own storyboard or a planner's, with the lengths that are filmed."""
     board = job.storyboard
     if board is None:
-        board = held_against(await crew.brains.planner.plan(story, job.brief), job.brief)
-    return as_filmed(board, crew.backend.limits)
+        board = note_length(await crew.brains.planner.plan(story, job.brief), job.brief)
+    return fit_lengths(board, crew.backend.limits)
 
 
 def approve(crew: Crew, run_id: int, storyboard: Storyboard | None = None) -> None:

@@ -32,7 +32,7 @@ class UnderWay:
     """What is out of one run and not settled, with the most that it can come to. One event loop alone uses it."""
 
     def __init__(self) -> None:
-        self._out: dict[int, Reply] = {}
+        self._out: dict[object, Reply] = {}
         self._settled = asyncio.Event()
 
     @property
@@ -53,11 +53,12 @@ class UnderWay:
     @contextmanager
     def holding(self, most: Reply) -> Iterator[None]:
         """Keep so much free for a call that is out."""
-        self._out[id(most)] = most
+        call = object()
+        self._out[call] = most
         try:
             yield
         finally:
-            del self._out[id(most)]
+            del self._out[call]
             self._settled.set()
             self._settled = asyncio.Event()
 
@@ -97,7 +98,7 @@ class Ledger:
             kept = self.archive.answered(self.run_id, digest)
             if kept is not None:
                 return Reply(text=kept.answer or "", tokens_in=kept.tokens_in, tokens_out=kept.tokens_out)
-            most = self.model.at_most(question) if isinstance(self.model, Priced) else replace(FREE)
+            most = self.model.at_most(question) if isinstance(self.model, Priced) else FREE
             again = self.archive.unknown(self.run_id, digest) is not None
             await self.out.until(lambda: self._sends(most, again=again) != 0)
             sends = self._sends(most, again=again)

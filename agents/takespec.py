@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from agents.brains import Brief
 from agents.controls import MotionFrom, controls_json, motions, read_controls
 from agents.sentences import cut_prompt
-from agents.storyboard import PlannedShot, Storyboard, Subject
+from agents.storyboard import Subject
 from generators.clip import Event, Limits
 from generators.controls.config import ControlConfig, TSAttn
 from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
@@ -23,10 +22,6 @@ OVERLAP_STEPS = 1
 """Latent frames after the first that a continuing shot takes over from the shot before it."""
 HISTORY_STEPS = 4
 """As many under diffusion forcing, as its authors recommend; at most half of those in the shortest clip."""
-_FAR = 0.5
-"""Share of the length asked for by which a film may be longer or shorter without a word about it."""
-_NEAR = 0.5
-"""Seconds by which a clip may be longer or shorter than its shot was planned without a word about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,41 +224,6 @@ def controls_for(events: int) -> tuple[ControlConfig, ...]:
 def clip_frames(seconds: float, limits: Limits) -> int:
     """The clip length, of those the backend films well, that is nearest to what the shot wants."""
     return min(limits.frame_counts, key=lambda count: (abs(count / limits.fps - seconds), count))
-
-
-def held_against(board: Storyboard, brief: Brief) -> Storyboard:
-    """The storyboard with a note where its length is far from the one that was asked for."""
-    length, wished = sum(shot.seconds for shot in board.shots), brief.seconds
-    if wished is None or abs(length - wished) <= max(brief.shot_seconds[0], _FAR * wished):
-        return board
-    note = f"a film of {wished:g} s was asked for; what can be filmed of the story takes {length:.1f} s"
-    return board.model_copy(update={"notes": (*board.notes, note)})
-
-
-def as_filmed(board: Storyboard, limits: Limits) -> Storyboard:
-    """The storyboard with shots as long as the backend films them; where that is far from the plan, a note says so."""
-    shots = tuple(_as_long(shot, clip_frames(shot.seconds, limits) / limits.fps) for shot in board.shots)
-    notes = tuple(
-        f"shot {number}: {planned.seconds:g} s were planned and {shot.seconds:.1f} s are filmed, which is what this "
-        "backend films best; its events are fitted into that"
-        for number, (planned, shot) in enumerate(zip(board.shots, shots, strict=True), 1)
-        if shot.seconds != planned.seconds
-    )
-    return board.model_copy(update={"shots": shots, "notes": (*board.notes, *notes)})
-
-
-def _as_long(shot: PlannedShot, seconds: float) -> PlannedShot:
-    """The shot with this length, unless it is near; what happened up to the end still does."""
-    if abs(seconds - shot.seconds) <= _NEAR:
-        return shot
-    scale = seconds / shot.seconds
-    events = tuple(
-        event.model_copy(
-            update={"start": event.start * scale, "end": seconds if event.end >= shot.seconds else event.end * scale}
-        )
-        for event in shot.events
-    )
-    return shot.model_copy(update={"seconds": seconds, "events": events})
 
 
 def fitted(events: Sequence[EventPlan], planned: float, start: float, end: float) -> list[tuple[float, float]]:

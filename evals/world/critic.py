@@ -20,7 +20,7 @@ from evals.world.detectors import Frames, sharpness
 from evals.world.events import judge_event
 from evals.world.phrases import Look, Unreadable, read_look, read_promise
 from evals.world.scores import intruders, judge_actor
-from evals.world.settings import CRITIC, Setting
+from evals.world.settings import CRITIC, READINGS, Setting
 from evals.world.tracks import Scene, watch
 from generators.clip import Event
 from generators.world.words import PLACES
@@ -47,8 +47,8 @@ class WorldCritic:
         return f"world-{self._setting.name}"
 
     def how(self) -> dict[str, str | int]:
-        """All that decides a verdict: the setting's lines, as text."""
-        return {name: str(value) for name, value in asdict(self._setting).items()}
+        """All that decides a verdict: the detectors by their number, and the setting's lines, as text."""
+        return {"readings": READINGS} | {name: str(value) for name, value in asdict(self._setting).items()}
 
     def digest(self) -> str:
         """What its calibration knows this way of looking by."""
