@@ -111,7 +111,7 @@ if TYPE_CHECKING:
     from workshop.inspecting import inspect_attention
     from workshop.motion import MotionOutcome as MotionOutcome
     from workshop.motion import evaluate_motion
-    from workshop.training import distil_world, export_world, import_world, train_world
+    from workshop.training import distil_world, export_world, import_world, teach_roles, train_world
     from workshop.training_scenes import SceneWishes, prepare_scenes, train_scenes
     from workshop.worlds import evaluate_world
 
@@ -163,6 +163,7 @@ __all__ = [
     "inspect_attention",
     "prepare_scenes",
     "size_of",
+    "teach_roles",
     "train_scenes",
     "train_world",
     "version",
@@ -367,6 +368,15 @@ class Studio:
             report=None if found.report in gone else found.report,
             lost=gone,
         )
+
+    def recut(self, manifest: Path, folder: Path | None = None) -> Path:
+        """Make a film again, bit for bit, from its manifest and the takes in this home; into `again` beside it.
+
+        Raises EditError when a take is gone or altered, or the bytes differ.
+        """
+        from agents.editor import recut
+
+        return recut(manifest, self.archive.media.folder, folder or manifest.parent / "again")
 
     def runs(self) -> list[RunLine]:
         """Every run, newest first."""

@@ -245,6 +245,19 @@ def retry(
     return screen.show_film(film, json, typed)
 
 
+@app.command(rich_help_panel=FILM)
+def recut(
+    manifest: Annotated[Path, typer.Argument(help="The manifest.json beside a film.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; `again` beside the manifest by default.")] = None,
+    home: Home = None,
+    database: Database = None,
+    json: Json = False,
+) -> int:
+    """Make a film again from its manifest and its takes, and check that it is the same, bit for bit."""
+    with fabula.Studio(home=home, database=database) as studio:
+        return screen.show_recut(studio.recut(manifest, out), json)
+
+
 @app.command(rich_help_panel=LOOK)
 def show(run: RunNumber, home: Home = None, database: Database = None, json: Json = False) -> int:
     """Show a run: its storyboard, its takes, what was seen in them, and where the film is."""

@@ -69,6 +69,14 @@ def show_film(film: fabula.FilmResult, as_json: bool, typed: Typed) -> int:
     return film.exit_code
 
 
+def show_recut(film: Path, as_json: bool) -> int:
+    """A film that was made again, and is the same; gives 0."""
+    if as_json:
+        return _json({"film": str(film)}, 0)
+    say(f"The same film, bit for bit: {film}")
+    return 0
+
+
 def show_run(film: fabula.FilmResult, as_json: bool, typed: Typed) -> int:
     """A run as it stands, with its takes and notes; looking at it succeeds however it stands."""
     if as_json:

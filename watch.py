@@ -19,6 +19,8 @@ from rich.tree import Tree
 import fabula
 
 SEEN, UNSEEN, OPEN = "[green]✓[/]", "[red]✗[/]", "[dim]·[/]"
+_MARKS = {True: SEEN, False: UNSEEN, None: OPEN}
+_SAID = {True: "seen", False: "NOT seen", None: "not judged"}
 BAR = 16
 ROOM = 6
 """Shots that fit on a screen with their events."""
@@ -128,7 +130,7 @@ class View:
             case fabula.progress.TakeDone():
                 self._shot(event).doing = f"take {event.take} is being judged"
             case fabula.progress.Judged():
-                self._shot(event).marks = [SEEN if verdict.done else UNSEEN for verdict in event.events]
+                self._shot(event).marks = [_MARKS[verdict.done] for verdict in event.events]
             case fabula.progress.RemedyChosen():
                 self._shot(event).doing = f"{event.kind}: {_first(event.reason)}"
             case fabula.progress.ShotDone():
@@ -167,7 +169,7 @@ def sentence(event: fabula.progress.RunEvent) -> Text | None:
             return Text(f"shot {event.shot}: take {event.take} filmed in {event.seconds:.1f} s")
         case fabula.progress.Judged():
             pairs = zip(event.phrases, event.events, strict=True)
-            seen = "; ".join(f"{'seen' if verdict.done else 'NOT seen'}: {phrase}" for phrase, verdict in pairs)
+            seen = "; ".join(f"{_SAID[verdict.done]}: {phrase}" for phrase, verdict in pairs)
             return Text(f"shot {event.shot}: take {event.take}: {seen or 'nothing was promised'}")
         case fabula.progress.RemedyChosen():
             return Text(f"shot {event.shot}: next: {event.kind}, because {_first(event.reason)}")

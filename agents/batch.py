@@ -78,6 +78,8 @@ class BatchStory(Shape):
         known = set(vars(Caps()))
         if unknown := sorted(set(self.budget) - known):
             raise UsageError(f"{self.name}: unknown budget {unknown}; expected some of {sorted(known)}")
+        if broken := {n: v for n, v in self.budget.items() if n not in ("seconds", "money") and not v.is_integer()}:
+            raise UsageError(f"{self.name}: budget {broken}: expected whole numbers")
         whole = {n: v if n in ("seconds", "money") else int(v) for n, v in self.budget.items()}
         return Order(
             story=self.text if self.story is None else Path(self.story),

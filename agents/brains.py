@@ -159,7 +159,8 @@ class Viewing:
 class EventVerdict:
     """What was seen of one promised event. `start` and `end` are seconds, None when it was not seen or not timed."""
 
-    done: bool
+    done: bool | None
+    """None where the critic cannot tell, whatever the take shows: no film of it can mend that."""
     confidence: float
     evidence: str
     start: float | None = None
@@ -187,7 +188,7 @@ class VerdictResult:
     @property
     def failed(self) -> tuple[int, ...]:
         """Indices of promised events that were not seen."""
-        return tuple(i for i, event in enumerate(self.events) if not event.done)
+        return tuple(i for i, event in enumerate(self.events) if event.done is False)
 
     @property
     def rank(self) -> tuple[int, float, float]:

@@ -33,8 +33,8 @@ class Caption:
 
 def shot_captions(shot: ShotRecord, verdict: Verdict | None) -> tuple[Caption, ...]:
     """One line an event, in seconds of the take: when it was seen, else when it was to happen, marked if it did not."""
-    judged = [bool(event.get("done")) for event in verdict.events] if verdict else []
-    missed = {number for number, done in enumerate(judged) if not done}
+    judged = verdict.events if verdict else []
+    missed = {number for number, event in enumerate(judged) if event.get("done") is False}
     return tuple(
         Caption(start=start, end=end, text=(UNSEEN if number in missed else "") + _sentence(line))
         for number, (line, (start, end)) in enumerate(zip(_clauses(shot), event_times(shot, verdict), strict=True))

@@ -91,8 +91,8 @@ def best_take(history: Sequence[TakeRecord]) -> TakeRecord | None:
 
 
 def missed_events(record: TakeRecord) -> list[int]:
-    """Indices of promised events that the critic did not see in the take."""
-    return [i for i, event in enumerate(record.verdict.events) if not event["done"]] if record.verdict else []
+    """Indices of promised events that the critic looked for and did not see in the take."""
+    return [i for i, event in enumerate(record.verdict.events) if event["done"] is False] if record.verdict else []
 
 
 def leaves_nothing(history: Sequence[TakeRecord]) -> bool:

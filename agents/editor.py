@@ -7,6 +7,7 @@ plan. The same plan gives the same bytes, and `recut` makes the film again from 
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -285,7 +286,7 @@ def _lane(scene: Scene, index: int) -> Lane:
 
 def _versions(ffmpeg: str | None, *, cut: bool) -> dict[str, str]:
     """What can change pixels; ffmpeg's version only where it `cut` a film."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {"python": platform.python_version(), "machine": platform.machine(), "cores": str(os.cpu_count())}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -96,7 +96,7 @@ class Tally:
     promised: int
     seen: int
     unjudged: int = 0
-    """Filmed, and judged by nobody."""
+    """Filmed, and judged by nobody, or of a kind that the critic cannot judge."""
     unfilmed: int = 0
     """Of shots without a finished take."""
 
@@ -348,7 +348,7 @@ def _seen(verdicts: list[dict[str, Any]], index: int) -> dict[str, Any]:
         return {"seen": None}
     verdict = verdicts[index]
     return {
-        "seen": bool(verdict["done"]),
+        "seen": verdict["done"],
         "seen_start": verdict.get("start"),
         "seen_end": verdict.get("end"),
         "confidence": verdict.get("confidence"),

@@ -70,7 +70,7 @@ class TakeView:
     columns: int
     error: str
     verdict: str
-    marks: tuple[tuple[str, bool], ...]
+    marks: tuple[tuple[str, Became], ...]
     notes: tuple[str, ...]
     events: tuple[EventView, ...]
     remedy: str
@@ -194,7 +194,7 @@ def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
         columns=len(thumbs) if thumbs is not None else 0,
         error=take.error or "",
         verdict=_judged(verdict) if verdict else "",
-        marks=tuple((event.label, event.became == "seen") for event in events) if verdict else (),
+        marks=tuple((event.label, event.became) for event in events) if verdict else (),
         notes=(*take.notes, *(verdict.notes if verdict else ())),
         events=events,
         remedy=remedy.kind.replace("_", " ") if remedy else "",
@@ -218,7 +218,9 @@ def _event_views(scene: Scene, record: TakeRecord | None) -> tuple[EventView, ..
     for index, event in enumerate(scene.shot.promised):
         judged: dict[str, Any] = verdict.events[index] if verdict and index < len(verdict.events) else {}
         seen, done = seen_interval(verdict, index), bool(judged.get("done"))
-        became: Became = ("seen" if done else "not seen") if judged else "not judged" if record else "not filmed"
+        became: Became = "not judged" if record else "not filmed"
+        if judged.get("done") is not None:
+            became = "seen" if done else "not seen"
         views.append(
             EventView(
                 label=label(scene.shot, event),

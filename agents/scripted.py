@@ -67,9 +67,12 @@ class ScriptedSegmenter:
 
 
 class ScriptedCritic:
-    """Sees in every take what its script says: a flag per promised event, by shot and take; all of them by default."""
+    """Sees in every take what its script says: a flag per promised event, by shot and take; all of them by default.
 
-    def __init__(self, seen: Mapping[tuple[str, int], Sequence[bool] | Exception] | None = None) -> None:
+    A flag of None is an event that it cannot judge.
+    """
+
+    def __init__(self, seen: Mapping[tuple[str, int], Sequence[bool | None] | Exception] | None = None) -> None:
         self._seen = dict(seen or {})
         self.viewings: list[tuple[str, int]] = []
 
@@ -97,5 +100,5 @@ class ScriptedCritic:
             )
             for done, event in zip(flags, viewing.events, strict=True)
         )
-        quality = sum(flags) / len(flags) if flags else 1.0
+        quality = sum(map(bool, flags)) / len(flags) if flags else 1.0
         return VerdictResult(critic=self.name, events=verdicts, identity=1.0, quality=quality)

@@ -14,7 +14,7 @@ from commands.options import Size as CanvasSize
 
 group = typer.Typer(help="Train the bundled model, or any model on sets of shots.", no_args_is_help=True)
 world = typer.Typer(
-    help="The puppet world's model: `vae` and `denoiser`, then `export`. `import` goes on from that, `distil` is fast.",
+    help="The puppet world's model: `vae`, `text`, `denoiser`, then `export`. `import` goes on, `distil` speeds up.",
     no_args_is_help=True,
 )
 group.add_typer(world, name="world")
@@ -69,6 +69,29 @@ def train_part(part: Literal["vae", "denoiser"], says: str) -> None:
 
 train_part("vae", "Train the autoencoder, or go on.")
 train_part("denoiser", "Train the transformer and its text encoder, or go on.")
+
+
+@world.command()
+def text(
+    out: Out = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
+    learning_rate: Rate = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: Json = False,
+) -> int:
+    """Teach the text encoder who does what to whom: minutes, before the denoiser; or go on."""
+    outcome = fabula.teach_roles(
+        out=out,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        seed=seed,
+        threads=threads,
+        on_progress=None if json else screen.tell_training,
+    )
+    return screen.show_training(outcome, json)
 
 
 @world.command()

@@ -22,7 +22,7 @@ async def film(story: Path, profile: str | None) -> FilmResult | None:
                 case progress.TakeDone():
                     print(f"shot {event.shot}, take {event.take}: filmed in {event.seconds:.1f} s")
                 case progress.Judged():
-                    seen = sum(verdict.done for verdict in event.events)
+                    seen = sum(bool(verdict.done) for verdict in event.events)
                     print(f"shot {event.shot}, take {event.take}: {seen} of {len(event.events)} events seen")
                 case FilmResult():
                     return event

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fabula
+from agents.errors import EditError
 from fabula import Caps, FilmResult, Order, Studio, UsageError, progress
 from generators.backends.lazy import LazyBackend
 from generators.clip import Backend
@@ -125,6 +126,17 @@ def test_without_a_critic_nothing_counts_as_seen(desk: Path) -> None:
     assert film.film is not None
     assert not film.judged
     assert film.exit_code == 3
+
+
+def test_a_film_is_cut_again_from_its_manifest(desk: Path) -> None:
+    with Studio("instant") as studio:
+        film = studio.run(STORY, out=desk / "film")
+        assert film.film is not None
+        again = studio.recut(desk / "film" / "manifest.json")
+        assert (again.parent.name, again.read_bytes()) == ("again", film.film.read_bytes())
+        next(studio.home.glob("run-*/*.mkv")).write_bytes(b"torn")
+        with pytest.raises(EditError, match="was altered: resume the run, it will be filmed again"):
+            studio.recut(desk / "film" / "manifest.json")
 
 
 def test_exit_codes_follow_from_errors() -> None:

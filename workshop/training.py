@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agents.errors import UsageError
-from generators.training.config import RUN_FOLDER, DenoiserTraining, LatentShards, Machine, Schedule, VaeTraining
+from generators.training.config import (
+    RUN_FOLDER,
+    DenoiserTraining,
+    LatentShards,
+    Machine,
+    RoleTraining,
+    Schedule,
+    VaeTraining,
+)
 from generators.training.distil_config import DistilTraining
 
 if TYPE_CHECKING:
@@ -41,10 +49,7 @@ def train_world(
     schedule = _schedule(config.schedule, steps, decay_steps, minutes)
     machine = Machine(device=device, threads=threads, compile=compiled)
     config = replace(config, out=out or config.out, seed=seed, schedule=schedule, machine=machine)
-    if learning_rate is not None:
-        if not 0 < learning_rate < 1:
-            raise UsageError(f"--learning-rate: expected between 0 and 1, got {learning_rate}")
-        config = replace(config, learning_rate=learning_rate)
+    config = replace(config, learning_rate=_rate(config.learning_rate, learning_rate))
     if isinstance(config, DenoiserTraining):
         if often:
             config = replace(config, shards=_shards(config.shards, often))
@@ -56,6 +61,12 @@ def train_world(
     return train_vae(config, on_progress)
 
 
+def _rate(usual: float, asked: float | None) -> float:
+    if asked is not None and not 0 < asked < 1:
+        raise UsageError(f"--learning-rate: expected between 0 and 1, got {asked}")
+    return usual if asked is None else asked
+
+
 def _shards(usual: LatentShards, often: Sequence[str]) -> LatentShards:
     try:
         weights = {verb: float(weight) for verb, weight in (told.split("=", 1) for told in often)}
@@ -65,6 +76,27 @@ def _shards(usual: LatentShards, often: Sequence[str]) -> LatentShards:
         return replace(usual, often=weights)
     except ValueError as error:
         raise UsageError(f"--often: {error}") from error
+
+
+def teach_roles(
+    *,
+    out: Path | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    on_progress: OnTrainingProgress | None = None,
+) -> TrainingOutcome:
+    """Teach the bundled model's text encoder who does what to whom, or go on; before the denoiser, or between."""
+    of = DenoiserTraining()
+    of = replace(of, out=out or of.out, seed=seed, machine=Machine(threads=threads))
+    config = RoleTraining(denoiser=of)
+    config = replace(config, schedule=_schedule(config.schedule, steps, steps, minutes))
+    config = replace(config, learning_rate=_rate(config.learning_rate, learning_rate))
+    from generators.training.roles import train_roles
+
+    return train_roles(config, on_progress)
 
 
 def distil_world(

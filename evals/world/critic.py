@@ -86,7 +86,7 @@ def _verdict(scene: Scene, event: Event, cast: Mapping[str, Look]) -> EventVerdi
     try:
         promise = read_promise(event.subject, event.phrase, cast)
     except Unreadable as error:
-        return EventVerdict(done=False, confidence=0.0, evidence=f"not judged: {error}")
+        return EventVerdict(done=None, confidence=0.0, evidence=f"not judged: {error}")
     seen = judge_event(scene, promise, (event.start, event.end))
     return EventVerdict(
         done=seen.done, confidence=seen.confidence, evidence=f"the {promise.hue} puppet {seen.evidence}",

@@ -223,6 +223,26 @@ class DenoiserTraining:
         return self.noise_mean if verb is None else self.noise_means.get(verb, self.noise_mean)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RoleTraining:
+    """What the text encoder of `denoiser` is taught before films: who does what to whom, in every word."""
+
+    denoiser: DenoiserTraining = field(default_factory=DenoiserTraining)
+    """Whose text encoder it is: its folder, sizes, seed, machine."""
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(steps=1000, warmup=50, decay_steps=1000, log_every=25, sample_every=0)
+    )
+    captions: int = 10_000
+    """Captions drawn once and gone through again and again."""
+    batch: int = 48
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-3
+    loudness: float = 1.4
+    """Length of the code of a noun's role. Columns have a length of about 8."""
+    kept: float = 0.5
+    """Weight of the squared distance from what a column said before, beside its code."""
+
+
 def _require_verbs(name: str, values: Mapping[str, float]) -> None:
     if unknown := sorted(values.keys() - VERBS.keys()):
         raise ValueError(f"{name}: expected verbs of the world, got {', '.join(unknown)}")

@@ -269,6 +269,17 @@ def noised(clean: Tensor, noise: Tensor, by_frame: Tensor) -> Tensor:
     return torch.lerp(clean, noise, by_frame[:, None, :, None, None])
 
 
+def run_settings(config: DenoiserTraining, codec: LinearCodec, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What a checkpoint of the denoiser must have been trained with, to go on from it."""
+    return {
+        "seed": config.seed,
+        "size": asdict(config.size),
+        "codec": codec.digest,
+        "words": tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))),
+        "shift": config.shift,
+    }
+
+
 def train_denoiser(
     config: DenoiserTraining,
     on_progress: OnTrainingProgress | None = None,
@@ -286,11 +297,5 @@ def train_denoiser(
     source = source or WorldClips(device=config.machine.device, often=config.shards.often)
     codec = open_codec(config.out, source, seed=config.seed, channels=config.size.channels)
     trainee = DenoiserTrainee(config, codec, source, words or vocabulary())
-    settings = {
-        "seed": config.seed,
-        "size": asdict(config.size),
-        "codec": codec.digest,
-        "words": trainee.tokenizer.convert_ids_to_tokens(list(range(len(trainee.tokenizer)))),
-        "shift": config.shift,
-    }
+    settings = run_settings(config, codec, trainee.tokenizer)
     return run(trainee, config.schedule, RunFolder(config.out / "denoiser"), settings, on_progress)

@@ -87,6 +87,7 @@ def test_json_lines_hold_one_story_a_line(tmp_path: Path) -> None:
         ("a.yaml", "- {text: a, size: big}", "size"),
         ("a.yaml", "- {text: a}\n- {text: b, size: 5x5}", "story 2: size: expected two numbers"),
         ("a.yaml", "- {text: a}\n- {text: b, budget: {tokns: 5}}", "story 2: b: unknown budget ['tokns']"),
+        ("a.yaml", "- {text: b, budget: {takes: 2.5}}", "story 1: b: budget {'takes': 2.5}: expected whole numbers"),
         ("a.yaml", "- {text: a, motion_from: [x.mp4, y.mp4]}", "story 1: motion from"),
         ("a.yaml", '- {story: "a\\0b"}', "story 1: embedded null byte"),
     ],

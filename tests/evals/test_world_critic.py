@@ -66,16 +66,17 @@ async def test_another_verb_on_the_same_take_is_not_seen() -> None:
     assert verdict.events[0].evidence
 
 
-async def test_a_phrase_from_outside_the_world_is_not_judged_and_not_done() -> None:
+async def test_a_phrase_from_outside_the_world_is_not_judged() -> None:
     verdict = await judged("breathes fire", film(JUMP))
-    assert not verdict.events[0].done
+    assert verdict.events[0].done is None
+    assert verdict.failed == ()
     assert verdict.events[0].confidence == 0.0
     assert verdict.events[0].evidence.startswith("not judged: 'breathes fire'")
 
 
 async def test_a_subject_without_a_colour_is_not_judged_and_noted() -> None:
     verdict = await judged("leaps into the air", film(JUMP), description="a dragon")
-    assert not verdict.events[0].done
+    assert verdict.events[0].done is None
     assert any("not judged" in note for note in verdict.notes)
 
 

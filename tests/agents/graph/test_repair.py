@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from agents.outcome import result
 from agents.profile import Budget
 from agents.progress import (
     RemedyChosen,
@@ -29,6 +32,23 @@ async def test_only_the_shot_that_failed_is_filmed_again_until_all_is_seen(studi
     remedies = [event for event in studio.told(RemedyChosen) if isinstance(event, RemedyChosen)]
     assert [(event.shot, event.kind) for event in remedies] == [("2", "reseed"), ("2", "strengthen")]
     assert "'spins 2 times' not seen" in remedies[0].reason
+
+
+@pytest.mark.slow
+async def test_what_the_critic_cannot_judge_costs_no_more_takes_and_is_told(studio: Studio) -> None:
+    studio.critic = ScriptedCritic({("2", 1): [None, False], ("2", 2): [None, True]})
+    outcome = await studio.film()
+    assert not outcome.all_seen
+    assert studio.takes("2") == [(1, TakeStatus.DONE, "reseed"), (2, TakeStatus.DONE, None)]
+    [remedy] = [event for event in studio.told(RemedyChosen) if isinstance(event, RemedyChosen)]
+    assert "'jumps" not in remedy.reason
+    record = studio.archive.record(outcome.run_id)
+    film = result(record)
+    assert [event.seen for event in film.shots[1].events] == [None, True]
+    assert film.tally.said == "5 of 6 promised events seen (1 not judged)"
+    assert outcome.film is not None
+    assert "(not seen)" not in (Path(outcome.film.folder) / "film.srt").read_text()
+    assert 'title="not judged">–' in (Path(outcome.film.folder) / "report.html").read_text()
 
 
 @pytest.mark.slow
