@@ -228,5 +228,7 @@ def prepare(words: list[str], desk: Path) -> None:
         write_film(desk / "horse.mp4", [np.zeros((80, 32, 32, 3), np.uint8)], 8)
     if any(word in first or word.startswith((*first[3:], "run 1 ")) for word in words):
         assert main.main(["run", "my-story.txt", "--json"]) in (0, 3)
+    if "recut" in words:
+        assert main.main(["run", "my-story.txt", "--out", "jump", "--json"]) in (0, 3)
     if any("storyboard.yaml" in word for word in words):
         assert main.main(["plan", "my-story.txt", "--out", "storyboard.yaml", "--json"]) == 0
