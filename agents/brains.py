@@ -123,7 +123,7 @@ class Planner(Protocol):
 
 
 class Segmenter(Protocol):
-    """Gives every event of a shot its time."""
+    """Gives every event of a shot its time, and the shot its synopsis where that is wanted."""
 
     async def segment(self, shot: PlannedShot) -> PlannedShot:
         """The same shot with its events in order, inside it. Raises PlanError or a ModelError."""
@@ -193,7 +193,7 @@ class VerdictResult:
     @property
     def rank(self) -> tuple[int, float, float]:
         """Bigger is better."""
-        return len(self.events) - len(self.failed), self.identity, self.quality
+        return sum(bool(event.done) for event in self.events), self.identity, self.quality
 
 
 @runtime_checkable

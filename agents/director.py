@@ -13,7 +13,7 @@ from typing import Any, Literal
 from agents.controls import controls_json, motions, read_controls
 from agents.takespec import Look, TakeSpec, split_spec, window
 from generators.clip import Limits
-from generators.controls.config import ControlConfig, TempoControl, TSAttn
+from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 from storage.records import ShotPlan, ShotRecord, TakeRecord
 
 Kind = Literal["reseed", "strengthen", "retime", "reword", "guide", "refilm", "split"]
@@ -149,6 +149,8 @@ def _try(
             kind=kind, reason=f"{who}: said in other words", changes={"controls": controls}, revision=reworded
         )
     if kind == "guide":
+        if told_by_synopsis(read_controls(controls)):
+            return "its frames read a synopsis, which has no words of the prompt to look for"
         guided = guided_in_time(read_controls(controls), look.limits)
         if guided is None:
             return "it is guided already" if look.limits.guides else "this backend cannot guide in time"
@@ -168,6 +170,11 @@ def strengthened(controls: Sequence[ControlConfig]) -> tuple[ControlConfig, ...]
     from_picture = min(round(found[0].share(from_picture=True) + STRONGER, 3), STRONGEST_FROM_PICTURE)
     stronger = replace(found[0], steps=steps, picture_steps=from_picture)
     return tuple(stronger if c is found[0] else c for c in controls)
+
+
+def told_by_synopsis(controls: Sequence[ControlConfig]) -> bool:
+    """Whether every frame reads a text of its own."""
+    return any(isinstance(control, VSTAR) and control.synopsis for control in controls)
 
 
 def guided_in_time(controls: Sequence[ControlConfig], limits: Limits) -> tuple[ControlConfig, ...] | None:

@@ -7,9 +7,10 @@ plan. The same plan gives the same bytes, and `recut` makes the film again from 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
@@ -28,6 +29,8 @@ from storage.tables import TakeStatus
 
 FILM, SRT, VTT = "film.mp4", "film.srt", "film.vtt"
 SHEET, MANIFEST, REPORT = "contact-sheet.png", "manifest.json", "report.html"
+SHEET_SHOTS = 40
+"""Shots on a contact sheet; a longer film has several, `contact-sheet-02.png` and so on."""
 MANIFEST_FORMAT = 1
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "av")
 """Their versions can change pixels."""
@@ -166,12 +169,12 @@ def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> Film
     versions = _versions(plan.options.ffmpeg, cut=bool(pieces))
     manifest = _manifest(plan, scenes, files, versions)
     for name, content in (
-        (SRT, as_srt(captions)),
-        (VTT, as_vtt(captions)),
-        (SHEET, _sheet(scenes, result, plan)),
-        (MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"),
+        (SRT, as_srt(captions).encode()),
+        (VTT, as_vtt(captions).encode()),
+        *_sheets(scenes, result, plan),
+        (MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()),
     ):
-        files[name] = keep_file(plan.folder / name, content if isinstance(content, bytes) else content.encode())
+        files[name] = keep_file(plan.folder / name, content)
     told = replace(plan, record=account()) if account else plan
     files[REPORT] = keep_file(plan.folder / REPORT, render_report(told, scenes, result, versions).encode())
     return result
@@ -257,7 +260,16 @@ def _result(plan: FilmPlan, scenes: list[Scene], files: dict[str, str]) -> FilmF
     )
 
 
-def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> bytes:
+def _sheets(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> Iterator[tuple[str, bytes]]:
+    """Names and pictures of the film's contact sheets, one after the other."""
+    pages = max(1, math.ceil(len(scenes) / SHEET_SHOTS))
+    for page in range(pages):
+        name = SHEET if page == 0 else SHEET.replace(".png", f"-{page + 1:02d}.png")
+        under = f" · sheet {page + 1} of {pages}" if pages > 1 else ""
+        yield name, _sheet(scenes[page * SHEET_SHOTS : (page + 1) * SHEET_SHOTS], result, plan, under)
+
+
+def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan, page: str) -> bytes:
     rows = [
         SheetRow(
             label=scene.shot.label,
@@ -269,7 +281,7 @@ def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> bytes:
         )
         for scene in scenes
     ]
-    under = f"{result.tally.said} · {result.seconds:.1f} s"
+    under = f"{result.tally.said} · {result.seconds:.1f} s{page}"
     font = Path(plan.options.font) if plan.options.font else None
     return contact_sheet(plan.record.run.title, under, rows, font=font)
 

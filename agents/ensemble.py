@@ -26,14 +26,15 @@ def brains_for(profile: Profile, model_of: ModelOf | None = None, world_critic: 
     planner: Planner
     segmenter: Segmenter
     reworder: Reworder
+    synopsis = profile.brains.synopsis
     if profile.brains.kind == "offline":
-        planner, segmenter, reworder = OfflinePlanner(), RuleSegmenter(), RuleReworder()
+        planner, segmenter, reworder = OfflinePlanner(), RuleSegmenter(synopsis=synopsis), RuleReworder()
     elif profile.brains.world:
         planner = ModelWorldPlanner(_model(profile, model_of, "planner"))
-        segmenter, reworder = RuleSegmenter(), RuleReworder()
+        segmenter, reworder = RuleSegmenter(synopsis=synopsis), RuleReworder()
     else:
         planner = ModelPlanner(_model(profile, model_of, "planner"))
-        segmenter = ModelSegmenter(_model(profile, model_of, "segmenter"))
+        segmenter = ModelSegmenter(_model(profile, model_of, "segmenter"), synopsis=synopsis)
         reworder = ModelReworder(_model(profile, model_of, "reworder"))
     critic = _critic(profile, model_of, world_critic)
     return Brains(planner=planner, segmenter=segmenter, reworder=reworder, critic=critic)

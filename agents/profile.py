@@ -58,6 +58,8 @@ class BrainsChoice(Shape):
     key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key."""
     models: Models = Models()
+    synopsis: bool = False
+    """The segmenter gives shots a synopsis, which their frames read (VSTAR) in the place of separable attention."""
     timeout: float = Field(default=120.0, gt=0)
     attempts: int = Field(default=4, ge=1, le=20)
     max_tokens: int = Field(default=4096, ge=64)

@@ -47,14 +47,15 @@ class ModelReworder:
 
 
 def with_phrase(shot: PlannedShot, event: int, phrase: str) -> PlannedShot:
-    """The shot with one event's phrase replaced where it stands in the prompt."""
+    """The shot with one event's phrase replaced where it stands in the prompt, and in its synopsis."""
     old = shot.events[event].phrase
     at = place_of(shot, event)
     prompt = shot.prompt[:at] + phrase + shot.prompt[at + len(old) :]
     events = tuple(
         e.model_copy(update={"phrase": phrase}) if index == event else e for index, e in enumerate(shot.events)
     )
-    return shot.model_copy(update={"prompt": prompt, "events": events})
+    synopsis = tuple(state.replace(old, phrase) for state in shot.synopsis)
+    return shot.model_copy(update={"prompt": prompt, "events": events, "synopsis": synopsis})
 
 
 def place_of(shot: PlannedShot, event: int) -> int:

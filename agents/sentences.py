@@ -62,6 +62,26 @@ def quoted(text: str) -> str:
     return repr(flat if len(flat) <= LONGEST_QUOTE else flat[: LONGEST_QUOTE - 3] + "…")
 
 
+def states_of(prompt: str, phrases: Sequence[str]) -> tuple[str, ...]:
+    """The prompt once for every phrase, told of that alone; nothing where a sentence holds two or lacks one.
+
+    The opening of a scene and sentences without any phrase stand in all.
+    """
+    states = []
+    for index, phrase in enumerate(phrases):
+        rest: str | None = prompt
+        if index + 1 < len(phrases):
+            halves = cut_prompt(prompt, phrases, index + 1)
+            rest = halves and halves[0]
+        if rest is not None and index:
+            halves = cut_prompt(rest, phrases[: index + 1], index)
+            rest = halves and halves[1]
+        if rest is None or phrase not in rest:
+            return ()
+        states.append(rest)
+    return tuple(states)
+
+
 def cut_prompt(prompt: str, phrases: Sequence[str], after: int) -> tuple[str, str] | None:
     """A prompt as two, the second with the phrases from index `after` on; None when a sentence holds both.
 

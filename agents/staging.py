@@ -67,7 +67,8 @@ def stage_shots(
     """How every shot is filmed, by number. `sets` is the person's wish to film shots that share a cast as one."""
     going_on = {n for n, shot in shots.items() if shot.transition == "continues" and limits.extends}
     moving = {n for n, shot in shots.items() if shot.motion_from is not None}  # its queries are not its own
-    free = {n: shot for n, shot in shots.items() if n not in going_on | moving}
+    told = {n for n, shot in shots.items() if shot.synopsis}  # its words are not the prompt's
+    free = {n: shot for n, shot in shots.items() if n not in going_on | moving | told}
     together = _sets(free, cast, limits) if sets and limits.films_sets else {}
     playing: dict[str, list[int]] = {}
     for number, shot in free.items():
@@ -86,6 +87,8 @@ def stage_shots(
             )
         elif number in moving:
             staged.append(Staged(shot=number, why=_cut(shot) + "filmed alone" + _moved(shot, ": it has")))
+        elif number in told:
+            staged.append(Staged(shot=number, why=_cut(shot) + "filmed alone: its frames read a synopsis"))
         else:
             why = _alone(number, shot, playing, cast, limits, sets=sets)
             staged.append(Staged(shot=number, why=_cut(shot) + f"filmed alone: {why}"))

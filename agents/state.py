@@ -214,6 +214,7 @@ def planned(plan: ShotPlan) -> PlannedShot:
         seconds=plan.seconds,
         transition="continues" if plan.transition == "continues" else "cut",
         motion_from=plan.motion_from,
+        synopsis=plan.synopsis,
         events=tuple(PlannedEvent(subject=e.subject, phrase=e.phrase, start=e.start, end=e.end) for e in plan.events),
     )
 
@@ -229,6 +230,7 @@ def plan_of(shot: PlannedShot) -> ShotPlan:
         camera=shot.camera,
         transition=shot.transition,
         motion_from=shot.motion_from,
+        synopsis=shot.synopsis,
     )
 
 

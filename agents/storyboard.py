@@ -58,6 +58,8 @@ class PlannedShot(Shape):
     transition: Literal["cut", "continues"] = "cut"
     motion_from: str | None = Field(default=None, min_length=1)
     """Whose motion it has: a video file, `shot N` of this film, or `run N shot M`."""
+    synopsis: tuple[str, ...] = ()
+    """The shot's states in order, a sentence each: its frames read them one after the other (VSTAR)."""
     events: tuple[PlannedEvent, ...] = ()
 
 
@@ -96,6 +98,8 @@ def shot_problems(shot: PlannedShot, cast: set[str], places: set[str]) -> list[s
     found = [f"unknown cast member {s!r}; the cast is {sorted(cast)}" for s in shot.subjects if s not in cast]
     if shot.place is not None and shot.place not in places:
         found.append(f"unknown place {shot.place!r}; the places are {sorted(places)}")
+    if len(shot.synopsis) == 1 or not all(state.strip() for state in shot.synopsis):
+        found.append(f"synopsis: expected no state, or two and more sentences, got {list(shot.synopsis)}")
     before = 0.0
     for event in shot.events:
         where = f"event {event.phrase!r}"

@@ -15,7 +15,7 @@ from agents.controls import MotionFrom, controls_json, motions, read_controls
 from agents.sentences import cut_prompt
 from agents.storyboard import Subject
 from generators.clip import Event, Limits
-from generators.controls.config import ControlConfig, TSAttn
+from generators.controls.config import VSTAR, ControlConfig, TSAttn
 from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
 
 OVERLAP_STEPS = 1
@@ -133,7 +133,9 @@ def first_spec(
         total = TakeSpec.from_json(before.take.request).total_frames
         lead = Kept(take=before.take.id, first=total - overlap, last=total, at=0)
     moved = () if motion is None else (motion,)  # first: a control that reads passes must come after it
-    return _spec(shot, cast, look, number=1, controls=(*moved, *controls_for(len(shot.events))), lead=lead)
+    spec = _spec(shot, cast, look, number=1, controls=moved, lead=lead)
+    own = _told(shot.plan, spec, look.style) if shot.plan.synopsis else controls_for(len(shot.events))
+    return replace(spec, controls=(*moved, *own))
 
 
 def next_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Sequence[TakeRecord]) -> TakeSpec:
@@ -146,11 +148,12 @@ def next_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Se
     first = TakeSpec.from_json(history[0].take.request)
     lead = first.kept[0] if first.lead else None
     spec = _spec(shot, cast, look, number=last.take.number + 1, controls=controls, lead=lead)
+    spec = replace(spec, controls=_retold(controls, shot.plan, spec, look.style))
     if last.remedy.kind == "refilm":
         base = next(record for record in history if record.take.id == changes["base"])
         filmed, (begin, end) = TakeSpec.from_json(base.take.request), changes["window"]
         kept = around(base.take.id, begin, end, filmed.frames)
-        return replace(filmed, seed=spec.seed, controls=controls, kept=kept, picture=None)  # it is among the kept
+        return replace(filmed, seed=spec.seed, controls=spec.controls, kept=kept, picture=None)  # it is among the kept
     if last.remedy.kind == "split":
         return split_spec(spec, int(changes["after_event"]), look) or spec
     return spec
@@ -193,12 +196,35 @@ def _spec(
 
 def _prompt(plan: ShotPlan, style: str) -> str:
     """The shot's prompt with its camera and the film's style, where the prompt does not name them already."""
-    parts = [plan.prompt]
-    if plan.camera != "static" and plan.camera.lower() not in plan.prompt.lower():
+    return _in_style(plan.prompt, plan, style)
+
+
+def _in_style(text: str, plan: ShotPlan, style: str) -> str:
+    parts = [text]
+    if plan.camera != "static" and plan.camera.lower() not in text.lower():
         parts.append(f"Camera: {plan.camera}.")
-    if style and style.lower() not in plan.prompt.lower():
+    if style and style.lower() not in text.lower():
         parts.append(f"Style: {style}.")
     return " ".join(parts)
+
+
+def _told(plan: ShotPlan, spec: TakeSpec, style: str) -> tuple[VSTAR, ...]:
+    """The shot's synopsis for its frames: each state in the middle of its event, else evenly spread."""
+    middles = tuple(round((event.start + event.end) / 2, 4) for event in spec.events)
+    fit = len(middles) == len(plan.synopsis) and list(middles) == sorted(set(middles))
+    states = tuple(_in_style(state, plan, style) for state in plan.synopsis)
+    return (VSTAR(synopsis=states, seconds=middles if fit else ()),)
+
+
+def _retold(controls: Sequence[ControlConfig], plan: ShotPlan, spec: TakeSpec, style: str) -> tuple[ControlConfig, ...]:
+    """The controls, a synopsis in the words and at the times of this take."""
+    if not plan.synopsis:
+        return tuple(controls)
+    [now] = _told(plan, spec, style)
+    return tuple(
+        replace(c, synopsis=now.synopsis, seconds=now.seconds) if isinstance(c, VSTAR) and c.synopsis else c
+        for c in controls
+    )
 
 
 def overlap_frames(limits: Limits) -> int:

@@ -30,6 +30,8 @@ class ShotPlan:
     transition: str = "cut"
     motion_from: str | None = None
     """Whose motion it has: `shot N`, or `sha256:…` of a kept clip or a take; None: its own."""
+    synopsis: tuple[str, ...] = ()
+    """Its states in order, a sentence each; empty where its frames read the prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class ShotRecord:
             camera=shot.camera,
             transition=shot.transition,
             motion_from=shot.motion_from,
+            synopsis=tuple(shot.synopsis),
         )
 
 

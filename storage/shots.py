@@ -100,7 +100,10 @@ def add_revision(session: Session, shot_id: int, plan: ShotPlan, reason: str) ->
 
 def _columns(plan: ShotPlan) -> dict[str, Any]:
     names = ("prompt", "seconds", "place", "camera", "transition", "motion_from")
-    return {name: getattr(plan, name) for name in names} | {"subjects": list(plan.subjects)}
+    return {name: getattr(plan, name) for name in names} | {
+        "subjects": list(plan.subjects),
+        "synopsis": list(plan.synopsis),
+    }
 
 
 def _add(session: Session, rows: list[tuple[Shot, ShotPlan]]) -> list[ShotRecord]:

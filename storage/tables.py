@@ -117,6 +117,8 @@ class Shot(SQLModel, table=True):
     transition: str = "cut"
     motion_from: str | None = None
     """Whose motion it has: another shot of the run, or the content of a kept clip."""
+    synopsis: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
+    """Its states in order, a sentence each."""
     reason: str = ""
     """Why this revision exists; empty for the first."""
     error: str | None = None

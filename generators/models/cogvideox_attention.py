@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, join, steer, steers
+from generators.controls.base import AttentionCall, Control, Run
+from generators.controls.steering import join, steer, steers
 from generators.models.base import Site
 from generators.models.walking import Asked, Walked, heard
 

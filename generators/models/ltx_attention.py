@@ -15,7 +15,8 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, join, steer, steers
+from generators.controls.base import AttentionCall, Control, Run
+from generators.controls.steering import join, steer, steers
 from generators.models.base import Site
 from generators.models.walking import Asked, Walked, heard
 

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, steer, steers
+from generators.controls.base import AttentionCall, Control, Run
+from generators.controls.steering import steer, steers
 from generators.errors import ControlRejected
 from generators.models.base import Layout, Site
 

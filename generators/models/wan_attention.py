@@ -15,7 +15,8 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import _get_added_kv_projections, _get_qkv_projections
 from torch import Tensor
 
-from generators.controls.base import AttentionCall, Control, Run, compact_padding, join, steer, steers
+from generators.controls.base import AttentionCall, Control, Run
+from generators.controls.steering import compact_padding, join, steer, steers
 from generators.models.base import Site
 
 TEXT_COLUMNS = 512

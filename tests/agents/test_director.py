@@ -158,6 +158,37 @@ def test_a_backend_that_cannot_keep_frames_passes_the_window_over() -> None:
     assert "refilm passed over: this backend cannot keep finished frames" in choice.reason
 
 
+def test_a_synopsis_is_what_the_frames_read_each_state_in_its_event() -> None:
+    told = shot("jumps up", "spins around")
+    told.shot.synopsis = ["The red fox jumps up.", "The red fox spins around."]
+    look = replace(LOOK, style="in oil")
+    spec = first_spec(told, CAST, look)
+    (vstar,) = spec.controls
+    assert isinstance(vstar, VSTAR)
+    assert vstar.synopsis == ("The red fox jumps up. Style: in oil.", "The red fox spins around. Style: in oil.")
+    assert vstar.seconds == pytest.approx([(event.start + event.end) / 2 for event in spec.events], abs=1e-4)
+    assert TakeSpec.from_json(spec.to_json()) == spec
+    history = [take(told, 1, [True, False], spec=spec)]
+    reason = choose(told, history, LOOK, None, repairs=Repairs(ladder=("strengthen", "guide"))).reason
+    assert "strengthen passed over" in reason
+    assert "guide passed over: its frames read a synopsis" in reason
+    later = replace(told, events=tuple(event.model_copy() for event in told.events))
+    later.events[0].end = later.events[1].start = 1.0
+    remedy = {"kind": "retime", "changes": {"controls": controls_json(spec.controls)}}
+    [again] = next_spec(later, CAST, look, [take(told, 1, [True, False], spec=spec, remedy=remedy)]).controls
+    assert isinstance(again, VSTAR)
+    assert again.seconds == pytest.approx((0.5, 2.5), abs=0.1)
+    assert again.synopsis == vstar.synopsis
+
+
+def test_a_synopsis_of_other_states_than_events_is_spread_evenly() -> None:
+    told = shot("jumps up")
+    told.shot.synopsis = ["The fox sits.", "The fox is in the air.", "The fox sits."]
+    (vstar,) = first_spec(told, CAST, LOOK).controls
+    assert isinstance(vstar, VSTAR)
+    assert vstar.seconds == ()
+
+
 def test_one_event_is_not_steered_and_several_are() -> None:
     assert first_spec(shot("jumps up"), CAST, LOOK).controls == ()
     assert first_spec(TWO, CAST, LOOK).controls == (TSAttn(),)

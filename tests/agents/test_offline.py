@@ -13,7 +13,7 @@ from agents.brains import Brief
 from agents.errors import PlanError, UnfilmableStory
 from agents.offline import OfflinePlanner, world_plan
 from agents.segmenter import RuleSegmenter
-from agents.sentences import cut_prompt, split_sentences
+from agents.sentences import cut_prompt, split_sentences, states_of
 from agents.storyboard import Storyboard
 from agents.worldplan import WorldPlan, other_wording, problems, read_phrase
 from generators.world.captions import predicates, vocabulary
@@ -310,3 +310,13 @@ def test_a_prompt_comes_apart_between_its_events_and_keeps_its_scene() -> None:
         "In the meadow by day, The red fox walks to the left.".replace("The red", "the red"),
     )
     assert cut_prompt("The fox jumps up and walks away.", ["jumps up", "walks away"], 1) is None
+
+
+def test_a_prompt_comes_apart_into_a_state_for_every_event() -> None:
+    prompt = "This happens at night. The red fox jumps up. Then the blue cat spins. After that the red fox leaves."
+    assert states_of(prompt, ["jumps up", "spins", "leaves"]) == (
+        "This happens at night. The red fox jumps up.",
+        "This happens at night. The blue cat spins.",
+        "This happens at night. The red fox leaves.",
+    )
+    assert states_of("The fox jumps up and leaves.", ["jumps up", "leaves"]) == ()

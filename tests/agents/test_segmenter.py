@@ -6,7 +6,7 @@ import pytest
 
 from agents.errors import ModelRefused
 from agents.scripted import ScriptedModel
-from agents.segmenter import ModelSegmenter, RuleSegmenter, Share, Shares, provisional
+from agents.segmenter import ModelSegmenter, RuleSegmenter, Share, Shares, Synopsis, provisional
 from agents.storyboard import PlannedEvent, PlannedShot
 
 
@@ -79,3 +79,33 @@ async def test_wrong_shares_go_back(wrong: Shares, said: str) -> None:
 async def test_a_segmenter_that_never_learns_is_refused() -> None:
     with pytest.raises(ModelRefused, match="segment"):
         await ModelSegmenter(ScriptedModel([shares(1.0)] * 3)).segment(shot("sings", "weeps"))
+
+
+TWO = PlannedShot(
+    prompt="In the meadow by day, the red fox jumps up. Then the blue cat spins around.",
+    subjects=("fox", "cat"),
+    seconds=4.0,
+    events=(
+        PlannedEvent(subject="fox", phrase="jumps up", start=0.0, end=4.0),
+        PlannedEvent(subject="cat", phrase="spins around", start=0.0, end=4.0),
+    ),
+)
+
+
+async def test_rules_write_a_state_for_every_event_where_the_sentences_come_apart() -> None:
+    told = await RuleSegmenter(synopsis=True).segment(TWO)
+    assert told.synopsis == (
+        "In the meadow by day, the red fox jumps up.",
+        "In the meadow by day, the blue cat spins around.",
+    )
+    assert (await RuleSegmenter().segment(TWO)).synopsis == ()
+    assert (await RuleSegmenter(synopsis=True).segment(shot("jumps up", "walks to the left"))).synopsis == ()
+    mine = TWO.model_copy(update={"synopsis": ("a", "b")})
+    assert (await RuleSegmenter(synopsis=True).segment(mine)).synopsis == ("a", "b")
+
+
+async def test_a_model_is_asked_for_the_states_of_every_shot_and_asked_again() -> None:
+    model = ScriptedModel([Synopsis(states=["one"]), Synopsis(states=["a fox sits", "a fox jumps"])])
+    told = await ModelSegmenter(model, synopsis=True).segment(shot("jumps up"))
+    assert told.synopsis == ("a fox sits", "a fox jumps")
+    assert "expected 2 to 8 states, got 1" in str(model.asked[-1])

@@ -90,6 +90,9 @@ def test_a_shot_that_cannot_go_on_begins_with_a_cut_and_may_be_in_a_set() -> Non
 
 
 def test_a_shot_with_the_motion_of_a_clip_is_filmed_alone() -> None:
+    told = staged(shot("Pim"), shot("Pim", synopsis=("It sits.", "It stands.")), shot("Pim"))
+    assert told[1].why == "filmed alone: its frames read a synopsis"
+    assert told[0].members == (1, 3), "the others stay a set"
     made = staged(shot("Pim"), shot("Pim", motion_from="clip.mp4"), shot("Pim"))
     assert [one.members for one in made] == [(1, 3), (), (1, 3)]
     assert made[1].why == "filmed alone: it has the motion of a clip"

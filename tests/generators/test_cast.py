@@ -21,8 +21,9 @@ from generators.cast import CastSample, CastSettings, sample_cast
 from generators.cast_memory import shots_at_once
 from generators.cast_plan import Plan
 from generators.clip import Given, Progress, ShotRequest
-from generators.controls.base import AttentionCall, Control, Run, Step, join, steer
+from generators.controls.base import AttentionCall, Control, Run, Step
 from generators.controls.motion_queries import noise_levels
+from generators.controls.steering import join, steer
 from generators.controls.storyboarding import StoryboardSteering, storyboard
 from generators.controls.storyboarding_config import REFINED, Storyboarding
 from generators.controls.storyboarding_maths import Refinement

@@ -16,8 +16,9 @@ from torch import Tensor
 from generators.attention import Bias, attend
 from generators.clip import ShotRequest
 from generators.controls import CONTROLS, build_control
-from generators.controls.base import AttentionCall, Control, Run, Shot, Step, attached, compact_padding, steer
+from generators.controls.base import AttentionCall, Control, Run, Shot, Step, attached
 from generators.controls.config import ControlConfig, TSAttn
+from generators.controls.steering import compact_padding, steer
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Site
 from generators.models.tiny import TinyScheduler, tiny_pipeline

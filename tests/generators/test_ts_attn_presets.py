@@ -11,8 +11,9 @@ from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnP
 from torch import Tensor
 
 from generators.clip import Event, ShotRequest
-from generators.controls.base import AttentionCall, Run, Shot, Step, steer
+from generators.controls.base import AttentionCall, Run, Shot, Step
 from generators.controls.config import TSAttn
+from generators.controls.steering import steer
 from generators.controls.ts_attn import TSAttnControl
 from generators.errors import ControlRejected
 from generators.models.base import Layout, Site

@@ -32,6 +32,7 @@ def test_every_prompt_of_the_library_loads_under_its_own_name() -> None:
         "segment",
         "storyeval_describe",
         "storyeval_score",
+        "synopsis",
     )
     for name in names():
         prompt = load(name)

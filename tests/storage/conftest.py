@@ -20,6 +20,7 @@ def shot_plan(prompt: str = "the fox walks then jumps", events: int = 2) -> Shot
         events=tuple(
             EventPlan(subject="fox", phrase=f"phrase {n}", start=float(n), end=n + 1.0) for n in range(events)
         ),
+        synopsis=("The fox sits.", "The fox runs."),
     )
 
 

@@ -285,6 +285,16 @@ def test_the_contact_sheet_has_a_band_for_every_shot(filmed: Any) -> None:
     assert bands == [2, 1]  # shots 1 and 2 wear yellow, the accepted take of shot 3 blue, shot 4 is missing
 
 
+def test_a_long_film_has_several_contact_sheets(filmed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Image.open(edit(filmed.plan()).folder / "contact-sheet.png")
+    monkeypatch.setattr("agents.editor.SHEET_SHOTS", 3)
+    result = edit(filmed.plan(out="pages"))
+    names = sorted(name for name in result.files if name.startswith("contact-sheet"))
+    assert names == ["contact-sheet-02.png", "contact-sheet.png"]
+    first, last = (Image.open(result.folder / name) for name in reversed(names))
+    assert last.height < first.height < whole.height
+
+
 def test_the_contact_sheet_calls_nothing_unseen_that_nobody_judged(filmed: Any) -> None:
     def has_red(plan: FilmPlan) -> bool:
         sheet = Image.open(edit(plan).folder / "contact-sheet.png").convert("RGB")
