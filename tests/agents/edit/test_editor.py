@@ -286,13 +286,16 @@ def test_the_contact_sheet_has_a_band_for_every_shot(filmed: Any) -> None:
 
 
 def test_a_long_film_has_several_contact_sheets(filmed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Image.open(edit(filmed.plan()).folder / "contact-sheet.png")
+    def height(picture: Path) -> int:
+        with Image.open(picture) as image:
+            return image.height
+
+    whole = height(edit(filmed.plan()).folder / "contact-sheet.png")
     monkeypatch.setattr("agents.editor.SHEET_SHOTS", 3)
     result = edit(filmed.plan(out="pages"))
     names = sorted(name for name in result.files if name.startswith("contact-sheet"))
     assert names == ["contact-sheet-02.png", "contact-sheet.png"]
-    first, last = (Image.open(result.folder / name) for name in reversed(names))
-    assert last.height < first.height < whole.height
+    assert height(result.folder / names[0]) < height(result.folder / names[1]) < whole
 
 
 def test_the_contact_sheet_calls_nothing_unseen_that_nobody_judged(filmed: Any) -> None:
