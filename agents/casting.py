@@ -71,9 +71,13 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
     _check_picture(profile, needs_picture(config), there=picture is not None)
     check_moves(profile, limits, asked=bool(order.motion_from))
     moved: dict[str, object] = {"motion_from": list(order.motion_from), "motion_share": order.motion_share}
-    unsaid = {"first_frame"} if profile.backend.sets else {"first_frame", "sets", "at_once"}
-    unsaid |= {name for name in ("lora", "scenes") if not getattr(profile.backend, name)}
+    of_sets = {"sets", "at_once", "segmenter", "keeps"}
+    unsaid = {"first_frame"} if profile.backend.sets else {"first_frame"} | of_sets
+    unsaid |= {name for name in ("lora", "scenes", "segmenter") if not getattr(profile.backend, name)}
+    unsaid |= {"keeps"} if profile.backend.keeps == "nothing" else set()
     left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid}
+    if not profile.brains.synopsis:
+        left_out["brains"] = {"synopsis"}
     return {
         "seed": order.seed,
         "seconds": order.seconds,
@@ -123,6 +127,8 @@ def backend_config(profile: Profile) -> BackendConfig:
         lora=choice.lora,
         at_once=choice.at_once,
         scenes=choice.scenes,
+        keeps=choice.keeps,
+        clipseg=choice.segmenter,
         canvas=Canvas(width=choice.width, height=choice.height, fps=choice.fps, frame_counts=choice.frame_counts),
     )
 

@@ -65,6 +65,10 @@ class BackendConfig:
     """Shots of a set in one batch; None: all. Never what happens to fit: equal runs must give equal frames."""
     scenes: bool = False
     """Film sets as one sequence: the model was trained for it."""
+    keeps: Literal["nothing", "flow maps"] = "nothing"
+    """What a set's second sweep has of the first; correspondences as int16 save passes and take memory."""
+    clipseg: str = ""
+    """Folder or hub id of a CLIPSeg model that finds what the shots of a set share, before any `segmenter`."""
     segmenter: Segmenter | None = field(default=None, repr=False, compare=False)
     """Finds what the shots of a set share, in frames of the limits' size; None reads it off attention to its words."""
 
@@ -112,6 +116,8 @@ def _open(config: BackendConfig, model: str, name: str | None = None) -> Backend
         gives_tokens_at_zero=config.gives_tokens_at_zero,
         at_once=config.at_once,
         scenes=config.scenes,
+        keeps=config.keeps,
+        clipseg=config.clipseg,
         segmenter=config.segmenter,
     )
 

@@ -30,6 +30,7 @@ from generators.backends.opening import (
 from generators.backends.sequence import film_in_sequence
 from generators.cast import CastSample, CastSettings, sample_cast
 from generators.cast_memory import fewer_at_once
+from generators.cast_plan import Keeps
 from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest, ShotSet
 from generators.controls.base import Control
 from generators.digests import weights_digest
@@ -39,6 +40,7 @@ from generators.models.loading import made_for
 from generators.sampler import Sample, Settings, sample
 from generators.seams import keep
 from generators.segmenters import Segmenter
+from generators.segmenters.clipseg import CLIPSegSegmenter
 
 OWN_CANVAS = Canvas()
 
@@ -80,6 +82,8 @@ class LocalBackend:
         gives_tokens_at_zero: bool | None = None,
         at_once: int | None = None,
         scenes: bool = False,
+        keeps: Keeps = "nothing",
+        clipseg: str = "",
         segmenter: Segmenter | None = None,
     ) -> None:
         device = device or best_device()
@@ -97,6 +101,8 @@ class LocalBackend:
         self.guidance = made.guidance if guidance is None else guidance
         self.guidance_2 = guidance_2
         self.at_once = at_once
+        self.keeps: Keeps = keeps
+        self.clipseg = CLIPSegSegmenter(clipseg, device=device) if clipseg else None
         self.segmenter = segmenter
 
     def shoot(
@@ -146,7 +152,7 @@ class LocalBackend:
                 )
             return self._in_sequence(shots, settings.pop(), on_progress, cancelled)
         steering = self._steering(shots.requests[0]) | dict(shots.steering)
-        cast = CastSettings(anchors=shots.anchors, steering=steering)
+        cast = CastSettings(anchors=shots.anchors, keeps=self.keeps, steering=steering)
         begun = time.perf_counter()
         taken, videos, notes = self._film_cast(shots, settings.pop(), cast, on_progress, cancelled)
         spent = (time.perf_counter() - begun) / len(shots.wanted)
@@ -210,6 +216,8 @@ class LocalBackend:
 
     def _steering(self, request: ShotRequest) -> dict[str, Any]:
         """Settings of a set: who finds the subject."""
+        if self.clipseg is not None:
+            return {"segmenter": self.clipseg}
         fits = (request.width, request.height) == (self.limits.width, self.limits.height)
         return {"segmenter": self.segmenter} if self.segmenter is not None and fits else {}
 

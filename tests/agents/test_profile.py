@@ -194,3 +194,17 @@ def test_a_key_in_a_profile_is_refused_and_not_repeated(brains: dict[str, str], 
     with pytest.raises(ProfileError, match=says) as caught:
         parse_profile(GOOD | {"brains": brains}, "mine.toml")
     assert "sk-hidden" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_settings_of_sets_reach_the_backend_and_count_in_a_run_only_where_they_are_asked_for() -> None:
+    plain = load_profile("bundled")
+    asked = override(plain, {"backend.sets": True, "backend.segmenter": "models/clipseg", "backend.keeps": "flow maps"})
+    config = backend_config(asked)
+    assert (config.clipseg, config.keeps) == ("models/clipseg", "flow maps")
+    told: Any = options_of(Order(story="A red fox jumps."), asked)["profile"]
+    assert told["backend"]["segmenter"] == "models/clipseg"
+    told = options_of(Order(story="A red fox jumps."), plain)["profile"]
+    assert not {"segmenter", "keeps", "sets"} & told["backend"].keys()
+    assert "synopsis" not in told["brains"]
+    told = options_of(Order(story="A red fox jumps."), override(plain, {"brains.synopsis": True}))["profile"]
+    assert told["brains"]["synopsis"] is True

@@ -14,6 +14,7 @@ from generators.cast_memory import fewer_at_once
 from generators.clip import ShotRequest, ShotSet
 from generators.errors import OutOfMemory
 from generators.models.tiny import tiny_wan
+from tests.generators.test_segmenters import tiny_clipseg
 
 PROMPTS = ("a red fox jumps", "the red fox spins", "a red fox walks to the left", "the red fox lies down")
 
@@ -71,3 +72,32 @@ def test_a_set_that_runs_out_of_memory_is_filmed_in_smaller_batches_and_says_so(
 def test_a_set_of_which_not_even_the_smallest_batch_fits_is_told_so(folder: Path) -> None:
     with pytest.raises(OutOfMemory, match=r"ran out of memory .* film a smaller size"):
         backend(folder, room=1).shoot_set(shots())
+
+
+def rows_of(made: LocalBackend) -> int:
+    """Rows that its network computes for the set."""
+    assert made.model is not None
+    (network,) = made.model.experts  # type: ignore[attr-defined]
+    rows = [0]
+
+    def count(module: Any, args: Any, told: dict[str, Any]) -> None:
+        rows[0] += len(told["hidden_states"])
+
+    network.register_forward_pre_hook(count, with_kwargs=True)
+    made.shoot_set(shots())
+    return rows[0]
+
+
+@pytest.mark.slow
+def test_what_is_kept_of_the_first_sweep_is_the_backends_own_setting(folder: Path) -> None:
+    assert rows_of(LocalBackend(str(folder), device="cpu", keeps="flow maps")) < rows_of(backend(folder))
+
+
+@pytest.mark.slow
+def test_clipseg_finds_the_subject_where_the_backend_is_told_so(folder: Path, tmp_path: Path) -> None:
+    place = tiny_clipseg(tmp_path / "clipseg", seed=0)
+    plain = backend(folder).shoot_set(shots())
+    clipseg = LocalBackend(str(folder), device="cpu", clipseg=str(place)).shoot_set(shots())
+    assert plain[0].composition != clipseg[0].composition
+    assert any("attention" in note for note in plain[0].notes)
+    assert not any("attention" in note for note in clipseg[0].notes)
