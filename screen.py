@@ -159,7 +159,7 @@ def show_batch(batch: fabula.BatchResult, as_json: bool) -> int:
     table = Table("", "story", "run", "events seen", "film or error", box=None, header_style="bold")
     table.columns[-1].overflow = "fold"
     for number, line in enumerate(batch.lines, 1):
-        short = "[yellow]✗[/]" if line.tally and line.tally.judged else UNJUDGED
+        short = "[yellow]✗[/]" if line.tally and line.tally.seen < line.tally.judged else UNJUDGED
         mark = {0: SEEN, 3: short}.get(line.exit_code, UNSEEN)
         run = "" if line.run is None else str(line.run)
         name = escape(line.name) or f"story {number}"
@@ -519,7 +519,7 @@ def _way_on(film: fabula.FilmResult, typed: Typed) -> Iterator[str]:
         yield f"Stopped before it was done; what is finished is kept. Go on with: {typed('resume', film.run)}"
     elif film.film is None and not film.lost:
         yield f"Go on with: {typed('resume', film.run)}"
-    elif film.film is not None and not film.complete and film.judged:
+    elif film.film is not None and film.judged and any(map(fabula.wants_more, film.shots)):
         yield f"Try again: {typed('retry', film.run)}"
 
 

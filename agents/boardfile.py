@@ -14,7 +14,8 @@ from agents.storyboard import Storyboard, parse_storyboard
 
 HEAD = """\
 # A storyboard. Edit what you like: every event's phrase must stand word for word in its shot's prompt, start and end
-# are seconds of the shot, and a shot's subjects are names of the cast. `transition` is cut or continues.
+# are seconds of the shot, and a shot's subjects are names of the cast. `transition` is cut or continues. A shot may
+# have a `synopsis`, two or more sentences: its frames then read those, one after the other, and not its prompt.
 """
 
 
@@ -24,6 +25,9 @@ def board_text(board: Storyboard, filmed: Sequence[str] = ()) -> str:
     `filmed` says of every shot how it will be filmed, as comments: that is decided anew when it is filmed.
     """
     data = board.model_dump(mode="json", exclude_none=True)
+    for shot in data["shots"]:
+        if not shot["synopsis"]:
+            del shot["synopsis"]
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
     head, begins, shots = text.partition("\nshots:\n")
     said = iter(filmed)

@@ -49,6 +49,9 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
         changes["backend.lora"] = tuple(map(whole_name, order.lora or profile.backend.lora))
     except BackendUnavailable as error:
         raise UsageError(str(error)) from error
+    if finder := profile.backend.segmenter:
+        place = Path(finder).expanduser()
+        changes["backend.segmenter"] = str(place.resolve()) if place.is_dir() else finder
     if model := model or profile.backend.model:
         folder = Path(model).expanduser()
         changes["backend.model"] = str(folder.resolve()) if folder.is_dir() else model
@@ -169,6 +172,8 @@ def job_for(
     _check_size(limits, (width, height))
     _check_picture(profile, limits.needs_picture, there=picture is not None, taken=limits.extends)
     check_moves(profile, limits, asked=bool(order.motion_from or (board and any(s.motion_from for s in board.shots))))
+    if profile.brains.synopsis and not limits.frame_texts:
+        raise UsageError("brains.synopsis: the frames of this backend's model cannot read a synopsis; leave it away")
     film = profile.film
     return Job(
         run_id=0,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from agents.controls import controls_json, motions, read_controls
-from agents.takespec import Look, TakeSpec, split_spec, window
+from agents.takespec import Look, TakeSpec, says_its_events, split_spec, window
 from generators.clip import Limits
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 from storage.records import ShotPlan, ShotRecord, TakeRecord
@@ -137,6 +137,9 @@ def _try(
             reason=f"{who}: events are kept apart longer",
             changes={"controls": controls_json(stronger)},
         )
+    free = shot.plan.synopsis and not says_its_events(shot.plan)
+    if free and kind in ("retime", "reword"):
+        return "its frames read a synopsis that does not name its events one by one"
     if kind == "retime":
         plan = retimed(shot.plan, missed)
         if plan is None:
@@ -219,6 +222,8 @@ def _split(
 ) -> Choice | str:
     if not look.limits.extends:
         return "this backend cannot go on from finished frames"
+    if shot.plan.synopsis:
+        return "its synopsis runs through the whole shot"
     after = max(1, missed[0]) if missed else 1
     spec = replace(TakeSpec.from_json(best.take.request), then=None)
     if len(shot.events) < 2 or split_spec(spec, after, look) is None:
@@ -246,7 +251,7 @@ def rewording_is_next(
         return False
     for kind in _rungs_left(history, repairs):
         if kind == "reword":
-            return True
+            return not shot.plan.synopsis or says_its_events(shot.plan)
         if isinstance(_try(kind, shot, best, missed, history, look, None), Choice):
             return False
     return False

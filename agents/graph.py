@@ -264,7 +264,7 @@ def _stands(film: Film | None, plan: FilmPlan) -> bool:
     if any(figure.png and figure.name not in film.files for figure in plan.figures):
         return False
     standing = [record for record in plan.record.takes if record.take.id in film.takes]
-    if film.events_seen != sum(len(r.verdict.events) - len(director.missed_events(r)) for r in standing if r.verdict):
+    if film.events_seen != sum(bool(event["done"]) for r in standing if r.verdict for event in r.verdict.events):
         return False
     try:
         told = json.loads((plan.folder / MANIFEST).read_text())["takes"]

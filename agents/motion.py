@@ -132,11 +132,13 @@ def with_motion(board: Storyboard, wishes: Mapping[int, str]) -> Storyboard:
 
 
 def check_board(board: Storyboard, archive: Archive, limits: Limits) -> None:
-    """Look before anything is filmed whether every shot can have the motion it names.
+    """Look before anything is filmed whether every shot can have the motion it names, and read its synopsis.
 
     Raises PlanError where the backend cannot, MediaError for a clip that is gone or too short.
     """
     for number, shot in enumerate(board.shots, 1):
+        if shot.synopsis and not limits.frame_texts:
+            raise PlanError(f"shot {number}: this backend's frames cannot read a synopsis; leave it away")
         if shot.motion_from is None:
             continue
         if not limits.moves:

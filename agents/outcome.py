@@ -106,6 +106,11 @@ class Tally:
         return self.promised - self.unjudged - self.unfilmed
 
     @property
+    def brief(self) -> str:
+        """Of one judged shot."""
+        return f"{self.seen} of {self.promised} seen" + (f", {self.unjudged} not judged" if self.unjudged else "")
+
+    @property
     def said(self) -> str:
         """In one line; nothing is called unseen where nobody looked."""
         events = f"{self.promised} promised event{'' if self.promised == 1 else 's'}"
@@ -152,7 +157,7 @@ class FilmResult:
 
     @property
     def unseen(self) -> tuple[EventOutcome, ...]:
-        """Promised events that no standing take shows."""
+        """Promised events that no critic saw in a standing take, for whatever reason."""
         return tuple(event for event in self.events if not event.seen)
 
     @property

@@ -154,7 +154,7 @@ def _shot_view(plan: FilmPlan, scene: Scene) -> ShotView:
         events=chosen.events if chosen else _event_views(scene, None),
         state=outcome.state,
         why=outcome.why,
-        tally=f"{counted.seen} of {counted.promised} seen" if outcome.state == "judged" else outcome.state,
+        tally=counted.brief if outcome.state == "judged" else outcome.state,
         whole=counted.seen == counted.promised,
         chosen=chosen,
         takes=takes,

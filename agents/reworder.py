@@ -54,8 +54,10 @@ def with_phrase(shot: PlannedShot, event: int, phrase: str) -> PlannedShot:
     events = tuple(
         e.model_copy(update={"phrase": phrase}) if index == event else e for index, e in enumerate(shot.events)
     )
-    synopsis = tuple(state.replace(old, phrase) for state in shot.synopsis)
-    return shot.model_copy(update={"prompt": prompt, "events": events, "synopsis": synopsis})
+    synopsis = list(shot.synopsis)
+    if len(synopsis) == len(shot.events):  # a state for every event
+        synopsis[event] = synopsis[event].replace(old, phrase, 1)
+    return shot.model_copy(update={"prompt": prompt, "events": events, "synopsis": tuple(synopsis)})
 
 
 def place_of(shot: PlannedShot, event: int) -> int:

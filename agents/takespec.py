@@ -153,7 +153,9 @@ def next_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Se
         base = next(record for record in history if record.take.id == changes["base"])
         filmed, (begin, end) = TakeSpec.from_json(base.take.request), changes["window"]
         kept = around(base.take.id, begin, end, filmed.frames)
-        return replace(filmed, seed=spec.seed, controls=spec.controls, kept=kept, picture=None)  # it is among the kept
+        told = tuple(c for c in filmed.controls if isinstance(c, VSTAR) and c.synopsis)  # in the base's words and times
+        again = (*(c for c in controls if not (isinstance(c, VSTAR) and c.synopsis)), *told)
+        return replace(filmed, seed=spec.seed, controls=again, kept=kept, picture=None)  # it is among the kept
     if last.remedy.kind == "split":
         return split_spec(spec, int(changes["after_event"]), look) or spec
     return spec
@@ -209,11 +211,20 @@ def _in_style(text: str, plan: ShotPlan, style: str) -> str:
 
 
 def _told(plan: ShotPlan, spec: TakeSpec, style: str) -> tuple[VSTAR, ...]:
-    """The shot's synopsis for its frames: each state in the middle of its event, else evenly spread."""
+    """The shot's synopsis for its frames: each state in the middle of its event, else evenly spread.
+
+    The band over time comes with it, as the method is published.
+    """
     middles = tuple(round((event.start + event.end) / 2, 4) for event in spec.events)
-    fit = len(middles) == len(plan.synopsis) and list(middles) == sorted(set(middles))
+    fit = says_its_events(plan) and list(middles) == sorted(set(middles))
     states = tuple(_in_style(state, plan, style) for state in plan.synopsis)
     return (VSTAR(synopsis=states, seconds=middles if fit else ()),)
+
+
+def says_its_events(plan: ShotPlan) -> bool:
+    """Whether the synopsis has one state for every event, with the event's words in it."""
+    pairs = zip(plan.synopsis, plan.events, strict=False)
+    return len(plan.synopsis) == len(plan.events) and all(event.phrase in state for state, event in pairs)
 
 
 def _retold(controls: Sequence[ControlConfig], plan: ShotPlan, spec: TakeSpec, style: str) -> tuple[ControlConfig, ...]:

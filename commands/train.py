@@ -74,7 +74,7 @@ train_part("denoiser", "Train the transformer and its text encoder, or go on.")
 @world.command()
 def text(
     out: Out = None,
-    steps: Steps = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all, 1000 by default; the rate falls to zero.")] = None,
     minutes: Minutes = None,
     learning_rate: Rate = None,
     seed: Seed = 0,

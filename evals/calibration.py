@@ -371,7 +371,7 @@ def _readings(shown: Showing, verdict: VerdictResult) -> list[Reading]:
     return [
         Reading(kind=shown.kind, kept=kept, done=event.done, confidence=event.confidence)
         for kept, event in zip(shown.kept, verdict.events, strict=True)
-        if kept is not None
+        if kept is not None and event.done is not None  # what it cannot judge says nothing of how well it does
     ]
 
 

@@ -83,7 +83,10 @@ class AgainstReleased:
         readings = [
             Reading(kind=unit.name, kept=kept, done=event.done, confidence=event.confidence)
             for kept, event in zip(self._truth[unit.name], verdict.events, strict=True)
+            if event.done is not None
         ]
+        if not readings:
+            return Judgement(outcomes={name: NotMeasured(reason="nothing that it can judge")}, facts={"readings": []})
         right = sum(agreement(readings, 0.0)) / len(readings)
         return Judgement(outcomes={name: Score(value=right)}, facts={"readings": [asdict(one) for one in readings]})
 

@@ -198,6 +198,8 @@ class Limits:
     """Whether words can be guided in time while denoising (TempoControl)."""
     moves: bool = False
     """Whether a clip's motion can be given to another prompt's (Motion by Queries)."""
+    frame_texts: bool = False
+    """Whether frames can read texts of their own (VSTAR's synopsis)."""
     continues: Extension | None = None
     """The best way this model has of going on from finished frames; None where nothing is known of it."""
     films_sets: bool = False

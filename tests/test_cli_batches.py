@@ -16,7 +16,11 @@ STORY = "A red fox jumps high up in the meadow. A blue cat dances on the beach. 
 @pytest.mark.slow
 def test_a_batch_goes_on_after_a_story_that_fails_and_costs_nothing_the_second_time(cli: Cli, desk: Path) -> None:
     (desk / "one.txt").write_text(STORY)
-    stories = [{"story": "one.txt"}, {"story": "gone.txt"}, {"text": "A cat jumps.", "title": "cat", "seed": 3}]
+    stories: list[dict[str, object]] = [
+        {"story": "one.txt"},
+        {"story": "gone.txt"},
+        {"text": "A cat jumps.", "title": "cat", "seed": 3},
+    ]
     for story in stories:
         story["profile"] = str(desk / "stage.toml")
     (desk / "night.jsonl").write_text("\n".join(json.dumps(story) for story in stories))

@@ -237,7 +237,7 @@ def _attempt(
     if path is None or verdict is None:
         raise RuntimeError(f"Take {record.take.number} of the retry bench lost its file or its verdict")
     remedy = None if led is None else led.remedy
-    flags = [(event.done, event.confidence) for event in told.events] if told else [
+    flags = [(bool(event.done), event.confidence) for event in told.events] if told else [
         (bool(event["done"]), float(event["confidence"])) for event in verdict.events
     ]  # fmt: skip
     return Attempt(

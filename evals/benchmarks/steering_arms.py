@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agents.sentences import cut_prompt
+from agents.sentences import states_of
 from evals.benchmarks.protocol import chosen
 from generators.clip import ShotRequest
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
@@ -65,18 +65,10 @@ def states(prompt: str, phrases: Sequence[str]) -> tuple[str, ...]:
 
     Raises RequestRejected where one sentence holds two of them.
     """
-    told = []
-    for at in range(len(phrases)):
-        rest = _half(prompt, phrases, at, 1) if at else prompt
-        told.append(_half(rest, phrases[at:], 1, 0) if phrases[at + 1 :] else rest)
-    return tuple(told)
-
-
-def _half(prompt: str, phrases: Sequence[str], after: int, which: int) -> str:
-    halves = cut_prompt(prompt, phrases, after)
-    if halves is None:
+    told = states_of(prompt, phrases)
+    if not told:
         raise RequestRejected(f"states: the sentences of {prompt!r} do not come apart, one for each event")
-    return halves[which]
+    return told
 
 
 TOLD = "the states of the shot"

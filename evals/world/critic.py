@@ -1,7 +1,7 @@
 """The critic of the puppet world: reads from a take's pixels which promised events happened, and when.
 
 Looks with the CRITIC setting only; the scores that report results look at other frames. What it cannot read (a
-phrase or a look from outside the puppet world) counts as not seen and says so: it is never taken for done. The
+phrase or a look from outside the puppet world) is not judged and says so: it is never taken for done. The
 threshold of its calibration holds for it as for any critic.
 """
 

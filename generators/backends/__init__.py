@@ -29,6 +29,7 @@ BUNDLED_LIMITS = Limits(
     extends=True,
     guides=True,
     moves=True,
+    frame_texts=True,
     continues="tokens at zero",
     films_sets=True,
 )

@@ -20,7 +20,15 @@ from generators.seams import keep
 
 OnShoot = Callable[[ShotRequest], None]
 SMALL = Limits(
-    width=16, height=16, fps=8, frame_counts=(9, 17, 33, 65), size_multiple=4, extends=True, films_sets=True, moves=True
+    width=16,
+    height=16,
+    fps=8,
+    frame_counts=(9, 17, 33, 65),
+    size_multiple=4,
+    extends=True,
+    films_sets=True,
+    moves=True,
+    frame_texts=True,
 )
 
 

@@ -102,8 +102,9 @@ class LocalBackend:
         self.guidance_2 = guidance_2
         self.at_once = at_once
         self.keeps: Keeps = keeps
-        self.clipseg = CLIPSegSegmenter(clipseg, device=device) if clipseg else None
         self.segmenter = segmenter
+        self._clipseg, self._device = clipseg, device
+        self._finder: CLIPSegSegmenter | None = None
 
     def shoot(
         self,
@@ -216,10 +217,16 @@ class LocalBackend:
 
     def _steering(self, request: ShotRequest) -> dict[str, Any]:
         """Settings of a set: who finds the subject."""
-        if self.clipseg is not None:
-            return {"segmenter": self.clipseg}
+        if self._clipseg:
+            return {"segmenter": self._opened_clipseg()}
         fits = (request.width, request.height) == (self.limits.width, self.limits.height)
         return {"segmenter": self.segmenter} if self.segmenter is not None and fits else {}
+
+    def _opened_clipseg(self) -> CLIPSegSegmenter:
+        """Opened for the first set, and gone with the model."""
+        if self._finder is None:
+            self._finder = CLIPSegSegmenter(self._clipseg, device=self._device)
+        return self._finder
 
     def watched(
         self, request: ShotRequest, cancelled: threading.Event | None = None
@@ -231,7 +238,7 @@ class LocalBackend:
 
     def close(self) -> None:
         """Let go of the model and of the device's memory."""
-        self.model = None
+        self.model = self._finder = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -97,6 +97,7 @@ def limits_within(limits: Limits | None, made: MadeFor) -> Limits:
         needs_picture=own.needs_picture,
         guides=own.guides,
         moves=own.moves,
+        frame_texts=own.frame_texts,
         continues=own.continues,
         films_sets=own.films_sets,
     )

@@ -90,6 +90,7 @@ def made_for(model: VideoModel) -> MadeFor:
         needs_picture=getattr(opened, "joins_channels", False),
         guides=callable(getattr(opened, "read", None)),  # `base.Readable`, without torch
         moves=callable(getattr(opened, "encode_clip", None)),  # `base.SeesClips`
+        frame_texts=any(site.kind == "cross" for site in model.sites),
         continues=_extension(opened),
         films_sets={site.kind for site in model.sites}.isdisjoint({"temporal"}),
     )

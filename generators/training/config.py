@@ -242,6 +242,12 @@ class RoleTraining:
     kept: float = 0.5
     """Weight of the squared distance from what a column said before, beside its code."""
 
+    def __post_init__(self) -> None:
+        if min(self.captions, self.batch) < 1:
+            raise ValueError(f"RoleTraining: expected captions and batch >= 1, got {self.captions} and {self.batch}")
+        if not (self.loudness > 0 and self.kept >= 0):
+            raise ValueError(f"RoleTraining: expected loudness > 0 and kept >= 0, got {self.loudness}, {self.kept}")
+
 
 def _require_verbs(name: str, values: Mapping[str, float]) -> None:
     if unknown := sorted(values.keys() - VERBS.keys()):

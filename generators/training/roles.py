@@ -193,17 +193,19 @@ class RoleTrainee:
         return told, kept, {"loss": told.item(), "moved": kept.item(), **right}
 
     def state(self) -> State:
-        """The encoder now and before, and the optimiser; captions and directions come from the seed and `before`."""
+        """The encoder now and before, the code's directions, and the optimiser; captions come from the seed."""
         return {
             "encoder": self.encoder.state_dict(),
             "before": self.before.state_dict(),
+            "middle": self.middle_D,
+            "directions": self.directions_KD,
             "optimiser": self.optimiser.state_dict(),
         }
 
     def restore(self, state: State) -> None:
         """Load what `state` gave."""
         self.before.load_state_dict(state["before"])
-        self.middle_D, self.directions_KD = self._quietest()
+        self.middle_D, self.directions_KD = state["middle"], state["directions"]
         self.encoder.load_state_dict(state["encoder"])
         self.optimiser.load_state_dict(state["optimiser"])
 
@@ -232,7 +234,7 @@ def train_roles(
     nets = build_denoiser(size, size.channels, len(tokenizer), settings["seed"])
     nets.load_state_dict(state["trainee"]["nets"])
     folder = RunFolder(config.denoiser.out / FOLDER)
-    _require_of_this_step(folder, state["step"])
+    _require_own(folder, state["step"], nets.text_encoder)
     trainee = RoleTrainee(config, nets.text_encoder, tokenizer)
     about = {"denoiser": state["step"], "seed": config.denoiser.seed, "captions": config.captions} | {
         name: getattr(config, name) for name in ("batch", "learning_rate", "loudness", "kept")
@@ -260,12 +262,20 @@ def _fresh(config: RoleTraining, source: ClipSource | None) -> State:
     }
 
 
-def _require_of_this_step(folder: RunFolder, step: int) -> None:
+def _require_own(folder: RunFolder, step: int, encoder: UMT5EncoderModel) -> None:
+    """Raise TrainingError where a lesson is of another denoiser, or of this one before it learnt on."""
     state = folder.load()
-    if state is not None and state["settings"]["denoiser"] != step:
+    if state is None:
+        return
+    now = encoder.state_dict()
+    own = any(
+        all(torch.equal(now[name], value) for name, value in state["trainee"][which].items())
+        for which in ("before", "encoder")
+    )
+    if state["settings"]["denoiser"] != step or not own:
         raise TrainingError(
-            f"{folder.folder} taught the text encoder of a denoiser at step {state['settings']['denoiser']}, which is "
-            f"at step {step} now; delete that folder to teach it again"
+            f"{folder.folder} taught the text encoder of a denoiser at step {state['settings']['denoiser']}; the one "
+            f"there now is at step {step} and not the same; delete that folder to teach it again"
         )
 
 

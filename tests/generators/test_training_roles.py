@@ -146,5 +146,5 @@ def test_the_denoiser_gets_the_taught_encoder_and_goes_on(tmp_path: Path) -> Non
         now["trainee"]["nets"]["text_encoder.shared.weight"],
     )
     assert train_denoiser(replace(of, schedule=replace(of.schedule, steps=2)), source=GreyClips()).step == 2
-    with pytest.raises(TrainingError, match="of a denoiser at step 1, which is at step 2 now; delete that folder"):
+    with pytest.raises(TrainingError, match="of a denoiser at step 1; .* delete that folder"):
         train_roles(config)
