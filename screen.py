@@ -519,7 +519,7 @@ def _way_on(film: fabula.FilmResult, typed: Typed) -> Iterator[str]:
         yield f"Stopped before it was done; what is finished is kept. Go on with: {typed('resume', film.run)}"
     elif film.film is None and not film.lost:
         yield f"Go on with: {typed('resume', film.run)}"
-    elif film.film is not None and film.judged and any(map(fabula.wants_more, film.shots)):
+    elif film.film is not None and film.judged and any(shot.wants_more for shot in film.shots):
         yield f"Try again: {typed('retry', film.run)}"
 
 

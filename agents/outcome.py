@@ -88,6 +88,11 @@ class ShotOutcome:
     staged: str = ""
     """How it will be filmed, while it is only planned."""
 
+    @property
+    def wants_more(self) -> bool:
+        """Whether another take could show more: nobody looked at one, or something was looked for and not seen."""
+        return self.state != "judged" or any(event.seen is False for event in self.events)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:

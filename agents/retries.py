@@ -114,12 +114,7 @@ def retries(film: FilmResult, shot: str | None, event: str | None) -> dict[int, 
             labels = ", ".join(known.label for known in film.shots)
             raise UsageError(f"Run {film.run} has no shot {shot!r}; it has {labels}")
         return {_number(shot): None}
-    return {_number(shot.label): None for shot in film.shots if wants_more(shot)}
-
-
-def wants_more(shot: ShotOutcome) -> bool:
-    """Whether another take could show more: nobody looked at one, or something was looked for and not seen."""
-    return shot.state != "judged" or any(event.seen is False for event in shot.events)
+    return {_number(shot.label): None for shot in film.shots if shot.wants_more}
 
 
 def _number(label: str) -> int:
