@@ -186,9 +186,9 @@ def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = Non
     Raises EditError when the manifest is not one, a take is gone or altered, or the bytes differ (it says which
     versions do, and the film is there to be watched).
     """
+    said = _read_manifest(manifest)
     if folder.resolve() == manifest.parent.resolve():
         raise EditError(f"{folder} holds the film that is to be made again; name another folder for it")
-    said = _read_manifest(manifest)
     options = EditOptions(**said["edit"] | {"ffmpeg": ffmpeg})
     pieces = [Piece.from_plain(cut["piece"]) for cut in said["cuts"]]
     if not pieces:
