@@ -111,7 +111,7 @@ if TYPE_CHECKING:
     from workshop.inspecting import inspect_attention
     from workshop.motion import MotionOutcome as MotionOutcome
     from workshop.motion import evaluate_motion
-    from workshop.training import distil_world, export_world, import_world, teach_roles, train_world
+    from workshop.training import distil_world, export_world, import_world, train_world, train_world_text
     from workshop.training_scenes import SceneWishes, prepare_scenes, train_scenes
     from workshop.worlds import evaluate_world
 
@@ -163,7 +163,7 @@ __all__ = [
     "inspect_attention",
     "prepare_scenes",
     "size_of",
-    "teach_roles",
+    "train_world_text",
     "train_scenes",
     "train_world",
     "version",

@@ -52,6 +52,8 @@ Typed = Callable[..., str]
 ROOM_FOR_STORIES = 100
 """Columns of a terminal that has room for a run's story beside its title."""
 SEEN, UNSEEN, UNJUDGED = "[green]✓[/]", "[red]✗[/]", "[dim]·[/]"
+MARKS = {True: SEEN, False: UNSEEN, None: UNJUDGED}
+"""Of an event, by what a critic saw of it."""
 
 
 def say(text: str) -> None:
@@ -159,7 +161,7 @@ def show_batch(batch: fabula.BatchResult, as_json: bool) -> int:
     table = Table("", "story", "run", "events seen", "film or error", box=None, header_style="bold")
     table.columns[-1].overflow = "fold"
     for number, line in enumerate(batch.lines, 1):
-        short = "[yellow]✗[/]" if line.tally and line.tally.seen < line.tally.judged else UNJUDGED
+        short = "[yellow]✗[/]" if line.tally and line.tally.wanting else UNJUDGED
         mark = {0: SEEN, 3: short}.get(line.exit_code, UNSEEN)
         run = "" if line.run is None else str(line.run)
         name = escape(line.name) or f"story {number}"
@@ -444,7 +446,7 @@ def _json(value: object, code: int) -> int:
 
 
 def _event_line(event: fabula.EventOutcome) -> str:
-    mark = UNJUDGED if event.seen is None else SEEN if event.seen else UNSEEN
+    mark = MARKS[event.seen]
     seen = f", seen {event.seen_start:.1f}–{event.seen_end:.1f}" if _timed(event) else ""
     doubt = f" [dim]{escape(event.evidence)}[/]" if event.evidence and not event.seen else ""
     words = escape(f"{event.subject} {event.phrase}")

@@ -18,8 +18,9 @@ from rich.tree import Tree
 
 import fabula
 
-SEEN, UNSEEN, OPEN = "[green]✓[/]", "[red]✗[/]", "[dim]·[/]"
-_MARKS = {True: SEEN, False: UNSEEN, None: OPEN}
+MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}
+"""Of an event, by what a critic saw of it."""
+
 _SAID = {True: "seen", False: "NOT seen", None: "not judged"}
 BAR = 16
 ROOM = 6
@@ -69,7 +70,7 @@ class ShotView:
 
     def lines(self) -> Iterator[str]:
         """The events, each with its mark."""
-        marks = self.marks or [OPEN] * len(self.events)
+        marks = self.marks or [MARKS[None]] * len(self.events)
         return (f"{mark} {escape(words)}" for mark, words in zip(marks, self.events, strict=False))
 
 
@@ -130,7 +131,7 @@ class View:
             case fabula.progress.TakeDone():
                 self._shot(event).doing = f"take {event.take} is being judged"
             case fabula.progress.Judged():
-                self._shot(event).marks = [_MARKS[verdict.done] for verdict in event.events]
+                self._shot(event).marks = [MARKS[verdict.done] for verdict in event.events]
             case fabula.progress.RemedyChosen():
                 self._shot(event).doing = f"{event.kind}: {_first(event.reason)}"
             case fabula.progress.ShotDone():

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from agents.boardfile import parse_board
 from agents.brains import Brains, Critic, LanguageModel
 from agents.editor import EditOptions
@@ -49,12 +51,10 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
         changes["backend.lora"] = tuple(map(whole_name, order.lora or profile.backend.lora))
     except BackendUnavailable as error:
         raise UsageError(str(error)) from error
-    if finder := profile.backend.segmenter:
-        place = Path(finder).expanduser()
-        changes["backend.segmenter"] = str(place.resolve()) if place.is_dir() else finder
-    if model := model or profile.backend.model:
-        folder = Path(model).expanduser()
-        changes["backend.model"] = str(folder.resolve()) if folder.is_dir() else model
+    for key, place in (("model", model or profile.backend.model), ("clipseg", profile.backend.clipseg)):
+        if place:
+            folder = Path(place).expanduser()
+            changes[f"backend.{key}"] = str(folder.resolve()) if folder.is_dir() else place
     return override(profile, changes)
 
 
@@ -74,13 +74,10 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
     _check_picture(profile, needs_picture(config), there=picture is not None)
     check_moves(profile, limits, asked=bool(order.motion_from))
     moved: dict[str, object] = {"motion_from": list(order.motion_from), "motion_share": order.motion_share}
-    of_sets = {"sets", "at_once", "segmenter", "keeps"}
-    unsaid = {"first_frame"} if profile.backend.sets else {"first_frame"} | of_sets
-    unsaid |= {name for name in ("lora", "scenes", "segmenter") if not getattr(profile.backend, name)}
-    unsaid |= {"keeps"} if profile.backend.keeps == "nothing" else set()
-    left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid}
-    if not profile.brains.synopsis:
-        left_out["brains"] = {"synopsis"}
+    unsaid = {"first_frame"} if profile.backend.sets else {"first_frame", "sets", "at_once", "clipseg", "keeps"}
+    unsaid |= _at_default(profile.backend, "lora", "scenes", "clipseg", "keeps")  # younger than runs that lack them
+    brains = _at_default(profile.brains, "synopsis")
+    left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid, "brains": brains}
     return {
         "seed": order.seed,
         "seconds": order.seconds,
@@ -91,6 +88,11 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
         "weights": weights,
         "profile": profile.model_dump(mode="json", exclude=left_out),
     } | {name: value for name, value in moved.items() if value}
+
+
+def _at_default(choice: BaseModel, *names: str) -> set[str]:
+    """Those of a choice's settings that nobody has set."""
+    return {name for name in names if getattr(choice, name) == type(choice).model_fields[name].default}
 
 
 def first_picture(order: Order, profile: Profile) -> bytes | None:
@@ -131,7 +133,7 @@ def backend_config(profile: Profile) -> BackendConfig:
         at_once=choice.at_once,
         scenes=choice.scenes,
         keeps=choice.keeps,
-        clipseg=choice.segmenter,
+        clipseg=choice.clipseg,
         canvas=Canvas(width=choice.width, height=choice.height, fps=choice.fps, frame_counts=choice.frame_counts),
     )
 

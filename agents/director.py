@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from agents.controls import controls_json, motions, read_controls
-from agents.takespec import Look, TakeSpec, says_its_events, split_spec, window
+from agents.takespec import Look, TakeSpec, follows_events, split_spec, window
 from generators.clip import Limits
-from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
+from generators.controls.config import ControlConfig, TempoControl, TSAttn
 from storage.records import ShotPlan, ShotRecord, TakeRecord
 
 Kind = Literal["reseed", "strengthen", "retime", "reword", "guide", "refilm", "split"]
@@ -137,8 +137,7 @@ def _try(
             reason=f"{who}: events are kept apart longer",
             changes={"controls": controls_json(stronger)},
         )
-    free = shot.plan.synopsis and not says_its_events(shot.plan)
-    if free and kind in ("retime", "reword"):
+    if kind in ("retime", "reword") and not follows_events(shot.plan):
         return "its frames read a synopsis that does not name its events one by one"
     if kind == "retime":
         plan = retimed(shot.plan, missed)
@@ -152,7 +151,7 @@ def _try(
             kind=kind, reason=f"{who}: said in other words", changes={"controls": controls}, revision=reworded
         )
     if kind == "guide":
-        if told_by_synopsis(read_controls(controls)):
+        if shot.plan.synopsis:
             return "its frames read a synopsis, which has no words of the prompt to look for"
         guided = guided_in_time(read_controls(controls), look.limits)
         if guided is None:
@@ -173,11 +172,6 @@ def strengthened(controls: Sequence[ControlConfig]) -> tuple[ControlConfig, ...]
     from_picture = min(round(found[0].share(from_picture=True) + STRONGER, 3), STRONGEST_FROM_PICTURE)
     stronger = replace(found[0], steps=steps, picture_steps=from_picture)
     return tuple(stronger if c is found[0] else c for c in controls)
-
-
-def told_by_synopsis(controls: Sequence[ControlConfig]) -> bool:
-    """Whether every frame reads a text of its own."""
-    return any(isinstance(control, VSTAR) and control.synopsis for control in controls)
 
 
 def guided_in_time(controls: Sequence[ControlConfig], limits: Limits) -> tuple[ControlConfig, ...] | None:
@@ -251,7 +245,7 @@ def rewording_is_next(
         return False
     for kind in _rungs_left(history, repairs):
         if kind == "reword":
-            return not shot.plan.synopsis or says_its_events(shot.plan)
+            return follows_events(shot.plan)
         if isinstance(_try(kind, shot, best, missed, history, look, None), Choice):
             return False
     return False

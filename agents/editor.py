@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.captions import as_srt, as_vtt, label, seen_interval, shot_captions
-from agents.errors import EditError
+from agents.errors import EditError, UsageError
 from agents.outcome import ShotOutcome, Tally, shot_outcomes, tally
 from agents.reel import Look, Piece, Placed, Reel
 from generators.pictures import Lane, SheetRow, contact_sheet
@@ -184,11 +184,11 @@ def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = Non
     """Make the film again from its manifest and the takes it names, and check that it is the same, bit for bit.
 
     Raises EditError when the manifest is not one, a take is gone or altered, or the bytes differ (it says which
-    versions do, and the film is there to be watched).
+    versions do, and the film is there to be watched), UsageError where the earlier film would be overwritten.
     """
     said = _read_manifest(manifest)
     if folder.resolve() == manifest.parent.resolve():
-        raise EditError(f"{folder} holds the film that is to be made again; name another folder for it")
+        raise UsageError(f"{folder} holds the film that is to be made again; name another folder for it")
     options = EditOptions(**said["edit"] | {"ffmpeg": ffmpeg})
     pieces = [Piece.from_plain(cut["piece"]) for cut in said["cuts"]]
     if not pieces:
@@ -267,11 +267,12 @@ def _sheets(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> Iterator[
     pages = max(1, math.ceil(len(scenes) / SHEET_SHOTS))
     for page in range(pages):
         name = SHEET if page == 0 else SHEET.replace(".png", f"-{page + 1:02d}.png")
-        under = f" · sheet {page + 1} of {pages}" if pages > 1 else ""
-        yield name, _sheet(scenes[page * SHEET_SHOTS : (page + 1) * SHEET_SHOTS], result, plan, under)
+        under = f"{result.tally.said} · {result.seconds:.1f} s"
+        under += f" · sheet {page + 1} of {pages}" if pages > 1 else ""
+        yield name, _sheet(scenes[page * SHEET_SHOTS : (page + 1) * SHEET_SHOTS], under, plan)
 
 
-def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan, page: str) -> bytes:
+def _sheet(scenes: list[Scene], under: str, plan: FilmPlan) -> bytes:
     rows = [
         SheetRow(
             label=scene.shot.label,
@@ -283,7 +284,6 @@ def _sheet(scenes: list[Scene], result: FilmFiles, plan: FilmPlan, page: str) ->
         )
         for scene in scenes
     ]
-    under = f"{result.tally.said} · {result.seconds:.1f} s{page}"
     font = Path(plan.options.font) if plan.options.font else None
     return contact_sheet(plan.record.run.title, under, rows, font=font)
 

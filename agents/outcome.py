@@ -111,6 +111,11 @@ class Tally:
         return self.promised - self.unjudged - self.unfilmed
 
     @property
+    def wanting(self) -> bool:
+        """Whether a critic looked and something was not there, a whole shot perhaps."""
+        return self.seen < self.judged or (self.judged > 0 and self.unfilmed > 0)
+
+    @property
     def brief(self) -> str:
         """Of one judged shot."""
         return f"{self.seen} of {self.promised} seen" + (f", {self.unjudged} not judged" if self.unjudged else "")

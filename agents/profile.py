@@ -109,7 +109,7 @@ class BackendChoice(Shape):
     """Film sets as one sequence: the model, or an adapter on it, was trained for that (`train scenes`)."""
     at_once: int | None = Field(default=None, ge=3)
     """Shots of a set in one batch, its two anchors among them; None: all, or as many as fit. Fewer take more time."""
-    segmenter: str = ""
+    clipseg: str = ""
     """Folder or hub id of a CLIPSeg model that finds what the shots of a set share; empty for the puppet world's
     detectors with the bundled model, and for attention to its words elsewhere."""
     keeps: Literal["nothing", "flow maps"] = "nothing"

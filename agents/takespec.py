@@ -148,16 +148,16 @@ def next_spec(shot: ShotRecord, cast: Sequence[Subject], look: Look, history: Se
     first = TakeSpec.from_json(history[0].take.request)
     lead = first.kept[0] if first.lead else None
     spec = _spec(shot, cast, look, number=last.take.number + 1, controls=controls, lead=lead)
-    spec = replace(spec, controls=_retold(controls, shot.plan, spec, look.style))
     if last.remedy.kind == "refilm":
         base = next(record for record in history if record.take.id == changes["base"])
         filmed, (begin, end) = TakeSpec.from_json(base.take.request), changes["window"]
         kept = around(base.take.id, begin, end, filmed.frames)
-        told = tuple(c for c in filmed.controls if isinstance(c, VSTAR) and c.synopsis)  # in the base's words and times
-        again = (*(c for c in controls if not (isinstance(c, VSTAR) and c.synopsis)), *told)
+        again = _retold(controls, filmed.controls)  # as the base is told
         return replace(filmed, seed=spec.seed, controls=again, kept=kept, picture=None)  # it is among the kept
     if last.remedy.kind == "split":
         return split_spec(spec, int(changes["after_event"]), look) or spec
+    if shot.plan.synopsis:
+        return replace(spec, controls=_retold(controls, _told(shot.plan, spec, look.style)))
     return spec
 
 
@@ -216,22 +216,24 @@ def _told(plan: ShotPlan, spec: TakeSpec, style: str) -> tuple[VSTAR, ...]:
     The band over time comes with it, as the method is published.
     """
     middles = tuple(round((event.start + event.end) / 2, 4) for event in spec.events)
-    fit = says_its_events(plan) and list(middles) == sorted(set(middles))
+    fit = follows_events(plan) and list(middles) == sorted(set(middles))
     states = tuple(_in_style(state, plan, style) for state in plan.synopsis)
     return (VSTAR(synopsis=states, seconds=middles if fit else ()),)
 
 
-def says_its_events(plan: ShotPlan) -> bool:
-    """Whether the synopsis has one state for every event, with the event's words in it."""
+def follows_events(plan: ShotPlan) -> bool:
+    """Whether what the frames read changes with the events: the prompt, or a state with the words of each event."""
+    if not plan.synopsis:
+        return True
     pairs = zip(plan.synopsis, plan.events, strict=False)
     return len(plan.synopsis) == len(plan.events) and all(event.phrase in state for state, event in pairs)
 
 
-def _retold(controls: Sequence[ControlConfig], plan: ShotPlan, spec: TakeSpec, style: str) -> tuple[ControlConfig, ...]:
-    """The controls, a synopsis in the words and at the times of this take."""
-    if not plan.synopsis:
+def _retold(controls: Sequence[ControlConfig], told: Sequence[ControlConfig]) -> tuple[ControlConfig, ...]:
+    """The controls, their synopsis in the words and at the times of the one among `told`."""
+    now = next((c for c in told if isinstance(c, VSTAR) and c.synopsis), None)
+    if now is None:
         return tuple(controls)
-    [now] = _told(plan, spec, style)
     return tuple(
         replace(c, synopsis=now.synopsis, seconds=now.seconds) if isinstance(c, VSTAR) and c.synopsis else c
         for c in controls

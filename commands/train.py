@@ -82,7 +82,7 @@ def text(
     json: Json = False,
 ) -> int:
     """Teach the text encoder who does what to whom: minutes, before the denoiser; or go on."""
-    outcome = fabula.teach_roles(
+    outcome = fabula.train_world_text(
         out=out,
         steps=steps,
         minutes=minutes,

@@ -78,7 +78,7 @@ def _shards(usual: LatentShards, often: Sequence[str]) -> LatentShards:
         raise UsageError(f"--often: {error}") from error
 
 
-def teach_roles(
+def train_world_text(
     *,
     out: Path | None = None,
     steps: int | None = None,

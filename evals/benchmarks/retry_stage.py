@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -237,9 +237,10 @@ def _attempt(
     if path is None or verdict is None:
         raise RuntimeError(f"Take {record.take.number} of the retry bench lost its file or its verdict")
     remedy = None if led is None else led.remedy
-    flags = [(bool(event.done), event.confidence) for event in told.events] if told else [
-        (bool(event["done"]), float(event["confidence"])) for event in verdict.events
-    ]  # fmt: skip
+    events = [asdict(event) for event in told.events] if told else verdict.events
+    if any(event["done"] is None for event in events):
+        raise RuntimeError(f"Take {record.take.number} of the retry bench promises what its judge cannot read")
+    flags = [(bool(event["done"]), float(event["confidence"])) for event in events]
     return Attempt(
         frames=read_take(path)[0],
         remedy=remedy.kind if remedy else "",

@@ -40,7 +40,6 @@ from generators.models.loading import made_for
 from generators.sampler import Sample, Settings, sample
 from generators.seams import keep
 from generators.segmenters import Segmenter
-from generators.segmenters.clipseg import CLIPSegSegmenter
 
 OWN_CANVAS = Canvas()
 
@@ -104,7 +103,7 @@ class LocalBackend:
         self.keeps: Keeps = keeps
         self.segmenter = segmenter
         self._clipseg, self._device = clipseg, device
-        self._finder: CLIPSegSegmenter | None = None
+        self._opened: Segmenter | None = None
 
     def shoot(
         self,
@@ -218,15 +217,17 @@ class LocalBackend:
     def _steering(self, request: ShotRequest) -> dict[str, Any]:
         """Settings of a set: who finds the subject."""
         if self._clipseg:
-            return {"segmenter": self._opened_clipseg()}
+            return {"segmenter": self._open_clipseg()}
         fits = (request.width, request.height) == (self.limits.width, self.limits.height)
         return {"segmenter": self.segmenter} if self.segmenter is not None and fits else {}
 
-    def _opened_clipseg(self) -> CLIPSegSegmenter:
+    def _open_clipseg(self) -> Segmenter:
         """Opened for the first set, and gone with the model."""
-        if self._finder is None:
-            self._finder = CLIPSegSegmenter(self._clipseg, device=self._device)
-        return self._finder
+        from generators.segmenters.clipseg import CLIPSegSegmenter  # slow to import
+
+        if self._opened is None:
+            self._opened = CLIPSegSegmenter(self._clipseg, device=self._device)
+        return self._opened
 
     def watched(
         self, request: ShotRequest, cancelled: threading.Event | None = None
@@ -238,7 +239,7 @@ class LocalBackend:
 
     def close(self) -> None:
         """Let go of the model and of the device's memory."""
-        self.model = self._finder = None
+        self.model = self._opened = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from generators.world.captions import write_caption
 from generators.world.grammar import Split, sample_script
 from generators.world.renderer import render
+from generators.world.script import Script
 from generators.world.words import LONG, SHORT, VERBS
 
 EVENT_SHARES: dict[int, tuple[tuple[int, float], ...]] = {
@@ -52,26 +53,25 @@ class WorldClips:
 
     def draw(self, rng: np.random.Generator, *, clips: int, frames: int, captions: int) -> DrawnClips:
         """Sample scripts, render them on the device, tell each of them `captions` times."""
-        counts, shares = zip(*EVENT_SHARES[frames], strict=True)
-        scripts = [
-            sample_script(
-                rng,
-                frames=frames,
-                events=int(rng.choice(counts, p=shares)),
-                split=self.split,
-                verb=self._verb(rng) if self.often else None,
-            )
-            for _ in range(clips)
-        ]
+        scripts = [draw_script(rng, frames, self.split, self.often) for _ in range(clips)]
         told = tuple(tuple(write_caption(script, rng, self.split).text for _ in range(captions)) for script in scripts)
         with torch.no_grad():
             frames_BTCHW = render(scripts, self.device)
         firsts = tuple(min(script.events, key=lambda event: event.start).verb for script in scripts)
         return DrawnClips(frames=frames_BTCHW, captions=told, verbs=firsts)
 
-    def _verb(self, rng: np.random.Generator) -> str:
-        weights = np.array([self.often.get(verb, 1.0) for verb in VERBS])
-        return str(rng.choice(list(VERBS), p=weights / weights.sum()))
+
+def draw_script(rng: np.random.Generator, frames: int, split: Split, often: Mapping[str, float]) -> Script:
+    """A script of this length, its number of events as `EVENT_SHARES` says, its first verb as `often` says."""
+    counts, shares = zip(*EVENT_SHARES[frames], strict=True)
+    events = int(rng.choice(counts, p=shares))
+    return sample_script(rng, frames=frames, events=events, split=split, verb=draw_verb(rng, often) if often else None)
+
+
+def draw_verb(rng: np.random.Generator, often: Mapping[str, float]) -> str:
+    """A verb, as often as `often` says; 1 where none is named."""
+    weights = np.array([often.get(verb, 1.0) for verb in VERBS])
+    return str(rng.choice(list(VERBS), p=weights / weights.sum()))
 
 
 def to_signal(frames: Tensor) -> Tensor:

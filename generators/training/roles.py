@@ -23,15 +23,15 @@ from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from generators.errors import TrainingError
 from generators.training.checkpoint import RunFolder, State
-from generators.training.clips import EVENT_SHARES, ClipSource, WorldClips
+from generators.training.clips import ClipSource, WorldClips, draw_script
 from generators.training.codec import open_codec
-from generators.training.config import LEARNED_LAST, DenoiserSize, RoleTraining
+from generators.training.config import DenoiserSize, LatentShards, RoleTraining
 from generators.training.denoiser import build_denoiser, run_settings
 from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, fast_dtype, run
 from generators.training.optimiser import Muon
 from generators.training.text import build_tokenizer
 from generators.world.captions import Caption, vocabulary, write_caption
-from generators.world.grammar import Split, sample_script
+from generators.world.grammar import Split
 from generators.world.script import Script
 from generators.world.words import LONG, SHORT, VERBS
 
@@ -69,24 +69,13 @@ def draw_captions(
     tokenizer: PreTrainedTokenizerFast,
     count: int,
     split: Split = "train",
-    long_share: float = 0.25,
+    shards: LatentShards | None = None,
 ) -> MarkedCaptions:
-    """Draw captions of one to three events as training draws clips, verbs that need two more often."""
-    weights = np.array([LEARNED_LAST.get(verb, 1.0) for verb in _VERBS])
-    scripts, captions = [], []
-    for _ in range(count):
-        frames = LONG if rng.random() < long_share else SHORT
-        counts, shares = zip(*EVENT_SHARES[frames], strict=True)
-        script = sample_script(
-            rng,
-            frames=frames,
-            events=int(rng.choice(counts, p=shares)),
-            split=split,
-            verb=str(rng.choice(_VERBS, p=weights / weights.sum())),
-        )
-        scripts.append(script)
-        captions.append(write_caption(script, rng, split))
-    return mark(tokenizer, scripts, captions)
+    """Draw captions of as many events, verbs and lengths as the clips of `shards` have, by default those usual."""
+    drawn = shards or LatentShards()
+    lengths = [LONG if rng.random() < drawn.long_share else SHORT for _ in range(count)]
+    scripts = [draw_script(rng, frames, split, drawn.often) for frames in lengths]
+    return mark(tokenizer, scripts, [write_caption(script, rng, split) for script in scripts])
 
 
 def mark(tokenizer: PreTrainedTokenizerFast, scripts: Sequence[Script], captions: Sequence[Caption]) -> MarkedCaptions:
@@ -132,13 +121,12 @@ def code(marks: Tensor, loudness: float) -> Tensor:
 class RoleTrainee:
     """The text encoder, what it was before, the directions of the code, and the captions."""
 
-    clips_per_step: int
-
     def __init__(self, config: RoleTraining, encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerFast) -> None:
         self.config, self.encoder, self.clips_per_step = config, encoder.train(), config.batch
         self.before = copy.deepcopy(encoder).eval().requires_grad_(False)
-        self.captions = draw_captions(np.random.default_rng([config.denoiser.seed, 5]), tokenizer, config.captions)
-        self.unseen = draw_captions(np.random.default_rng([config.denoiser.seed, 6]), tokenizer, 200, "heldout")
+        seed, shards = config.denoiser.seed, config.denoiser.shards
+        self.captions = draw_captions(np.random.default_rng([seed, 5]), tokenizer, config.captions, shards=shards)
+        self.unseen = draw_captions(np.random.default_rng([seed, 6]), tokenizer, 200, "heldout", shards)
         self.middle_D, self.directions_KD = self._quietest()
         self.optimiser = Muon(
             [self.encoder],

@@ -181,6 +181,29 @@ def test_a_synopsis_is_what_the_frames_read_each_state_in_its_event() -> None:
     assert again.synopsis == vstar.synopsis
 
 
+def test_a_window_of_a_take_with_a_synopsis_is_told_as_the_take_was() -> None:
+    told = shot("jumps up", "spins around")
+    told.shot.synopsis = ["The red fox jumps up.", "The red fox spins around."]
+    spec = first_spec(told, CAST, LOOK)
+    later = replace(told, events=tuple(event.model_copy() for event in told.events))
+    later.events[0].end = later.events[1].start = 1.0  # timed anew since
+    changes = {"controls": controls_json(spec.controls), "base": 1, "window": [17, 33]}
+    record = take(told, 1, [True, False], spec=spec, remedy={"kind": "refilm", "changes": changes})
+    assert next_spec(later, CAST, LOOK, [record]).controls == spec.controls
+
+
+def test_remedies_that_a_synopsis_would_not_hear_are_passed_over() -> None:
+    told = shot("jumps up", "spins around")
+    told.shot.synopsis = ["The fox sits.", "The fox is in the air.", "The fox turns."]
+    history = [take(told, 1, [True, False], spec=first_spec(told, CAST, LOOK))]
+    ladder = Repairs(ladder=("retime", "reword", "split"))
+    reason = choose(told, history, LOOK, replace(told.plan, prompt="other"), repairs=ladder).reason
+    for passed in ("retime", "reword"):
+        assert f"{passed} passed over: its frames read a synopsis that does not name" in reason
+    assert "split passed over: its synopsis runs through the whole shot" in reason
+    assert not rewording_is_next(told, history, LOOK, [1], repairs=ladder)
+
+
 def test_a_synopsis_of_other_states_than_events_is_spread_evenly() -> None:
     told = shot("jumps up")
     told.shot.synopsis = ["The fox sits.", "The fox is in the air.", "The fox sits."]

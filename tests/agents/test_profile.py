@@ -198,13 +198,13 @@ def test_a_key_in_a_profile_is_refused_and_not_repeated(brains: dict[str, str], 
 
 def test_settings_of_sets_reach_the_backend_and_count_in_a_run_only_where_they_are_asked_for() -> None:
     plain = load_profile("bundled")
-    asked = override(plain, {"backend.sets": True, "backend.segmenter": "models/clipseg", "backend.keeps": "flow maps"})
+    asked = override(plain, {"backend.sets": True, "backend.clipseg": "models/clipseg", "backend.keeps": "flow maps"})
     config = backend_config(asked)
     assert (config.clipseg, config.keeps) == ("models/clipseg", "flow maps")
     told: Any = options_of(Order(story="A red fox jumps."), asked)["profile"]
-    assert told["backend"]["segmenter"] == "models/clipseg"
+    assert told["backend"]["clipseg"] == "models/clipseg"
     told = options_of(Order(story="A red fox jumps."), plain)["profile"]
-    assert not {"segmenter", "keeps", "sets"} & told["backend"].keys()
+    assert not {"clipseg", "keeps", "sets"} & told["backend"].keys()
     assert "synopsis" not in told["brains"]
     told = options_of(Order(story="A red fox jumps."), override(plain, {"brains.synopsis": True}))["profile"]
     assert told["brains"]["synopsis"] is True
