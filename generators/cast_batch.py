@@ -176,7 +176,7 @@ class Batch:
             if row.follows is not None:
                 row.latents = row.follows[span.start].to(self.start.noise)
         self._seat(rows, places)
-        controls = [row.controls for row in riding]
+        controls = [row.acting for row in riding]
         with attached(self.model, controls) as run, features_of(self.model, self.config, run, hear) as heard:
             latents = denoise(
                 self.model, text_of(self.text, places), start_of(self.start, places), self.settings, run,

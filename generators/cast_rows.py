@@ -37,6 +37,11 @@ class Row:
     """Steps whose latents are kept in `path`."""
     path: dict[int, Tensor] = field(default_factory=dict)
 
+    @property
+    def acting(self) -> Sequence[Control]:
+        """Its controls, without those that edit latents where it follows: its path has their edits already."""
+        return [c for c in self.controls if self.follows is None or not c.edits_latents]
+
     def moment(self) -> Moment:
         """Where it stands now."""
         state = None if self.generator is None else self.generator.get_state()
@@ -65,6 +70,10 @@ class RowSteppers(Stepper):
         super().__init__(rows[0].stepper.scheduler)
         self.rows = rows
         self._first = rows[0].stepper
+
+    def of(self, request: int) -> Stepper:
+        """The row's own schedule."""
+        return self.rows[request].stepper
 
     @property
     def is_multistep(self) -> bool:

@@ -137,9 +137,9 @@ class _StepProbe:
         start, own = _alone(self.start, self.request), slice(self.request, self.request + 1)
         mask = None if self.text.cond_mask is None else self.text.cond_mask[own]
         text = replace(self.text, cond=self.text.cond[own], cond_mask=mask, uncond=None, uncond_mask=None)
-        shown = hold(latents, start, _given(self.model, start, self.stepper, self.i))
-        t = self.stepper.timesteps[self.i]
-        return self.model.read(self.stepper.scaled(shown, self.i), t, text, start, layers, read, recompute=recompute)
+        stepper = self.stepper.of(self.request)
+        shown = stepper.scaled(hold(latents, start, _given(self.model, start, stepper, self.i)), self.i)
+        return self.model.read(shown, stepper.timesteps[self.i], text, start, layers, read, recompute=recompute)
 
 
 def _alone(start: Start, request: int) -> Start:
@@ -228,13 +228,13 @@ def controls_of(model: VideoModel, request: ShotRequest, settings: Settings) -> 
     for control in controls:
         if control.probes and not isinstance(model, Readable):
             raise ControlRejected(
-                f"{type(control).__name__} reads passes with gradients, which {type(model).__name__} cannot give yet"
+                f"{control.name} reads passes with gradients, which {type(model).__name__} cannot give yet"
             )
     return controls
 
 
 def _check_stepper(stepper: Stepper, run: Run) -> None:
-    editing = [type(c).__name__ for of_row in run.controls for c in of_row if c.edits_latents and c.edits_survive]
+    editing = [c.name for of_row in run.controls for c in of_row if c.edits_latents and c.edits_survive]
     if editing and not stepper.keeps_edits:
         raise ControlRejected(
             f"{', '.join(editing)} edits latents, which {type(stepper.scheduler).__name__} throws away: it remembers "

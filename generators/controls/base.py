@@ -14,9 +14,10 @@ A control belongs to one request of a batch. The phases of one controlled attent
 
 and around a step `before_step` and `after_step`, which may read the request's own pass first, with gradients (`Probe`),
 and between the two `predicted`, which sees the clip that the guided prediction stands for.
-What adds: biases, extra keys. What excludes: two controls of one class on one request, and one that gives frames texts
-of their own beside one that reads the words of the prompt. Controls of a request act in the order in which it names
-them. A site where nobody acts runs the processor that was there before: idle steps cost nothing and change no bit.
+What adds: biases, extra keys. What excludes: two controls of one class on one request, one that gives frames texts of
+their own beside one that reads the words of the prompt, and two that put queries in the place of the shot's own.
+Controls of a request act in the order in which it names them. A site where nobody acts runs the processor that was
+there before: idle steps cost nothing and change no bit.
 
 In joint attention the rows of a call are the video tokens, and `biases` is asked twice: once for the text columns and
 once for the video columns, each with the logits of those columns alone, so that statistics over words are not drowned
@@ -152,6 +153,9 @@ Alone = Callable[[], AbstractContextManager[None]]
 class Control:
     """One method on one request. Every hook is optional; what a subclass does not override does nothing."""
 
+    name = ""
+    """What people call it: the name of its settings. The class's own where none is given."""
+
     edits_latents = False
     """Whether `before_step` or `after_step` change latents: a scheduler must be able to keep that."""
 
@@ -170,6 +174,9 @@ class Control:
     replaces_text = False
     """Whether frames read texts of their own: the prompt's words then have no columns."""
 
+    replaces_queries = False
+    """Whether self-attention asks with other queries than the shot's own: of two who do, one would be lost unsaid."""
+
     looks_only = False
     """Whether it changes nothing: where nobody else acts, rows then keep the output of stock attention."""
 
@@ -181,6 +188,7 @@ class Control:
 
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
+        self.name = self.name or type(self).__name__
 
     def meet(self, everyone: Sequence[Sequence[Control]]) -> None:
         """Know who else films in this batch: the controls of each request. Called once, before anyone begins."""
@@ -387,14 +395,19 @@ def _check(controls: Sequence[Control]) -> None:
     kinds: set[type[Any]] = set()
     for control in controls:
         if type(control) in kinds:
-            raise ControlRejected(f"controls: {type(control).__name__} is asked for twice on one request")
+            raise ControlRejected(f"controls: {control.name} is asked for twice on one request")
         kinds.add(type(control))
-    owners, readers = (
-        [type(control).__name__.removesuffix("Control") for control in controls if getattr(control, trait)]
-        for trait in ("replaces_text", "reads_words")
+    owners, readers, askers = (
+        [control.name for control in controls if getattr(control, trait)]
+        for trait in ("replaces_text", "reads_words", "replaces_queries")
     )
     if len(owners) > 1 or (owners and readers):
         raise ControlRejected(
             f"controls: {owners[0]} gives every frame a text of its own, and {(owners[1:] + readers)[0]} needs the "
             "words of the shot's prompt there; use one of the two, or VSTAR without a synopsis"
+        )
+    if len(askers) > 1:
+        raise ControlRejected(
+            f"controls: {askers[0]} and {askers[1]} both put queries in the place of the shot's own; use one of the "
+            "two, or Storyboarding with preserve=None and flow=None, which shares attention alone"
         )

@@ -72,6 +72,7 @@ class Attention:
 class LookingControl(Control):
     """Looking on one request. Raises ControlRejected for words, steps or layers that are not there."""
 
+    name = "Looking"
     looks_only = True
     reads_words = True
     acts_in_probes = False

@@ -70,6 +70,9 @@ class MotionSteering(Control):
     After a run, `passes` counts the passes over the source and `most_bytes` the memory that its queries took.
     """
 
+    name = "MotionQueries"
+    replaces_queries = True
+
     def __init__(self, config: MotionQueries, shot: Shot) -> None:
         super().__init__(shot)
         self.config = config

@@ -36,7 +36,7 @@ def steer(call: AttentionCall, controls: Sequence[Control], project: Project | N
     for control in controls:
         text = control.frame_text(call.site)
         if text is not None and project is None:
-            raise ControlRejected(f"{type(control).__name__}: this model's attention cannot read a text of each frame")
+            raise ControlRejected(f"{control.name}: this model's attention cannot read a text of each frame")
         if text is not None and project is not None:
             return _by_frame(call, controls, text, project)
     return _steered(call, controls)

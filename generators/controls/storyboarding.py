@@ -82,6 +82,7 @@ class Seats:
 class StoryboardSteering(Control):
     """Video Storyboarding on one steered shot. Raises ControlRejected where it could not act."""
 
+    name = "Storyboarding"
     acts_in_probes = False
 
     def __init__(self, config: Storyboarding, shot: Shot) -> None:
@@ -101,6 +102,7 @@ class StoryboardSteering(Control):
         self._refine_layers = self._layers(config.refine_layers, 1 / 3)
         self.sight = Sight(config, shot)
         self.reads_words = self.sight.by_words
+        self.replaces_queries = (config.preserve, config.flow) != (None, None)
         self.notes = (COARSE,) if self.sight.by_words else ()
         self.in_turn = config.order == "sequential"
         self.maps: FlowMaps | None = None

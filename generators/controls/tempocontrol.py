@@ -45,6 +45,7 @@ class TempoLog:
 class TempoSteering(Control):
     """TempoControl on one request. Raises ControlRejected where it could not act."""
 
+    name = "TempoControl"
     edits_latents = True
     probes = True
     reads_words = True

@@ -31,6 +31,7 @@ EMPTY = (
 class TSAttnControl(Control):
     """TS-Attn on one request. Raises ControlRejected where it could not act."""
 
+    name = "TSAttn"
     reads_words = True
 
     def __init__(self, config: TSAttn, shot: Shot) -> None:

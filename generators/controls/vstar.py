@@ -42,6 +42,8 @@ ALIKE = 0.8
 class VSTARControl(Control):
     """VSTAR on one request. Raises ControlRejected where it could not act."""
 
+    name = "VSTAR"
+
     def __init__(self, config: VSTAR, shot: Shot) -> None:
         super().__init__(shot)
         self.config = config

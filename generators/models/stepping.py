@@ -20,6 +20,10 @@ class Stepper:
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
 
+    def of(self, request: int) -> Stepper:
+        """The one that steps this request of the batch."""
+        return self
+
     @property
     def timesteps(self) -> Tensor:
         """(steps,), the model's own time, falling."""

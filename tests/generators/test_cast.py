@@ -22,6 +22,7 @@ from generators.cast_memory import shots_at_once
 from generators.cast_plan import Plan
 from generators.clip import Given, Progress, ShotRequest
 from generators.controls.base import AttentionCall, Control, Run, Step
+from generators.controls.config import TempoControl, Word
 from generators.controls.motion_queries import noise_levels
 from generators.controls.steering import join, steer
 from generators.controls.storyboarding import StoryboardSteering, storyboard
@@ -212,6 +213,15 @@ def test_a_set_in_batches_is_the_set_at_once() -> None:
     assert torch.equal(made.start.noise, whole().start.noise)
     assert [len(of_shot) for of_shot in made.compositions] == [6] * 4
     assert made.compositions[0] == made.compositions[2] != made.compositions[3]
+
+
+def test_edits_of_latents_reach_a_set_and_are_made_once_in_batches() -> None:
+    moving = TempoControl(words=(Word(text="fox", seconds=((0.0, 1.0),)),), rate=0.05, layers="all", enough=1.0)
+    edited = [replace(shot, frames=17, controls=(moving,)) for shot in shots()]
+    unedited = [replace(shot, frames=17) for shot in shots()]
+    together = filmed(edited)
+    assert (together.latents - filmed(unedited).latents).abs().amax((1, 2, 3, 4)).min() > 100 * CLOSE
+    assert (filmed(edited, at_once=3).latents - together.latents).abs().max() < CLOSE
 
 
 @pytest.mark.slow

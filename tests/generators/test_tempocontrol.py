@@ -436,7 +436,7 @@ def test_a_family_that_cannot_be_read_is_refused() -> None:
                 raise AttributeError(name)
             return getattr(model(), name)
 
-    with pytest.raises(ControlRejected, match="TempoSteering reads passes with gradients, which Unreadable cannot"):
+    with pytest.raises(ControlRejected, match="TempoControl reads passes with gradients, which Unreadable cannot"):
         sample(Unreadable(), [request(TempoControl())], Settings(steps=2, guidance=1.0))  # type: ignore[arg-type]
 
 
