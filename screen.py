@@ -460,6 +460,7 @@ def _timed(event: fabula.EventOutcome) -> bool:
 def _take_line(take: fabula.TakeOutcome, promised: int, *, at_work: bool) -> str:
     filmed = take.status == "done"
     became = f"{take.seen}/{promised} seen" if take.seen is not None else "not judged"
+    became += f", {take.unjudged} not judged" if take.unjudged else ""
     seen = f", {became}" if filmed else ""
     took = f", filmed in {take.seconds:.1f} s" if filmed or take.seconds else ""
     status = "left unfinished" if take.status == "filming" and not at_work else take.status

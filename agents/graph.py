@@ -43,7 +43,7 @@ from agents.state import (
     save_storyboard,
     storyboard_of,
 )
-from agents.storyboard import Storyboard
+from agents.storyboard import Storyboard, note_synopses
 from agents.takespec import TakeSpec
 from generators.clip import SET_WORK
 from storage.errors import RunBusy, StorageError
@@ -131,7 +131,8 @@ def approve(crew: Crew, run_id: int, storyboard: Storyboard | None = None) -> No
     Raises AlreadyKept when takes of it were filmed already.
     """
     if storyboard is not None:
-        save_storyboard(crew.archive, run_id, storyboard, replace=True)
+        kept = storyboard_of(crew.archive.run(run_id), crew.archive.shots(run_id))
+        save_storyboard(crew.archive, run_id, note_synopses(storyboard, kept), replace=True)
     crew.archive.set_status(run_id, RunStatus.FILMING)
 
 

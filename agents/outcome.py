@@ -70,6 +70,8 @@ class TakeOutcome:
     """How it was filmed and why: in a set, going on from another shot, or alone."""
     seam_jump: float | None = None
     """Largest jump where it meets finished frames, over its median frame difference."""
+    unjudged: int = 0
+    """Promised events of which its critic could not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +380,7 @@ def _take(take: TakeRecord, in_film: bool) -> TakeOutcome:
         seed=take.take.seed,
         status=take.take.status.value,
         seen=sum(bool(event["done"]) for event in verdict.events) if verdict else None,
+        unjudged=sum(event["done"] is None for event in verdict.events) if verdict else 0,
         identity=verdict.identity if verdict else None,
         quality=verdict.quality if verdict else None,
         seconds=told_seconds(take.take.seconds_spent),

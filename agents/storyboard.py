@@ -115,6 +115,16 @@ def shot_problems(shot: PlannedShot, cast: set[str], places: set[str]) -> list[s
     return found
 
 
+def note_synopses(board: Storyboard, before: Storyboard) -> Storyboard:
+    """The edited storyboard, with a note for every shot whose prompt was changed and whose synopsis was not."""
+    notes = tuple(
+        f"shot {number}: its prompt was changed and its synopsis was not, and its frames read the synopsis"
+        for number, (shot, old) in enumerate(zip(board.shots, before.shots, strict=False), 1)
+        if shot.synopsis and shot.synopsis == old.synopsis and shot.prompt != old.prompt
+    )
+    return board.model_copy(update={"notes": (*board.notes, *notes)})
+
+
 def shot_named(source: str | None) -> int | None:
     """The number of a `motion_from` that names a shot of the same film; None for a clip."""
     named = re.fullmatch(r"shot (\d+)", source or "")

@@ -77,6 +77,19 @@ async def test_a_person_looks_at_the_storyboard_before_anything_is_filmed(studio
     assert studio.takes("3") == []
 
 
+async def test_a_prompt_that_was_edited_without_its_synopsis_is_noted(studio: Studio) -> None:
+    told = ("A fox sits.", "A fox jumps.")
+    shots = [shot.model_copy(update={"synopsis": told}) for shot in board(3).shots]
+    await studio.film(approve=True)
+    approve(studio.crew(), studio.run_id, board(3).model_copy(update={"shots": tuple(shots)}))
+    edited = [shot.model_copy(update={"prompt": f"{shot.prompt} It rains."}) for shot in shots]
+    edited[2] = edited[2].model_copy(update={"synopsis": (*told, "It rains.")})
+    approve(studio.crew(), studio.run_id, board(3).model_copy(update={"shots": (shots[0], *edited[1:])}))
+    assert list(studio.archive.run(studio.run_id).notes) == [
+        "shot 2: its prompt was changed and its synopsis was not, and its frames read the synopsis"
+    ]
+
+
 async def test_a_plan_of_a_persons_own_takes_the_planners_place(studio: Studio) -> None:
     outcome = await studio.film(storyboard=board(1))
     assert studio.planner.plans == 0

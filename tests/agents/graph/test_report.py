@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from agents.errors import BudgetExhausted, ModelUnavailable
 from agents.outcome import FilmResult, Tally, result
@@ -15,6 +17,7 @@ from agents.scripted import ScriptedCritic, ScriptedPlanner
 from generators.backends.instant import InstantBackend
 from generators.clip import ShotRequest
 from generators.errors import OutOfMemory
+from screen import film_tree
 from storage.tables import RunStatus
 from tests.agents.graph.stage import TINY, Studio, board
 from tests.agents.page import Page
@@ -155,3 +158,15 @@ async def test_a_take_that_was_never_finished_is_no_take_of_the_film(studio: Stu
     assert "budget.seconds" in shot.why
     assert "Takes 0 of 1" in page(studio)
     assert "Take 1 , left unfinished" in page(studio)
+
+
+@pytest.mark.slow
+async def test_a_take_says_of_how_many_events_its_critic_could_not_tell(studio: Studio) -> None:
+    studio.planner = ScriptedPlanner(board(1))
+    studio.critic = ScriptedCritic({("1", 1): [True, None]})
+    await studio.film()
+    (take,) = shown(studio).shots[0].takes
+    assert (take.seen, take.unjudged) == (1, 1)
+    printed = io.StringIO()
+    Console(file=printed, width=200).print(film_tree(shown(studio), takes=True))
+    assert "take 1: done, 1/2 seen, 1 not judged" in printed.getvalue()
