@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from generators.camera import CameraMove
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 
 
@@ -19,11 +20,13 @@ class MotionFrom(ControlConfig):
     """Motion by Queries with its clip named; `motion.shown` puts the pixels in and makes it `MotionQueries`."""
 
     clip: str
-    """sha256 of a kept clip, or of a finished take's file."""
+    """sha256 of a kept clip, or of a finished take's file; of a camera's picture, empty where it has none."""
+    camera: CameraMove | None = None
+    """The camera's move, where that is the motion."""
     prompt: str = ""
     """What the clip shows, where that is known."""
     steps: float | None = None
-    """Share of the denoising steps that are steered; None: the family's."""
+    """Share of the denoising steps that are steered; None: the family's, and of a camera down to `CAMERA_UNTIL`."""
     first: float = 0.0
     last: float = 1.0
     """The part of the shot that the take is, as shares of it: a split shot's halves share one clip."""

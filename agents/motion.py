@@ -1,16 +1,17 @@
 """Whose motion a shot has: how a person names it, where that clip lies, and what a take keeps of it.
 
-A source is written as a video file, as another shot of the film (`shot 2`), or as a shot of another run
-(`run 7 shot 2`). Before anything is filmed, files are copied into the archive and both they and finished takes are
-named by their content (`sha256:…`), so that a run can be resumed, and filmed again, without them. A take names that
-content among its controls; its pixels are read when it is filmed.
+A source is written as a video file, as another shot of the film (`shot 2`), as a shot of another run (`run 7 shot 2`),
+or as a camera's move (`camera pan left`, `camera zoom in over hill.jpg`). Before anything is filmed, files are copied
+into the archive and both they and finished takes are named by their content (`sha256:…`), so that a run can be resumed,
+and filmed again, without them. A take names that content among its controls; its pixels are read when it is filmed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from agents import director
@@ -18,12 +19,14 @@ from agents.boardfile import read_board
 from agents.controls import MotionFrom
 from agents.errors import PlanError, UsageError
 from agents.order import Order, motion_wishes
-from agents.storyboard import Storyboard, parse_storyboard, shot_named
+from agents.storyboard import Storyboard, camera_named, parse_storyboard, shot_named
 from agents.takespec import clip_frames
-from generators.clip import Limits, ShotRequest
-from generators.controls.config import ControlConfig, MotionQueries
+from generators.camera import MOVES, camera_frames
+from generators.clip import Frames, Limits, ShotRequest
+from generators.controls.config import ControlConfig, MotionQueries, ddpm_window
 from generators.errors import MediaError
 from generators.motion_clip import check_length, clip_seconds, motion_frames
+from generators.stills import picture_pixels
 from storage.archive import Archive
 from storage.media import file_sha256
 from storage.tables import Take
@@ -33,6 +36,9 @@ _KEPT = re.compile(r"sha256:([0-9a-f]{64})")
 _RUN = re.compile(r"run (\d+) shot (\d+)")
 LARGEST = 2_000_000_000
 """Bytes of a clip that is copied."""
+CAMERA_UNTIL = 800
+"""The DDPM step down to which a camera's move is given, as published for cameras; a clip's is the family's own."""
+KNOWN = "a video file, `shot N`, `run N shot M`, or `camera` and a move"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +51,14 @@ class Sources:
     keeps: bool = True
 
     def settled(self, text: str) -> str:
-        """A source as rows hold it: `shot N`, or `sha256:…`. Raises UsageError for one that cannot be used."""
+        """A source as rows hold it: `shot N`, `sha256:…`, or a camera's move, its picture named like that.
+
+        Raises UsageError for one that cannot be used.
+        """
         if (number := shot_named(text)) is not None:
             return f"shot {number}"
+        if camera := camera_named(text):
+            return f"camera {camera[0]} over {self._of_picture(camera[1])}" if camera[1] else text
         if named := _KEPT.fullmatch(text):
             if clip_file(self.archive, named[1]) is None:
                 raise UsageError(f"motion from {text}: no such clip in this archive; name its file")
@@ -83,7 +94,22 @@ class Sources:
                 )
             clip_seconds(path, 0.0)
         except (MediaError, OSError) as error:
-            raise UsageError(f"motion from: {error}; expected a video file, `shot N` or `run N shot M`") from error
+            raise UsageError(f"motion from: {error}; expected {KNOWN} ({', '.join(MOVES)})") from error
+        return self._kept(path)
+
+    def _of_picture(self, text: str) -> str:
+        if named := _KEPT.fullmatch(text):
+            if self.archive.clip(named[1]) is None:
+                raise UsageError(f"motion from a camera over {text}: no such picture in this archive; name its file")
+            return text
+        path = (self.folder / Path(text).expanduser()).resolve()
+        try:
+            picture_pixels(path.read_bytes(), str(path))
+        except (MediaError, OSError) as error:
+            raise UsageError(f"motion from a camera over a picture: {error}") from error
+        return self._kept(path)
+
+    def _kept(self, path: Path) -> str:
         return f"{KEPT}{self.archive.keep_clip(path) if self.keeps else file_sha256(path)}"
 
 
@@ -91,10 +117,16 @@ def beside(named: Sequence[str], folder: Path) -> tuple[str, ...]:
     """Sources with files named from a folder on, as `Order.motion_from` takes them. Raises UsageError."""
     found = []
     for number, source in motion_wishes(named).items():
-        is_file = shot_named(source) is None and not _KEPT.fullmatch(source) and not _RUN.fullmatch(source)
-        text = str((folder / Path(source).expanduser()).resolve()) if is_file else source
+        text = _beside(source, folder)
         found.append(f"{number}={text}" if number else text)
     return tuple(found)
+
+
+def _beside(source: str, folder: Path) -> str:
+    if camera := camera_named(source):
+        return f"camera {camera[0]} over {_beside(camera[1], folder)}" if camera[1] else source
+    is_file = shot_named(source) is None and not _KEPT.fullmatch(source) and not _RUN.fullmatch(source)
+    return str((folder / Path(source).expanduser()).resolve()) if is_file else source
 
 
 def settled(order: Order, archive: Archive, *, keeps: bool = True) -> Order:
@@ -152,6 +184,8 @@ def check_board(board: Storyboard, archive: Archive, limits: Limits) -> None:
 
 def motion_of(source: str, taken: Take | None, archive: Archive, share: float | None) -> MotionFrom:
     """The control of a take whose shot names this source; `taken` is the other shot's take where it names one."""
+    if camera := camera_named(source):
+        return MotionFrom(clip=camera[1].removeprefix(KEPT), camera=camera[0], steps=share)
     known = taken if shot_named(source) is not None else archive.take_with(source.removeprefix(KEPT))
     clip = taken.sha256 if taken is not None else source.removeprefix(KEPT)
     return MotionFrom(clip=clip or "", prompt=str(known.request["prompt"]) if known else "", steps=share)
@@ -163,8 +197,7 @@ def shown(request: ShotRequest, archive: Archive) -> ShotRequest:
     def pixels(control: ControlConfig) -> ControlConfig:
         if not isinstance(control, MotionFrom):
             return control
-        frames = motion_frames(
-            kept_clip(archive, control.clip),
+        frames = _source(control, archive)(
             count=request.frames,
             fps=request.fps,
             width=request.width,
@@ -172,9 +205,20 @@ def shown(request: ShotRequest, archive: Archive) -> ShotRequest:
             first=control.first,
             last=control.last,
         )
-        return MotionQueries(frames=frames, prompt=control.prompt, steps=control.steps, timing="exact")
+        window = ddpm_window(CAMERA_UNTIL) if control.camera and control.steps is None else None
+        return MotionQueries(frames=frames, prompt=control.prompt, steps=control.steps, window=window, timing="exact")
 
     return replace(request, controls=tuple(pixels(control) for control in request.controls))
+
+
+def _source(control: MotionFrom, archive: Archive) -> Callable[..., Frames]:
+    """What draws its frames for a take of some length and size."""
+    path = kept_clip(archive, control.clip) if control.clip else None
+    if control.camera is not None:
+        picture = None if path is None else picture_pixels(path.read_bytes(), str(path))
+        return partial(camera_frames, control.camera, picture)
+    assert path is not None
+    return partial(motion_frames, path)
 
 
 def kept_clip(archive: Archive, sha256: str) -> Path:

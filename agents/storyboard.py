@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agents.errors import PlanError
+from generators.camera import MOVES, CameraMove
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+_CAMERA = re.compile(rf"camera ({'|'.join(MOVES)})(?: over (.+))?")
 
 
 class Shape(BaseModel):
@@ -57,7 +60,7 @@ class PlannedShot(Shape):
     seconds: float = Field(gt=0, le=3600)
     transition: Literal["cut", "continues"] = "cut"
     motion_from: str | None = Field(default=None, min_length=1)
-    """Whose motion it has: a video file, `shot N` of this film, or `run N shot M`."""
+    """Whose motion it has: a video file, `shot N` of this film, `run N shot M`, or `camera pan left`."""
     synopsis: tuple[str, ...] = ()
     """The shot's states in order, a sentence each: its frames read them one after the other (VSTAR)."""
     events: tuple[PlannedEvent, ...] = ()
@@ -126,9 +129,15 @@ def note_synopses(board: Storyboard, before: Storyboard) -> Storyboard:
 
 
 def shot_named(source: str | None) -> int | None:
-    """The number of a `motion_from` that names a shot of the same film; None for a clip."""
+    """The number of a `motion_from` that names a shot of the same film; None for anything else."""
     named = re.fullmatch(r"shot (\d+)", source or "")
     return int(named[1]) if named else None
+
+
+def camera_named(source: str | None) -> tuple[CameraMove, str] | None:
+    """The move of a `motion_from` that names one, and its picture, empty for none; None for what is no camera's."""
+    named = _CAMERA.fullmatch(source or "")
+    return (next(move for move in MOVES if move == named[1]), named[2] or "") if named else None
 
 
 def motion_problems(shots: Sequence[PlannedShot]) -> list[str]:

@@ -37,7 +37,8 @@ MotionSource = Annotated[
     typer.Option(
         "--motion-from",
         metavar="[N=]SOURCE",
-        help="Whose motion shots have: a video, `shot 1` or `run 7 shot 2`; for shot N only, or for all. Repeatable.",
+        help="Whose motion shots have: a video, `shot 1`, `run 7 shot 2`, `camera pan left`; for shot N only, or for "
+        "all. Repeatable.",
     ),
 ]
 MotionShare = Annotated[

@@ -1,4 +1,4 @@
-"""A still picture as the first frame of a clip: read from untrusted bytes, turned upright, cropped to the clip's size.
+"""A still picture, as the first frame of a clip too: read from untrusted bytes, upright, cropped to the clip's size.
 
 Knows pictures and pixels; nothing of models, shots or where a picture came from.
 """
@@ -29,6 +29,11 @@ def first_frame(data: bytes, source: str, *, width: int, height: int) -> Frames:
     """
     fitted = ImageOps.fit(_read(data, source), (width, height), method=Image.Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8)[None].copy()
+
+
+def picture_pixels(data: bytes, source: str) -> Frames:
+    """The picture as it is, (height, width, 3). Raises MediaError when it is none."""
+    return np.asarray(_read(data, source), dtype=np.uint8)
 
 
 def _read(data: bytes, source: str) -> Image.Image:

@@ -103,6 +103,7 @@ def test_a_person_writes_it_into_the_storyboard(cli: Cli, desk: Path, horse: Pat
         (("--motion-share", "0.4"), "no motion to share"),
         (("--motion-from", "a.mp4", "--motion-from", "b.mp4"), "one source"),
         (("--motion-from", "short.mkv"), "lasts 0.25 s"),
+        (("--motion-from", "camera spin"), "zoom in, zoom out"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_filmed(
@@ -142,11 +143,13 @@ def test_a_model_films_with_the_motion_of_a_clip(cli: Cli, desk: Path, horse: Pa
         "--model",
         desk / "tiny",
     )
-    plain = cli(*words, "--steps", 2, "--out", "plain")
-    moved = cli(*words, "--steps", 2, "--out", "moved", "--motion-from", horse)
-    assert (plain.code, moved.code) == (0, 0), (plain.err, moved.err)
-    first, second = (json.loads((desk / name / "manifest.json").read_text())["takes"][0] for name in ("plain", "moved"))
-    assert first["sha256"] != second["sha256"]
+    plain = cli(*words, "--steps", 4, "--out", "plain")
+    moved = cli(*words, "--steps", 4, "--out", "moved", "--motion-from", horse)
+    panned = cli(*words, "--steps", 4, "--out", "panned", "--motion-from", "camera pan left")
+    assert (plain.code, moved.code, panned.code) == (0, 0, 0), (plain.err, moved.err, panned.err)
+    names = ("plain", "moved", "panned")
+    takes = [json.loads((desk / name / "manifest.json").read_text())["takes"][0]["sha256"] for name in names]
+    assert len(set(takes)) == 3
     assert len(clips(desk / "moved")["1"]) == 1
 
 
@@ -154,6 +157,6 @@ def test_a_model_films_with_the_motion_of_a_clip(cli: Cli, desk: Path, horse: Pa
 def test_the_bundled_profile_films_with_the_motion_of_a_clip(cli: Cli, desk: Path, horse: Path) -> None:
     tiny_pipeline("world", scheduler="euler").save_pretrained(str(desk / "tiny"), safe_serialization=True)
     words = ("run", "A red fox jumps high up in the meadow.", "--profile", "bundled", "--model", desk / "tiny")
-    moved = cli(*words, "--steps", 1, "--budget-takes", 1, "--out", "moved", "--motion-from", horse)
+    moved = cli(*words, "--steps", 4, "--budget-takes", 1, "--out", "moved", "--motion-from", horse)
     assert moved.code in (0, 3), moved.err
     assert len(clips(desk / "moved")["1"]) == 1

@@ -46,6 +46,8 @@ FAMILIES: dict[Family, Habits] = {
     "unet": Habits(layers="all", record="each", window=ddpm_window(600), renoise=2),
     "cogvideox": Habits(layers="last third", record="one", window=ddpm_window(600)),
 }
+NOTHING_BUT_NOISE = 0.999
+"""The noise level above which a look at the source sees none of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,11 @@ class MotionSteering(Control):
         self.steered = steered_steps(self.settings, levels)
         experts = [model.expert_at(t) for t in stepper.timesteps]
         self.looks = recorded_steps(self.settings, self.steered, levels, experts)
+        if all(levels[step] > NOTHING_BUT_NOISE for step in self.looks.values()):
+            raise ControlRejected(
+                f"MotionQueries: of {len(levels)} steps those that are steered read nothing but noise, in which "
+                "nothing of the source shows; film more steps, or steer more of them"
+            )
         self._source = SourceClip(model, self.frames, self.shot, self.settings, alone)
         self.passes += self.settings.renoise or 0
         self._own = self._held_rows() if self._source.holds_given else None

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agents.batch import read_batch
 from agents.boardfile import board_text
 from agents.controls import MotionFrom, controls_json, read_controls
 from agents.errors import PlanError, UsageError
-from agents.motion import Sources, check_board, settled, shown, with_motion
+from agents.motion import Sources, check_board, motion_of, settled, shown, with_motion
 from agents.order import Order, motion_wishes
 from agents.staging import stage_board
 from agents.storyboard import PlannedShot, Storyboard, Subject
 from generators.backends.instant import SMALL
+from generators.camera import camera_frames
 from generators.clip import Limits, ShotRequest
-from generators.controls.config import MotionQueries, TSAttn
+from generators.controls.config import MotionQueries, TSAttn, ddpm_window
 from generators.errors import MediaError
 from generators.video import write_take
 from storage.archive import Archive
@@ -129,6 +131,10 @@ def test_looking_alone_keeps_nothing(archive: Archive, clip: Path) -> None:
         ("gone.mp4", "No video file"),
         ("sha256:" + "0" * 64, "no such clip"),
         ("board.yaml", "not a readable video"),
+        ("camera wobble", "expected a video file, .* `camera` and a move .pan left, pan right, tilt up"),
+        ("camera pan left over board.yaml", "cannot be read as a picture"),
+        ("camera pan left over gone.png", "gone.png"),
+        ("camera pan left over sha256:" + "0" * 64, "no such picture"),
     ],
 )
 def test_what_cannot_be_used_says_what_was_expected(
@@ -170,6 +176,33 @@ def test_the_control_of_a_take_is_plain_json_and_is_shown_its_clip_when_it_is_fi
     assert shown(asked, archive).digest() == shown(asked, archive).digest()
 
 
+def test_a_cameras_move_is_a_source_over_nothing_or_over_a_picture(archive: Archive, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / "hill.png")
+    here = Sources(archive=archive, folder=tmp_path)
+    bare, over = here.settled("camera pan left"), here.settled("camera zoom in over hill.png")
+    (tmp_path / "hill.png").unlink()
+    assert bare == "camera pan left"
+    assert here.settled(over) == over
+    controls = [motion_of(source, None, archive, None) for source in (bare, over)]
+    assert read_controls(controls_json(controls)) == tuple(controls)
+    asked = ShotRequest(prompt="a", frames=9, fps=8, width=32, height=16, seed=1, controls=tuple(controls))
+    panning, zooming = shown(asked, archive).controls
+    assert isinstance(panning, MotionQueries)
+    assert isinstance(zooming, MotionQueries)
+    assert np.array_equal(panning.frames, camera_frames("pan left", count=9, fps=8, width=32, height=16))
+    assert (zooming.frames == (200, 30, 30)).all()
+    assert panning.window == zooming.window == ddpm_window(800)
+    (shared,) = shown(replace(asked, controls=(replace(controls[0], steps=0.4),)), archive).controls
+    assert isinstance(shared, MotionQueries)
+    assert (shared.steps, shared.window) == (0.4, None)
+
+
+def test_a_camera_moves_any_shot_and_storyboards_say_it(archive: Archive) -> None:
+    check_board(board("camera tilt up"), archive, SMALL)
+    (staged,) = stage_board(board("camera tilt up"), SMALL, sets=True)
+    assert staged.why == "filmed alone: it has the motion of a camera (tilt up)"
+
+
 def test_a_clip_that_is_gone_from_the_archive_says_how_to_put_it_back(archive: Archive, clip: Path) -> None:
     control = MotionFrom(clip=archive.keep_clip(clip))
     asked = ShotRequest(prompt="a", frames=9, fps=8, width=32, height=16, seed=1, controls=(control,))
@@ -193,12 +226,13 @@ def test_a_shot_with_anothers_motion_is_filmed_alone_and_says_so() -> None:
 
 
 def test_a_batchs_files_lie_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "night.yaml").write_text(
-        '- {text: A fox jumps., motion_from: [horse.mp4, "2=shot 1"], motion_share: 0.4}'
-    )
+    sources = '[horse.mp4, "2=shot 1", 3=camera zoom in over hill.png]'
+    (tmp_path / "night.yaml").write_text(f"- {{text: A fox jumps., motion_from: {sources}, motion_share: 0.4}}")
     (story,) = read_batch(tmp_path / "night.yaml", lambda order: None)
     order = story.order()
-    assert (order.motion_from, order.motion_share) == ((str(tmp_path / "horse.mp4"), "2=shot 1"), 0.4)
+    horse, hill = tmp_path / "horse.mp4", tmp_path / "hill.png"
+    assert order.motion_from == (str(horse), "2=shot 1", f"3=camera zoom in over {hill}")
+    assert order.motion_share == 0.4
 
 
 def test_halves_of_a_take_have_halves_of_its_motion() -> None:

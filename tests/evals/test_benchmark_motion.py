@@ -108,7 +108,7 @@ def test_the_curve_goes_over_the_shares_and_a_second_call_films_nothing(tiny: Pa
             (0.5,),
             cases=1,
             model=str(tiny),
-            steps=2,
+            steps=4,
             out=tmp_path / "results",
             on_progress=lambda name, progress: told.append((name, progress.kept)),
         )

@@ -94,6 +94,13 @@ def test_layers_that_are_not_there_are_refused() -> None:
         film(moving(layers=(7,)))
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_source_that_would_be_seen_in_pure_noise_alone_is_refused(steps: int) -> None:
+    with pytest.raises(ControlRejected, match=f"of {steps} steps those that are steered read nothing but noise"):
+        film(moving(), steps=steps)
+    film(moving(steps=1.0, record="each"), steps=2)
+
+
 def test_a_model_that_cannot_be_shown_a_clip_says_so() -> None:
     class Blind(WanVideoModel):
         encode_clip = None  # type: ignore[assignment]
@@ -293,7 +300,7 @@ def test_the_example_films_at_tiny_size() -> None:
     path = Path(__file__).resolve().parents[2] / "examples" / "steer_motion_queries.py"
     film_it = runpy.run_path(str(path))["film"]
     pipe = quiet(tiny_pipeline("t2v-2.1", scheduler="euler"))
-    video = film_it(pipe, clip(4, 40, 64), PROMPT, frames=5, width=32, height=32, steps=2)
+    video = film_it(pipe, clip(4, 40, 64), PROMPT, frames=5, width=32, height=32, steps=4)
     assert video.shape == (1, 5, 3, 32, 32)
 
 
