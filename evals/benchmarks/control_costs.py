@@ -70,7 +70,7 @@ METHODS: dict[str, Method] = {
 }  # fmt: skip
 
 
-TIME_BAR, MAPS_BAR, CLIP_BAR = 1.5, 0.1, 1.01
+TIME_LIMIT, MAPS_LIMIT, CLIP_LIMIT = 1.5, 0.1, 1.01
 """Of one controlled cross-attention over the plain one; of its extra memory; of a whole clip's operations."""
 
 
@@ -115,11 +115,11 @@ def attention_rows(
     told: dict[str, Any] = {"method": name, "model": width.model, "tokens": bed.layout.tokens}
     idle, plain = costs["idle"], costs["plain"]
     return [
-        timed_row(ratios, bar=TIME_BAR, **told),
+        timed_row(ratios, limit=TIME_LIMIT, **told),
         ControlRow(measure="flops", ratio=costs["controlled"].flops / plain.flops, **told),
-        ControlRow(measure="extra_maps", ratio=extra / a_map, bar=MAPS_BAR, **told),
-        ControlRow(measure="idle_flops", ratio=idle.flops / plain.flops, bar=1.0, **told),
-        ControlRow(measure="idle_bytes", ratio=idle.peak_bytes / plain.peak_bytes, bar=1.0, **told),
+        ControlRow(measure="extra_maps", ratio=extra / a_map, limit=MAPS_LIMIT, **told),
+        ControlRow(measure="idle_flops", ratio=idle.flops / plain.flops, limit=1.0, **told),
+        ControlRow(measure="idle_bytes", ratio=idle.peak_bytes / plain.peak_bytes, limit=1.0, **told),
     ]
 
 
@@ -134,7 +134,7 @@ def clip_rows(name: str, method: Method, steps: int = 10) -> list[ControlRow]:
         return meter.laps[0].flops
 
     ratio = flops((method.config,)) / flops(())
-    return [ControlRow(method=name, model="tiny", measure="clip_flops", ratio=ratio, bar=CLIP_BAR)]
+    return [ControlRow(method=name, model="tiny", measure="clip_flops", ratio=ratio, limit=CLIP_LIMIT)]
 
 
 class _Bed:

@@ -1,4 +1,4 @@
-"""Rows of the table of costs: what VSTAR and TempoControl take over the work without them, each beside its bar.
+"""Rows of the table of costs: what VSTAR and TempoControl take over the work without them, each beside its limit.
 
 A ratio that is counted at full size needs no memory and no time: its tensors hold nothing, the code is the real one.
 TempoControl's way over a prefix of the blocks stands beside the way over all of them, reading by reading.
@@ -27,14 +27,14 @@ from generators.models.wan import WanVideoModel
 from generators.models.wan_attention import TEXT_COLUMNS
 from generators.sampler import Settings
 
-UNET_BAR = 1.02
-BAND_BAR = 1.3
-BAND_BARS: dict[Way, float | None] = {
-    "constant": BAND_BAR, "sampled": BAND_BAR, "rowmax": None, "rowmax, chunked": None
+UNET_LIMIT = 1.02
+BAND_LIMIT = 1.3
+BAND_LIMITS: dict[Way, float | None] = {
+    "constant": BAND_LIMIT, "sampled": BAND_LIMIT, "rowmax": None, "rowmax, chunked": None
 }  # fmt: skip
 """Of VSTAR's band on attention over space and time: for the cheap sizes; the exact ones stand beside them."""
-ALL_BLOCKS_BAR, PREFIX_BAR = 0.75, 0.45
-MAPS_BAR = 0.1
+ALL_BLOCKS_LIMIT, PREFIX_LIMIT = 0.75, 0.45
+MAPS_LIMIT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class ControlRow:
     model: str
     measure: str
     ratio: float
-    bar: float | None = None
+    limit: float | None = None
     """The most it may be; None where a row stands for comparison."""
     low: float | None = None
     high: float | None = None
@@ -83,7 +83,7 @@ def unet_rows() -> Iterator[ControlRow]:
     for kind, (model, unet, side) in unets.items():
         plain, regularised = unet_costs(kind, unet, frames=16, height=side, width=side)
         yield ControlRow(
-            method="VSTAR", model=model, measure="pass_flops", ratio=regularised.flops / plain.flops, bar=UNET_BAR
+            method="VSTAR", model=model, measure="pass_flops", ratio=regularised.flops / plain.flops, limit=UNET_LIMIT
         )
 
 
@@ -105,11 +105,11 @@ def band_rows(size: Size = WAN_1_3B, *, pairs: int = 7) -> Iterator[ControlRow]:
     for way, seconds in band_seconds(pairs=pairs, **small).items():
         told: dict[str, Any] = {"method": f"VSTAR {way}", "model": size.model, "tokens": tokens}
         more = costs.banded[way].flops - costs.plain.flops
-        yield ControlRow(measure="layer_flops", ratio=1 + more / layer, bar=BAND_BARS[way], **told)
-        yield ControlRow(measure="flops", ratio=costs.flops(way), bar=BAND_BARS[way], **told)
+        yield ControlRow(measure="layer_flops", ratio=1 + more / layer, limit=BAND_LIMITS[way], **told)
+        yield ControlRow(measure="flops", ratio=costs.flops(way), limit=BAND_LIMITS[way], **told)
         extra = (costs.banded[way].peak_bytes - costs.plain.peak_bytes) / a_map
-        yield ControlRow(measure="extra_maps", ratio=extra, bar=MAPS_BAR, **told)
-        yield ControlRow(measure="probe_maps", ratio=costs.probes[way].peak_bytes / a_map, bar=MAPS_BAR, **told)
+        yield ControlRow(measure="extra_maps", ratio=extra, limit=MAPS_LIMIT, **told)
+        yield ControlRow(measure="probe_maps", ratio=costs.probes[way].peak_bytes / a_map, limit=MAPS_LIMIT, **told)
         yield timed_row(seconds, **told | {"tokens": frames * small["per_frame"]})
 
 
@@ -137,9 +137,9 @@ def tempo_rows(size: Size = WAN_1_3B, prefixes: Sequence[int] = (10, 16, 18)) ->
             released = cost.peak_bytes
             yield ControlRow(measure="flops_of_released", ratio=cost.flops_ratio, **told)
             continue
-        bar = ALL_BLOCKS_BAR if cost.blocks == size.blocks else PREFIX_BAR
-        yield ControlRow(measure="flops_of_released", ratio=cost.flops_ratio, bar=bar, **told)
-        yield ControlRow(measure="readout_of_maps", ratio=cost.readout_ratio, bar=MAPS_BAR, **told)
+        limit = ALL_BLOCKS_LIMIT if cost.blocks == size.blocks else PREFIX_LIMIT
+        yield ControlRow(measure="flops_of_released", ratio=cost.flops_ratio, limit=limit, **told)
+        yield ControlRow(measure="readout_of_maps", ratio=cost.readout_ratio, limit=MAPS_LIMIT, **told)
         yield ControlRow(measure="activations_of_released", ratio=cost.peak_bytes / released, **told)
 
 

@@ -63,18 +63,18 @@ def test_every_bar_stands_beside_its_ratio_and_is_kept() -> None:
     """At a small size of the same code; `bench controls` counts at the full one."""
     small = replace(WAN_1_3B, model="four blocks", blocks=4, latents=(21, 16, 20))
     rows = [*band_rows(small, pairs=1), *tempo_rows(small, prefixes=(2,))]
-    counted = {(row.method, row.measure): row for row in rows if row.measure != "time" and row.bar is not None}
+    counted = {(row.method, row.measure): row for row in rows if row.measure != "time" and row.limit is not None}
     assert {method for method, _ in counted} == {
         "VSTAR constant", "VSTAR sampled", "VSTAR rowmax", "VSTAR rowmax, chunked",
         "TempoControl ours", "TempoControl ours, activations kept", "TempoControl ours, first 2 blocks",
     }  # fmt: skip
-    bars = {key: row.bar for key, row in counted.items()}
+    bars = {key: row.limit for key, row in counted.items()}
     assert bars["VSTAR sampled", "flops"] == bars["VSTAR sampled", "layer_flops"] == 1.3
     assert bars["TempoControl ours", "flops_of_released"] == 0.75
     assert bars["TempoControl ours, first 2 blocks", "flops_of_released"] == 0.45
     operations = [row for row in counted.values() if "flops" in row.measure]  # small maps are no measure of memory
     assert len(operations) == 7
-    assert all(row.ratio <= row.bar for row in operations if row.bar is not None)
+    assert all(row.ratio <= row.limit for row in operations if row.limit is not None)
 
 
 def test_the_way_over_a_prefix_stands_beside_the_way_over_all_blocks() -> None:
@@ -88,4 +88,4 @@ def test_the_way_over_a_prefix_stands_beside_the_way_over_all_blocks() -> None:
 def test_regularising_whole_unets_keeps_its_bar_at_full_size() -> None:
     rows = list(unet_rows())
     assert [row.model for row in rows] == ["ModelScope", "AnimateDiff"]
-    assert all(1 <= row.ratio <= row.bar for row in rows if row.bar is not None)
+    assert all(1 <= row.ratio <= row.limit for row in rows if row.limit is not None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evals.benchmarks import scene_rows
-from evals.benchmarks.scene_rows import PUBLISHED, SHARE_BAR, grouped_rows, window_rows
+from evals.benchmarks.scene_rows import PUBLISHED, SHARE_LIMIT, grouped_rows, window_rows
 from generators.attention_groups import SceneMask, Scenes, groups
 
 MASKS: tuple[SceneMask, ...] = get_args(SceneMask)
@@ -25,9 +25,9 @@ def test_a_masks_share_is_what_its_pairs_are_token_by_token(mask: SceneMask) -> 
 def test_another_mask_than_asked_is_an_error_that_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene_rows, "TIMED", SMALL)
     qkv = scene_rows._qkv(SMALL, 1, torch.float32)
-    assert scene_rows._error(qkv, "v2") < scene_rows.ERROR_BAR
+    assert scene_rows._error(qkv, "v2") < scene_rows.ERROR_LIMIT
     monkeypatch.setattr(scene_rows, "groups", lambda scenes, mask: groups(scenes, "v1"))
-    assert scene_rows._error(qkv, "v2") > 100 * scene_rows.ERROR_BAR
+    assert scene_rows._error(qkv, "v2") > 100 * scene_rows.ERROR_LIMIT
 
 
 @pytest.mark.slow
@@ -36,7 +36,7 @@ def test_attention_by_groups_does_the_masks_share_of_the_work_without_a_square(m
     rows = grouped_rows(pairs=2)
     assert len(rows) == 4 * len(MASKS)
     timed = [row for row in rows if row.low is not None]
-    assert [row.limit for row in timed] == [SHARE_BAR] * len(MASKS)
+    assert [row.limit for row in timed] == [SHARE_LIMIT] * len(MASKS)
     assert all(0 < (row.low or 0) <= row.value <= (row.high or 0) for row in timed)
     for row in rows:
         assert row in timed or row.value <= (row.limit or 0), row  # of so few tokens a clock tells nothing
