@@ -100,10 +100,10 @@ def first_picture(order: Order, profile: Profile) -> bytes | None:
     named = order.first_frame or (Path(profile.backend.first_frame) if profile.backend.first_frame else None)
     if named is None:
         return None
-    from generators.stills import check_picture
+    from generators.stills import MOST_BYTES, check_picture
 
     path = named.expanduser()
-    data = read_bytes(path, "first frame")
+    data = read_bytes(path, "first frame", most=MOST_BYTES)
     try:
         check_picture(data, f"The first frame {path}")
     except MediaError as error:

@@ -26,10 +26,14 @@ class MotionFrom(ControlConfig):
     prompt: str = ""
     """What the clip shows, where that is known."""
     steps: float | None = None
-    """Share of the denoising steps that are steered; None: the family's, and of a camera down to `CAMERA_UNTIL`."""
+    """Share of the denoising steps that are steered; None: the family's, and a camera's own."""
     first: float = 0.0
     last: float = 1.0
     """The part of the shot that the take is, as shares of it: a split shot's halves share one clip."""
+
+    def plain(self) -> dict[str, Any]:
+        """The settings; those of a clip have no camera, as rows of earlier versions have none."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("camera", None)}
 
     def part(self, first: float, last: float) -> MotionFrom:
         """The same for a part of this take."""
@@ -43,7 +47,7 @@ CONTROLS: dict[str, type[ControlConfig]] = {kind.__name__: kind for kind in (TSA
 
 def controls_json(controls: Sequence[ControlConfig]) -> list[dict[str, Any]]:
     """Controls as plain JSON values, each with its name."""
-    return [{"name": type(control).__name__} | asdict(control) for control in controls]
+    return [{"name": type(control).__name__} | control.plain() for control in controls]
 
 
 def read_controls(data: Sequence[dict[str, Any]]) -> tuple[ControlConfig, ...]:

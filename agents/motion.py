@@ -8,25 +8,26 @@ and filmed again, without them. A take names that content among its controls; it
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import cast
 
 from agents import director
 from agents.boardfile import read_board
 from agents.controls import MotionFrom
 from agents.errors import PlanError, UsageError
-from agents.order import Order, motion_wishes
-from agents.storyboard import Storyboard, camera_named, parse_storyboard, shot_named
+from agents.order import Order, motion_wishes, read_bytes
+from agents.storyboard import Storyboard, parse_storyboard, shot_named
 from agents.takespec import clip_frames
-from generators.camera import MOVES, camera_frames
+from generators.camera import MOVES, CameraMove, camera_frames
 from generators.clip import Frames, Limits, ShotRequest
-from generators.controls.config import ControlConfig, MotionQueries, ddpm_window
+from generators.controls.config import CAMERA_WINDOW, ControlConfig, MotionQueries
 from generators.errors import MediaError
 from generators.motion_clip import check_length, clip_seconds, motion_frames
-from generators.stills import picture_pixels
+from generators.stills import MOST_BYTES, check_picture, picture_pixels
 from storage.archive import Archive
 from storage.media import file_sha256
 from storage.tables import Take
@@ -34,11 +35,28 @@ from storage.tables import Take
 KEPT = "sha256:"
 _KEPT = re.compile(r"sha256:([0-9a-f]{64})")
 _RUN = re.compile(r"run (\d+) shot (\d+)")
+_CAMERA = re.compile(rf"camera ({'|'.join(MOVES)})(?: over (.+))?")
 LARGEST = 2_000_000_000
 """Bytes of a clip that is copied."""
-CAMERA_UNTIL = 800
-"""The DDPM step down to which a camera's move is given, as published for cameras; a clip's is the family's own."""
 KNOWN = "a video file, `shot N`, `run N shot M`, or `camera` and a move"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A camera's move as a source of motion."""
+
+    move: CameraMove
+    picture: str | None = None
+    """What it moves over: a file as a person names it, or `sha256:…`; None: a texture."""
+
+    def __str__(self) -> str:
+        return f"camera {self.move}" + (f" over {self.picture}" if self.picture else "")
+
+
+def camera_named(source: str | None) -> Camera | None:
+    """The camera that a `motion_from` names; None for anything else."""
+    named = _CAMERA.fullmatch(source or "")
+    return Camera(move=cast(CameraMove, named[1]), picture=named[2]) if named else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +76,7 @@ class Sources:
         if (number := shot_named(text)) is not None:
             return f"shot {number}"
         if camera := camera_named(text):
-            return f"camera {camera[0]} over {self._of_picture(camera[1])}" if camera[1] else text
+            return str(camera if camera.picture is None else replace(camera, picture=self._of_picture(camera.picture)))
         if named := _KEPT.fullmatch(text):
             if clip_file(self.archive, named[1]) is None:
                 raise UsageError(f"motion from {text}: no such clip in this archive; name its file")
@@ -95,22 +113,19 @@ class Sources:
             clip_seconds(path, 0.0)
         except (MediaError, OSError) as error:
             raise UsageError(f"motion from: {error}; expected {KNOWN} ({', '.join(MOVES)})") from error
-        return self._kept(path)
+        return f"{KEPT}{self.archive.keep_clip(path) if self.keeps else file_sha256(path)}"
 
     def _of_picture(self, text: str) -> str:
-        if named := _KEPT.fullmatch(text):
-            if self.archive.clip(named[1]) is None:
-                raise UsageError(f"motion from a camera over {text}: no such picture in this archive; name its file")
-            return text
-        path = (self.folder / Path(text).expanduser()).resolve()
         try:
-            picture_pixels(path.read_bytes(), str(path))
-        except (MediaError, OSError) as error:
-            raise UsageError(f"motion from a camera over a picture: {error}") from error
-        return self._kept(path)
-
-    def _kept(self, path: Path) -> str:
-        return f"{KEPT}{self.archive.keep_clip(path) if self.keeps else file_sha256(path)}"
+            if named := _KEPT.fullmatch(text):
+                kept_picture(self.archive, named[1])
+                return text
+            path = (self.folder / Path(text).expanduser()).resolve()
+            data = read_bytes(path, "picture that a camera moves over", most=MOST_BYTES)
+            check_picture(data, str(path))
+        except MediaError as error:
+            raise UsageError(f"motion from a camera: {error}") from error
+        return f"{KEPT}{self.archive.keep_picture(data) if self.keeps else hashlib.sha256(data).hexdigest()}"
 
 
 def beside(named: Sequence[str], folder: Path) -> tuple[str, ...]:
@@ -123,10 +138,12 @@ def beside(named: Sequence[str], folder: Path) -> tuple[str, ...]:
 
 
 def _beside(source: str, folder: Path) -> str:
+    def at(name: str) -> str:
+        return name if _KEPT.fullmatch(name) else str((folder / Path(name).expanduser()).resolve())
+
     if camera := camera_named(source):
-        return f"camera {camera[0]} over {_beside(camera[1], folder)}" if camera[1] else source
-    is_file = shot_named(source) is None and not _KEPT.fullmatch(source) and not _RUN.fullmatch(source)
-    return str((folder / Path(source).expanduser()).resolve()) if is_file else source
+        return str(camera if camera.picture is None else replace(camera, picture=at(camera.picture)))
+    return source if shot_named(source) is not None or _RUN.fullmatch(source) else at(source)
 
 
 def settled(order: Order, archive: Archive, *, keeps: bool = True) -> Order:
@@ -175,17 +192,24 @@ def check_board(board: Storyboard, archive: Archive, limits: Limits) -> None:
             continue
         if not limits.moves:
             raise PlanError(f"shot {number}: this backend cannot give a shot the motion of a clip; see motion_from")
-        if named := _KEPT.fullmatch(shot.motion_from):
-            try:
-                check_length(kept_clip(archive, named[1]), clip_frames(shot.seconds, limits) / limits.fps)
-            except MediaError as error:
-                raise MediaError(f"shot {number}: {error}") from error
+        try:
+            _check_source(shot.motion_from, clip_frames(shot.seconds, limits) / limits.fps, archive)
+        except MediaError as error:
+            raise MediaError(f"shot {number}: {error}") from error
+
+
+def _check_source(source: str, seconds: float, archive: Archive) -> None:
+    if named := _KEPT.fullmatch(source):
+        check_length(kept_clip(archive, named[1]), seconds)
+    camera = camera_named(source)
+    if camera is not None and camera.picture is not None:
+        kept_picture(archive, camera.picture.removeprefix(KEPT))
 
 
 def motion_of(source: str, taken: Take | None, archive: Archive, share: float | None) -> MotionFrom:
     """The control of a take whose shot names this source; `taken` is the other shot's take where it names one."""
     if camera := camera_named(source):
-        return MotionFrom(clip=camera[1].removeprefix(KEPT), camera=camera[0], steps=share)
+        return MotionFrom(clip=(camera.picture or "").removeprefix(KEPT), camera=camera.move, steps=share)
     known = taken if shot_named(source) is not None else archive.take_with(source.removeprefix(KEPT))
     clip = taken.sha256 if taken is not None else source.removeprefix(KEPT)
     return MotionFrom(clip=clip or "", prompt=str(known.request["prompt"]) if known else "", steps=share)
@@ -194,31 +218,37 @@ def motion_of(source: str, taken: Take | None, archive: Archive, share: float | 
 def shown(request: ShotRequest, archive: Archive) -> ShotRequest:
     """The request with every clip that its controls name shown to them. Raises MediaError for one that is gone."""
 
+    size: dict[str, int] = {
+        "count": request.frames,
+        "fps": request.fps,
+        "width": request.width,
+        "height": request.height,
+    }
+
     def pixels(control: ControlConfig) -> ControlConfig:
         if not isinstance(control, MotionFrom):
             return control
-        frames = _source(control, archive)(
-            count=request.frames,
-            fps=request.fps,
-            width=request.width,
-            height=request.height,
-            first=control.first,
-            last=control.last,
-        )
-        window = ddpm_window(CAMERA_UNTIL) if control.camera and control.steps is None else None
+        if control.camera is None:
+            clip = kept_clip(archive, control.clip)
+            frames = motion_frames(clip, **size, first=control.first, last=control.last)
+        else:
+            picture = kept_picture(archive, control.clip) if control.clip else None
+            frames = camera_frames(control.camera, picture, **size, first=control.first, last=control.last)
+        window = CAMERA_WINDOW if control.camera and control.steps is None else None
         return MotionQueries(frames=frames, prompt=control.prompt, steps=control.steps, window=window, timing="exact")
 
     return replace(request, controls=tuple(pixels(control) for control in request.controls))
 
 
-def _source(control: MotionFrom, archive: Archive) -> Callable[..., Frames]:
-    """What draws its frames for a take of some length and size."""
-    path = kept_clip(archive, control.clip) if control.clip else None
-    if control.camera is not None:
-        picture = None if path is None else picture_pixels(path.read_bytes(), str(path))
-        return partial(camera_frames, control.camera, picture)
-    assert path is not None
-    return partial(motion_frames, path)
+def kept_picture(archive: Archive, sha256: str) -> Frames:
+    """A camera's picture, (height, width, 3). Raises MediaError when it is altered, gone or none."""
+    path = archive.picture(sha256)
+    if path is None:
+        raise MediaError(
+            f"The picture {sha256[:16]} that a camera moves over is altered or gone from {archive.media.folder}: run "
+            "the story again with the same --motion-from or storyboard, which puts it back"
+        )
+    return picture_pixels(path.read_bytes(), path.name)
 
 
 def kept_clip(archive: Archive, sha256: str) -> Path:

@@ -58,7 +58,7 @@ class Order:
     lora: tuple[str, ...] = ()
     """Adapters on top of the model, each `PATH` or `PATH@SCALE`; none: the profile's."""
     motion_from: tuple[str, ...] = ()
-    """Whose motion shots have: `clip.mp4`, `shot 1` or `run 7 shot 2` for all, `2=clip.mp4` for shot 2."""
+    """Whose motion shots have: `clip.mp4`, `shot 1`, `run 7 shot 2` or `camera pan left` for all, `2=…` for shot 2."""
     motion_share: float | None = None
     """Share of the denoising steps in which that motion is given; None: as published for the model's family."""
     style: str = ""
@@ -158,9 +158,11 @@ def read_story(story: str | Path) -> str:
     return text
 
 
-def read_bytes(path: Path, what: str) -> bytes:
-    """A file's bytes. Raises UsageError naming it."""
+def read_bytes(path: Path, what: str, *, most: int) -> bytes:
+    """A file's bytes. Raises UsageError naming it, before more than `most` are read."""
     try:
+        if path.is_file() and path.stat().st_size > most:
+            raise UsageError(f"The {what} {path} is larger than {most // 1_000_000} MB; scale it down")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"The {what} {path} cannot be read: {error.strerror or error}") from error

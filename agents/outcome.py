@@ -57,6 +57,8 @@ class TakeOutcome:
     status: str
     seen: int | None
     """Promised events seen in it; None when it was not judged."""
+    unjudged: int
+    """Promised events of which its critic could not tell; 0 when it was not judged."""
     identity: float | None
     quality: float | None
     seconds: float
@@ -70,8 +72,6 @@ class TakeOutcome:
     """How it was filmed and why: in a set, going on from another shot, or alone."""
     seam_jump: float | None = None
     """Largest jump where it meets finished frames, over its median frame difference."""
-    unjudged: int = 0
-    """Promised events of which its critic could not tell."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agents.storyboard import PlannedShot, Storyboard, Subject, camera_named, shot_named
+from agents.motion import camera_named
+from agents.storyboard import PlannedShot, Storyboard, Subject, shot_named
 from agents.takespec import TakeSpec, Together, clip_frames, overlap_frames, subject_words
 from generators.clip import Extension, Limits
 from generators.controls.config import ControlConfig
@@ -195,7 +196,7 @@ def _moved(shot: PlannedShot, has: str) -> str:
     if shot.motion_from is None:
         return ""
     if camera := camera_named(shot.motion_from):
-        return f"{has} the motion of a camera ({camera[0]})"
+        return f"{has} the motion of a camera ({camera.move})"
     return f"{has} the motion of {shot.motion_from if shot_named(shot.motion_from) else 'a clip'}"
 
 

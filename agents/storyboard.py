@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agents.errors import PlanError
-from generators.camera import MOVES, CameraMove
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_CAMERA = re.compile(rf"camera ({'|'.join(MOVES)})(?: over (.+))?")
+
+STALE = "its synopsis was not, and its frames read the synopsis"
+"""How a note of a synopsis that was left behind ends."""
 
 
 class Shape(BaseModel):
@@ -119,25 +120,23 @@ def shot_problems(shot: PlannedShot, cast: set[str], places: set[str]) -> list[s
 
 
 def note_synopses(board: Storyboard, before: Storyboard) -> Storyboard:
-    """The edited storyboard, with a note for every shot whose prompt was changed and whose synopsis was not."""
-    notes = tuple(
-        f"shot {number}: its prompt was changed and its synopsis was not, and its frames read the synopsis"
-        for number, (shot, old) in enumerate(zip(board.shots, before.shots, strict=False), 1)
-        if shot.synopsis and shot.synopsis == old.synopsis and shot.prompt != old.prompt
-    )
-    return board.model_copy(update={"notes": (*board.notes, *notes)})
+    """The edited storyboard with a note for every shot whose prompt was changed and whose synopsis was not.
+
+    Such notes of an earlier edit stay as long as their shot does.
+    """
+    stale = []
+    for number, (shot, old) in enumerate(zip(board.shots, before.shots, strict=False), 1):
+        note = f"shot {number}: its prompt was changed and {STALE}"
+        if shot.synopsis and shot.synopsis == old.synopsis and (shot.prompt != old.prompt or note in before.notes):
+            stale.append(note)
+    others = [note for note in board.notes if not note.endswith(STALE)]
+    return board.model_copy(update={"notes": (*others, *stale)})
 
 
 def shot_named(source: str | None) -> int | None:
     """The number of a `motion_from` that names a shot of the same film; None for anything else."""
     named = re.fullmatch(r"shot (\d+)", source or "")
     return int(named[1]) if named else None
-
-
-def camera_named(source: str | None) -> tuple[CameraMove, str] | None:
-    """The move of a `motion_from` that names one, and its picture, empty for none; None for what is no camera's."""
-    named = _CAMERA.fullmatch(source or "")
-    return (next(move for move in MOVES if move == named[1]), named[2] or "") if named else None
 
 
 def motion_problems(shots: Sequence[PlannedShot]) -> list[str]:

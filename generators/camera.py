@@ -20,7 +20,7 @@ MOVES: tuple[CameraMove, ...] = get_args(CameraMove)
 PACE = 1 / 12
 """A second: the share of the frame that a pan or tilt passes, and the rate at which a zoom's picture grows (e-fold)."""
 _TEXTURE = 640
-"""Width and height of the texture."""
+"""Width and height of the texture: larger frames show it enlarged, which early steps do not see."""
 
 
 def camera_frames(
@@ -42,6 +42,9 @@ def camera_frames(
     scene = Image.fromarray(_texture() if picture is None else picture)
     seconds = count / fps / (last - first)
     shares = first + (last - first) * np.arange(count) / count
+    closest = min(x[2] - x[0] for x in (_box(move, share, seconds, scene.size, width / height) for share in (0.0, 1.0)))
+    if closest > width:  # a large picture is scaled down once, not in every frame
+        scene = scene.resize((round(scene.width * width / closest), round(scene.height * width / closest)))
     boxes = [_box(move, share, seconds, scene.size, width / height) for share in shares]
     shown = [scene.resize((width, height), Image.Resampling.LANCZOS, box=box) for box in boxes]
     return np.stack([np.asarray(frame, dtype=np.uint8) for frame in shown])

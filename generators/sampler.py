@@ -137,9 +137,10 @@ class _StepProbe:
         start, own = _alone(self.start, self.request), slice(self.request, self.request + 1)
         mask = None if self.text.cond_mask is None else self.text.cond_mask[own]
         text = replace(self.text, cond=self.text.cond[own], cond_mask=mask, uncond=None, uncond_mask=None)
-        stepper = self.stepper.of(self.request)
-        shown = stepper.scaled(hold(latents, start, _given(self.model, start, stepper, self.i)), self.i)
-        return self.model.read(shown, stepper.timesteps[self.i], text, start, layers, read, recompute=recompute)
+        # given frames as the step itself will read them, by the batch's stepper: it draws their noise once a step
+        shown = hold(latents, start, _given(self.model, start, self.stepper, self.i))
+        shown, t = self.stepper.of(self.request).scaled(shown, self.i), self.stepper.timesteps[self.i]
+        return self.model.read(shown, t, text, start, layers, read, recompute=recompute)
 
 
 def _alone(start: Start, request: int) -> Start:

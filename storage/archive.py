@@ -73,7 +73,7 @@ class Archive(Runs, Shots, Takes, Calls, Schedules):
         return run
 
     def keep_picture(self, data: bytes) -> str:
-        """Keep a picture that shots start from; gives the sha256 by which `picture` finds it."""
+        """Keep a picture that shots start from or a camera moves over; gives the sha256 by which `picture` finds it."""
         sha256 = hashlib.sha256(data).hexdigest()
         if self.picture(sha256) is None:
             self.media.keep(f"{PICTURES}/{sha256}", data)

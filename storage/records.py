@@ -29,7 +29,7 @@ class ShotPlan:
     camera: str = "static"
     transition: str = "cut"
     motion_from: str | None = None
-    """Whose motion it has: `shot N`, or `sha256:…` of a kept clip or a take; None: its own."""
+    """Whose motion it has: `shot N`, `sha256:…` of a kept clip or a take, or a camera's move; None: its own."""
     synopsis: tuple[str, ...] = ()
     """Its states in order, a sentence each; empty where its frames read the prompt."""
 

@@ -116,7 +116,7 @@ class Shot(SQLModel, table=True):
     seconds: float
     transition: str = "cut"
     motion_from: str | None = None
-    """Whose motion it has: another shot of the run, or the content of a kept clip."""
+    """Whose motion it has: another shot of the run, the content of a kept clip, or a camera's move."""
     synopsis: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False, server_default="[]"))
     """Its states in order, a sentence each."""
     reason: str = ""

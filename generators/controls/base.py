@@ -153,8 +153,8 @@ Alone = Callable[[], AbstractContextManager[None]]
 class Control:
     """One method on one request. Every hook is optional; what a subclass does not override does nothing."""
 
-    name = ""
-    """What people call it: the name of its settings. The class's own where none is given."""
+    name: str
+    """What people call it: the name of its settings; the class's own where none is given."""
 
     edits_latents = False
     """Whether `before_step` or `after_step` change latents: a scheduler must be able to keep that."""
@@ -188,7 +188,10 @@ class Control:
 
     def __init__(self, shot: Shot) -> None:
         self.shot = shot
-        self.name = self.name or type(self).__name__
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.name = vars(cls).get("name", cls.__name__)
 
     def meet(self, everyone: Sequence[Sequence[Control]]) -> None:
         """Know who else films in this batch: the controls of each request. Called once, before anyone begins."""
@@ -395,7 +398,10 @@ def _check(controls: Sequence[Control]) -> None:
     kinds: set[type[Any]] = set()
     for control in controls:
         if type(control) in kinds:
-            raise ControlRejected(f"controls: {control.name} is asked for twice on one request")
+            raise ControlRejected(
+                f"controls: {control.name} is asked for twice on one request; name it once (one VSTAR has "
+                "a synopsis and a band, one TempoControl several words)"
+            )
         kinds.add(type(control))
     owners, readers, askers = (
         [control.name for control in controls if getattr(control, trait)]
@@ -409,5 +415,5 @@ def _check(controls: Sequence[Control]) -> None:
     if len(askers) > 1:
         raise ControlRejected(
             f"controls: {askers[0]} and {askers[1]} both put queries in the place of the shot's own; use one of the "
-            "two, or Storyboarding with preserve=None and flow=None, which shares attention alone"
+            "two (Storyboarding with preserve=None and flow=None shares attention alone)"
         )

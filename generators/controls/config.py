@@ -372,6 +372,10 @@ def ddpm_window(low: int, high: int = 999) -> Window:
     return ddpm_sigma(low), 1.0 if high == 999 else ddpm_sigma(high)
 
 
+CAMERA_WINDOW = ddpm_window(800)
+"""Noise levels in which queries give a camera's move, the paper's choice by hand; other motion goes on below them."""
+
+
 def _check_window(owner: str, window: Window) -> None:
     low, high = window
     if not 0 <= low < high <= 1:

@@ -109,8 +109,9 @@ class MotionSteering(Control):
         self.looks = recorded_steps(self.settings, self.steered, levels, experts)
         if all(levels[step] > NOTHING_BUT_NOISE for step in self.looks.values()):
             raise ControlRejected(
-                f"MotionQueries: of {len(levels)} steps those that are steered read nothing but noise, in which "
-                "nothing of the source shows; film more steps, or steer more of them"
+                f"MotionQueries: of {len(levels)} steps those that are steered read nothing but noise (a level above "
+                f"{NOTHING_BUT_NOISE}), in which nothing of the source's motion shows; steer a larger share of them "
+                "(`steps`, --motion-share), film more steps, or look at the source at a `level` with less noise"
             )
         self._source = SourceClip(model, self.frames, self.shot, self.settings, alone)
         self.passes += self.settings.renoise or 0

@@ -134,7 +134,7 @@ def test_looking_alone_keeps_nothing(archive: Archive, clip: Path) -> None:
         ("camera wobble", "expected a video file, .* `camera` and a move .pan left, pan right, tilt up"),
         ("camera pan left over board.yaml", "cannot be read as a picture"),
         ("camera pan left over gone.png", "gone.png"),
-        ("camera pan left over sha256:" + "0" * 64, "no such picture"),
+        ("camera pan left over sha256:" + "0" * 64, "picture .* altered or gone"),
     ],
 )
 def test_what_cannot_be_used_says_what_was_expected(
@@ -181,6 +181,7 @@ def test_a_cameras_move_is_a_source_over_nothing_or_over_a_picture(archive: Arch
     here = Sources(archive=archive, folder=tmp_path)
     bare, over = here.settled("camera pan left"), here.settled("camera zoom in over hill.png")
     (tmp_path / "hill.png").unlink()
+    check_board(board(over), archive, SMALL)
     assert bare == "camera pan left"
     assert here.settled(over) == over
     controls = [motion_of(source, None, archive, None) for source in (bare, over)]
@@ -195,6 +196,21 @@ def test_a_cameras_move_is_a_source_over_nothing_or_over_a_picture(archive: Arch
     (shared,) = shown(replace(asked, controls=(replace(controls[0], steps=0.4),)), archive).controls
     assert isinstance(shared, MotionQueries)
     assert (shared.steps, shared.window) == (0.4, None)
+
+
+def test_a_cameras_picture_that_is_gone_is_found_before_filming(archive: Archive, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "hill.png")
+    over = Sources(archive=archive, folder=tmp_path).settled("camera zoom in over hill.png")
+    kept = archive.picture(over.rpartition(":")[2])
+    assert kept is not None
+    kept.unlink()
+    with pytest.raises(MediaError, match=r"shot 2: The picture .* run the story again"):
+        check_board(board(None, over), archive, SMALL)
+
+
+def test_the_rows_of_a_clips_motion_are_those_of_earlier_versions() -> None:
+    (row,) = controls_json([MotionFrom(clip="a")])
+    assert row == {"name": "MotionFrom", "clip": "a", "prompt": "", "steps": None, "first": 0.0, "last": 1.0}
 
 
 def test_a_camera_moves_any_shot_and_storyboards_say_it(archive: Archive) -> None:
@@ -226,11 +242,11 @@ def test_a_shot_with_anothers_motion_is_filmed_alone_and_says_so() -> None:
 
 
 def test_a_batchs_files_lie_beside_it(tmp_path: Path) -> None:
-    sources = '[horse.mp4, "2=shot 1", 3=camera zoom in over hill.png]'
+    sources = '[horse.mp4, "2=shot 1", 3=camera zoom in over shot 1]'
     (tmp_path / "night.yaml").write_text(f"- {{text: A fox jumps., motion_from: {sources}, motion_share: 0.4}}")
     (story,) = read_batch(tmp_path / "night.yaml", lambda order: None)
     order = story.order()
-    horse, hill = tmp_path / "horse.mp4", tmp_path / "hill.png"
+    horse, hill = tmp_path / "horse.mp4", tmp_path / "shot 1"
     assert order.motion_from == (str(horse), "2=shot 1", f"3=camera zoom in over {hill}")
     assert order.motion_share == 0.4
 

@@ -54,7 +54,15 @@ def test_where_nobody_judges_the_newest_take_stands() -> None:
 
 def take(number: int, seen: int | None, *, in_film: bool = False, status: str = "done") -> TakeOutcome:
     return TakeOutcome(
-        number=number, seed=number, status=status, seen=seen, identity=None, quality=None, seconds=1.0, in_film=in_film
+        number=number,
+        seed=number,
+        status=status,
+        seen=seen,
+        unjudged=0,
+        identity=None,
+        quality=None,
+        seconds=1.0,
+        in_film=in_film,
     )
 
 

@@ -30,9 +30,11 @@ from generators.controls.storyboarding_config import REFINED, Storyboarding
 from generators.controls.storyboarding_maths import Refinement
 from generators.errors import ControlRejected, OutOfMemory, RequestRejected
 from generators.models.base import Branch, Site
+from generators.models.loading import take_apart
 from generators.models.ltx import LTXVideoModel
 from generators.models.tiny import TinyScheduler, tiny_pipeline
 from generators.models.tiny_ltx import tiny_ltx_pipeline
+from generators.models.tiny_skyreels import tiny_skyreels_pipeline
 from generators.models.wan import WanVideoModel
 from generators.sampler import Settings, controls_of, sample
 
@@ -222,6 +224,18 @@ def test_edits_of_latents_reach_a_set_and_are_made_once_in_batches() -> None:
     together = filmed(edited)
     assert (together.latents - filmed(unedited).latents).abs().amax((1, 2, 3, 4)).min() > 100 * CLOSE
     assert (filmed(edited, at_once=3).latents - together.latents).abs().max() < CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ltx", "skyreels"])
+def test_reading_a_step_leaves_the_noise_on_given_frames_as_it_was(family: str) -> None:
+    pipe = tiny_ltx_pipeline("condition") if family == "ltx" else tiny_skyreels_pipeline("df")
+    given = Given(first=0, frames=np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8))
+    plain = [replace(shot, frames=25, given=(given,)) for shot in shots(2)]
+    looking = TempoControl(words=(Word(text="fox", seconds=((0.0, 1.0),)),), layers="all", enough=-1.0)
+    read = [replace(shot, controls=(looking,)) for shot in plain]
+    model = take_apart(pipe)
+    assert torch.equal(filmed(read, model=model).latents, filmed(plain, model=model).latents)
 
 
 @pytest.mark.slow

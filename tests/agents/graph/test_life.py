@@ -84,10 +84,18 @@ async def test_a_prompt_that_was_edited_without_its_synopsis_is_noted(studio: St
     approve(studio.crew(), studio.run_id, board(3).model_copy(update={"shots": tuple(shots)}))
     edited = [shot.model_copy(update={"prompt": f"{shot.prompt} It rains."}) for shot in shots]
     edited[2] = edited[2].model_copy(update={"synopsis": (*told, "It rains.")})
-    approve(studio.crew(), studio.run_id, board(3).model_copy(update={"shots": (shots[0], *edited[1:])}))
-    assert list(studio.archive.run(studio.run_id).notes) == [
-        "shot 2: its prompt was changed and its synopsis was not, and its frames read the synopsis"
-    ]
+    again = board(3).model_copy(update={"shots": (shots[0], *edited[1:])})
+    note = "shot 2: its prompt was changed and its synopsis was not, and its frames read the synopsis"
+    for _ in range(2):
+        approve(
+            studio.crew(),
+            studio.run_id,
+            again.model_copy(update={"notes": tuple(studio.archive.run(studio.run_id).notes)}),
+        )
+        assert list(studio.archive.run(studio.run_id).notes) == [note]
+    mended = edited[1].model_copy(update={"synopsis": (*told, "It rains.")})
+    approve(studio.crew(), studio.run_id, again.model_copy(update={"shots": (shots[0], mended, edited[2])}))
+    assert list(studio.archive.run(studio.run_id).notes) == []
 
 
 async def test_a_plan_of_a_persons_own_takes_the_planners_place(studio: Studio) -> None:
