@@ -458,7 +458,7 @@ class Studio:
     def _open(self, order: Order) -> int:
         """The run of this order, found or made; keeps where its film goes and what it may cost."""
         from agents.casting import first_picture, options_of
-        from agents.filing import film_folder
+        from agents.filing import film_folder, ready
         from agents.motion import settled
         from agents.offline import check_story
 
@@ -469,6 +469,8 @@ class Studio:
         text, board = read_order(order)
         if board is None and profile.brains.kind == "offline":
             check_story(text)
+        if order.out is not None:  # before a run is begun that nobody was told of
+            ready(order.out.resolve())
         run = self.archive.open_run(text, profile.name, options_of(order, profile))
         if (picture := first_picture(order, profile)) is not None:
             self.archive.keep_picture(picture)

@@ -6,12 +6,15 @@ Knows the archive; knows no models and no pixels.
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from statistics import median
 
 from agents.boardfile import board_text
+from agents.editor import MANIFEST
 from agents.errors import UsageError
 from agents.order import Order, title_of
 from agents.state import storyboard_of
@@ -29,10 +32,12 @@ NEWEST = 20
 
 
 def film_folder(archive: Archive, order: Order, run_id: int, board: Storyboard | None) -> str:
-    """The story's name under the folder of films, numbered when another run has that folder."""
+    """The story's name under the folder of films, numbered when another run has that folder or its film lies there."""
     folder = (order.films or Path("films")).resolve() / slug(title_of(order, board))
-    taken = any(run.asked.get("out") == str(folder) and run.id != run_id for run in archive.runs())
-    return f"{folder}-{run_id}" if taken else str(folder)
+    key = archive.run(run_id).key
+    others = {run.asked.get("out") for run in archive.runs() if run.id != run_id}
+    names = chain([str(folder)], (f"{folder}-{number}" for number in count(run_id)))
+    return next(name for name in names if name not in others and film_key(Path(name)) in (None, key))
 
 
 def check_free(archive: Archive, folder: Path, run_id: int) -> None:
@@ -44,6 +49,22 @@ def check_free(archive: Archive, folder: Path, run_id: int) -> None:
         there = film is not None and any((Path(film.folder) / name).exists() for name in film.files)
         if there or holds(run.owner, run.owner_until):
             raise UsageError(f"{folder} is the folder of run {run.id}'s film: name another one (--out)")
+    if film_key(folder) not in (None, archive.run(run_id).key):
+        raise UsageError(
+            f"{folder} holds a film that is not in this archive ({MANIFEST} says so): name another one (--out), or "
+            "move that film away"
+        )
+
+
+def film_key(folder: Path) -> str | None:
+    """Whose film lies in a folder, by its manifest: a run's key, empty if it is no film's; None for no manifest."""
+    try:
+        said = json.loads((folder / MANIFEST).read_bytes())
+        return str(said["run"]["key"])
+    except OSError:  # whether a film can be written there is another question
+        return None
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def ready(folder: Path) -> None:

@@ -38,7 +38,7 @@ _RUN = re.compile(r"run (\d+) shot (\d+)")
 _CAMERA = re.compile(rf"camera ({'|'.join(MOVES)})(?: over (.+))?")
 LARGEST = 2_000_000_000
 """Bytes of a clip that is copied."""
-KNOWN = "a video file, `shot N`, `run N shot M`, or `camera` and a move"
+KNOWN = "a video file, `shot N`, `run N shot M`, or a camera's move such as `camera pan left`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,10 @@ class Sources:
             return text
         if named := _RUN.fullmatch(text):
             return self._of_run(int(named[1]), int(named[2]))
-        return self._of_file((self.folder / Path(text).expanduser()).resolve())
+        path = (self.folder / Path(text).expanduser()).resolve()
+        if text.startswith("camera ") and not path.exists():
+            raise UsageError(f"motion from {text}: expected `camera` and one of {', '.join(MOVES)}")
+        return self._of_file(path)
 
     def of_board(self, board: Storyboard) -> Storyboard:
         """The storyboard with all its sources settled."""
@@ -112,7 +115,7 @@ class Sources:
                 )
             clip_seconds(path, 0.0)
         except (MediaError, OSError) as error:
-            raise UsageError(f"motion from: {error}; expected {KNOWN} ({', '.join(MOVES)})") from error
+            raise UsageError(f"motion from: {error}; expected {KNOWN}") from error
         return f"{KEPT}{self.archive.keep_clip(path) if self.keeps else file_sha256(path)}"
 
     def _of_picture(self, text: str) -> str:
@@ -165,19 +168,25 @@ def settled(order: Order, archive: Archive, *, keeps: bool = True) -> Order:
 def with_motion(board: Storyboard, wishes: Mapping[int, str]) -> Storyboard:
     """The storyboard with the sources that were asked for beside it; 0 stands for shots that name none themselves.
 
-    Raises PlanError for a shot that is not there, and for shots that would wait for one another.
+    Raises UsageError for a shot that is not there, and for shots that would wait for one another.
     """
     if not wishes:
         return board
     if beyond := sorted(number for number in wishes if number > len(board.shots)):
-        raise PlanError(f"motion from: there is no shot {beyond[0]}; the storyboard has {len(board.shots)}")
+        raise UsageError(
+            f"motion from: there is no shot {beyond[0]}; the storyboard has {len(board.shots)}: run the story again "
+            "with a number that is there"
+        )
     everywhere = wishes.get(0)
     shots = []
     for number, shot in enumerate(board.shots, 1):
         general = None if everywhere is None or shot_named(everywhere) == number else everywhere
         source = wishes.get(number) or shot.motion_from or general
         shots.append(shot.model_dump() | {"motion_from": source})
-    return parse_storyboard(board.model_dump() | {"shots": shots}, "The storyboard with the motion asked for")
+    try:
+        return parse_storyboard(board.model_dump() | {"shots": shots}, "The storyboard with the motion asked for")
+    except PlanError as error:  # no run can go on from there: its wishes are its own
+        raise UsageError(f"{error}: run the story again with other sources") from error
 
 
 def check_board(board: Storyboard, archive: Archive, limits: Limits) -> None:

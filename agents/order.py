@@ -151,6 +151,10 @@ def title_of(order: Order, board: Storyboard | None) -> str:
 
 def read_story(story: str | Path) -> str:
     """The story's text. Raises UsageError when the file cannot be read, is no text, or nothing is written in it."""
+    if isinstance(story, Path) and story.suffix.lower() in (".yaml", ".yml", ".jsonl", ".json"):
+        raise UsageError(
+            f"{story} is no story by its name: film a batch with `batch {story}`, a storyboard with --from-plan {story}"
+        )
     text = read_text(story, "story") if isinstance(story, Path) else story
     if not text.strip():
         where = f"{story} is empty" if isinstance(story, Path) else "The story is empty"

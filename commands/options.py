@@ -70,7 +70,9 @@ Database = Annotated[
     str | None, typer.Option(envvar="FABULA_DATABASE", help="Any SQLAlchemy URL instead of the SQLite file at home.")
 ]
 Cron = Annotated[str | None, typer.Option(help="Store the batch for these times (five fields); `due` films it.")]
-Takes = Annotated[int | None, typer.Option("--budget-takes", help="Takes a shot, at most.", rich_help_panel=BUDGET)]
+Takes = Annotated[
+    int | None, typer.Option("--budget-takes", min=1, help="Takes a shot, at most.", rich_help_panel=BUDGET)
+]
 Clock = Annotated[
     float | None,
     typer.Option("--budget-seconds", help="Seconds of work in all, loading not counted.", rich_help_panel=BUDGET),

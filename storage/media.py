@@ -125,7 +125,7 @@ def disk_error(path: Path, error: OSError) -> DiskError:
         errno.EEXIST: "a file stands where a folder is needed; move it away",
     }
     remedy = remedies.get(error.errno or 0, "check the disk")
-    return DiskError(f"Could not write {path}: {error.strerror or error}; {remedy}, then resume the run")
+    return DiskError(f"Could not write {path}: {error.strerror or error}; {remedy}, then try again")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -382,7 +382,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_filmed(cli: Cli
     refused = cli("run", STORY, "--out", desk / "note.txt" / "film")
     assert refused.code == 1
     assert "--out" in refused.err
-    assert cli("show", 1, "--json").data["shots"] == []
+    assert cli("runs", "--json").data["runs"] == []
     assert cli("run", STORY, "--out", desk / "elsewhere", "--json").data["run"] == 1
 
 
@@ -398,6 +398,22 @@ def test_a_refused_folder_leaves_a_run_as_it_was_asked_for_and_resume_may_name_a
 
 
 @pytest.mark.slow
+def test_a_film_from_another_home_stays_and_this_one_lies_beside_it(cli: Cli, desk: Path) -> None:
+    first = cli("run", STORY, "--json").data["film"]
+    kept = Path(first).read_bytes()
+    assert cli("run", STORY, "--home", desk / "another", "--json").data["film"] == first, "the same film"
+    second = cli("run", STORY, "--seed", 2, "--home", desk / "third", "--json").data["film"]
+    assert Path(second).parent.name == f"{Path(first).parent.name}-1"
+    assert Path(first).read_bytes() == kept
+
+
+def test_a_batch_file_is_no_story(cli: Cli, desk: Path) -> None:
+    (desk / "two.yaml").write_text("- A fox jumps.")
+    done = cli("run", "two.yaml")
+    assert (done.code, "film a batch with `batch two.yaml`" in " ".join(done.err.split())) == (2, True)
+
+
+@pytest.mark.slow
 def test_a_folder_with_another_runs_film_is_refused_and_that_film_stays(cli: Cli, desk: Path) -> None:
     cli("run", STORY, "--out", "same")
     film = desk / "same" / "film.mp4"
@@ -407,6 +423,10 @@ def test_a_folder_with_another_runs_film_is_refused_and_that_film_stays(cli: Cli
     assert "same is the folder of run 1's film: name another one (--out)" in refused.err.replace("\n", " ")
     assert film.read_bytes() == kept
     assert cli("resume", 2, "--out", "other").code == 0
+    away = cli("run", STORY, "--seed", 3, "--home", desk / "another", "--out", "same")
+    assert away.code == 2
+    assert "same holds a film that is not in this archive" in away.err.replace("\n", " ")
+    assert film.read_bytes() == kept
     shutil.rmtree(desk / "same")
     gone = cli("show", 1)
     assert f"Altered or gone: {film}" in gone.out

@@ -76,7 +76,7 @@ def test_what_a_shot_names_itself_goes_before_what_is_named_for_all() -> None:
 
 
 def test_a_shot_that_is_not_there_is_named() -> None:
-    with pytest.raises(PlanError, match="no shot 7; the storyboard has 2"):
+    with pytest.raises(UsageError, match="no shot 7; the storyboard has 2: run the story again"):
         with_motion(board(None, None), {7: "shot 1"})
 
 
@@ -131,7 +131,7 @@ def test_looking_alone_keeps_nothing(archive: Archive, clip: Path) -> None:
         ("gone.mp4", "No video file"),
         ("sha256:" + "0" * 64, "no such clip"),
         ("board.yaml", "not a readable video"),
-        ("camera wobble", "expected a video file, .* `camera` and a move .pan left, pan right, tilt up"),
+        ("camera wobble", "motion from camera wobble: expected `camera` and one of pan left, pan right, tilt up"),
         ("camera pan left over board.yaml", "cannot be read as a picture"),
         ("camera pan left over gone.png", "gone.png"),
         ("camera pan left over sha256:" + "0" * 64, "picture .* altered or gone"),
