@@ -142,6 +142,13 @@ def export_world(out: Path | None = None, to: Path | None = None) -> Path:
     return export(out or RUN_FOLDER, to or WEIGHTS / "world")
 
 
+def mean_world(weights: Sequence[Path], to: Path) -> Path:
+    """Write the mean of exported models that went apart from one training run."""
+    from generators.training.mean import mean_weights
+
+    return mean_weights(weights, to)
+
+
 def import_world(weights: Path | None = None, out: Path | None = None) -> Path:
     """Lay out a training run from exported weights, by default those of the box, to go on where only they are left."""
     from generators.backends import WEIGHTS

@@ -110,6 +110,12 @@ def _pipeline(run: Path, state: dict[str, Any]) -> WanPipeline:
     return stock_pipeline(nets.eval().requires_grad_(False), tokenizer, vae, settings["shift"])
 
 
+def _steps(state: dict[str, Any]) -> str:
+    if apart := state.get("mean_of"):
+        return f"the mean of weights after {' and '.join(map(str, apart))} optimiser steps of runs that went apart"
+    return f"{state['step']} optimiser steps"
+
+
 def model_card(state: dict[str, Any]) -> str:
     """The README of the exported folder, from the checkpoint's own record of how it was trained."""
     settings, size = state["settings"], DenoiserSize(**state["settings"]["size"])
@@ -128,7 +134,7 @@ study of attention control; it knows nothing of the real world.
 - **Words**: {len(settings["words"]) - 3} lower- or upper-case English words; others become `<unk>`.
 - **Transformer**: {size.layers} layers, width {size.width}, {size.heads} heads. Given latent frames may stand at t = 0
   (per-token timesteps). Text encoder: UMT5, {size.text_layers} layers.
-- **Training**: {state["step"]} optimiser steps, seed {settings["seed"]}, on procedurally drawn clips only, by
+- **Training**: {_steps(state)}, seed {settings["seed"]}, on procedurally drawn clips only, by
   `python main.py train world`. No third-party data.
 
 ```python

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import WanPipeline
+from safetensors.torch import load_file
 
 from generators.errors import TrainingError
 from generators.training.checkpoint import RunFolder, read_checkpoint
@@ -31,6 +32,7 @@ from generators.training.data import ShardFolder
 from generators.training.denoiser import build_denoiser, given_frames, spread_normal, train_denoiser
 from generators.training.export import export, import_weights, load_trained
 from generators.training.forward import few_columns, predict
+from generators.training.mean import mean_weights
 from generators.training.text import build_tokenizer, text_columns
 from generators.training.vae import train_vae
 from generators.world.captions import vocabulary
@@ -331,6 +333,36 @@ def test_training_goes_on_from_an_export_where_nothing_else_is_left(run_folder: 
     assert export(again, tmp_path / "weights").name == "weights"
     with pytest.raises(TrainingError, match=r"again has been trained already \(denoiser, vae\); name a new folder"):
         import_weights(weights, again)
+
+
+@pytest.mark.slow
+def test_the_mean_of_two_exports_is_an_export(run_folder: Path, tmp_path: Path) -> None:
+    out = with_codec(run_folder, tmp_path / "run")
+    exports = []
+    for steps in (1, 3):
+        train_denoiser(tiny_training(out, steps), source=FlatClips())
+        exports.append(export(out, tmp_path / f"after-{steps}"))
+    mean = mean_weights(exports, tmp_path / "mean")
+    for part in ("transformer", "text_encoder"):
+        one, two, made = (weights_of(folder / part) for folder in (*exports, mean))
+        assert any(not torch.equal(one[key], two[key]) for key in one)
+        for key, tensor in made.items():
+            assert torch.equal(tensor, ((one[key].double() + two[key].double()) / 2).to(tensor.dtype)), key
+    assert "the mean of weights after 1 and 3 optimiser steps" in (mean / "README.md").read_text()
+    WanPipeline.from_pretrained(mean)
+    assert read_checkpoint(import_weights(mean, tmp_path / "on") / "denoiser" / "checkpoint.pt")["step"] == 3
+    with pytest.raises(TrainingError, match="at least two exported models, got 1"):
+        mean_weights(exports[:1], tmp_path / "none")
+    with pytest.raises(TrainingError, match=r"run has no training\.json"):
+        mean_weights([exports[0], out], tmp_path / "none")
+    (exports[1] / "codec.safetensors").write_bytes(b"another")
+    with pytest.raises(TrainingError, match=r"differ in codec\.safetensors: expected models of one training run"):
+        mean_weights(exports, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
 def test_a_folder_that_does_not_tell_how_it_was_made_is_not_imported(tmp_path: Path) -> None:
