@@ -320,7 +320,7 @@ def test_doctor_says_what_would_work_and_never_shows_a_key(
         (["run", "hi", "--size", "huge"], "huge"),
         (["run", "hi", "--seconds", "-3"], "seconds"),
         (["run"], "--from-plan"),
-        (["run", "hi", "--budget-takes", "0"], "takes_per_shot"),
+        (["run", "hi", "--budget-takes", "0"], "--budget-takes"),
         (["run", "hi", "--from-plan", "x.yaml"], "one of them"),
         (["run", "--from-plan", "x.yaml"], "x.yaml"),
         (["run", "hi", "--sed", "3"], "--sed"),
