@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from generators.errors import TrainingError
@@ -72,5 +73,5 @@ def _write_mean(files: Sequence[Path], to: Path) -> None:
         raise TrainingError(f"{error}: expected the files of {files[0].parent} in every model") from error
     if any(part.keys() != parts[0].keys() for part in parts):
         raise TrainingError(f"{files[0]} does not hold what {files[1]} holds: expected models of one training run")
-    total = {name: sum(part[name].float() for part in parts) / len(parts) for name in parts[0]}
-    save_file({name: total[name].to(parts[0][name].dtype) for name in total}, to, metadata={"format": "pt"})
+    means = {name: torch.stack([part[name].float() for part in parts]).mean(0) for name in parts[0]}
+    save_file({name: mean.to(parts[0][name].dtype) for name, mean in means.items()}, to, metadata={"format": "pt"})
