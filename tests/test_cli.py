@@ -103,15 +103,6 @@ def test_the_same_story_again_films_nothing_and_changes_no_file(cli: Cli, desk: 
 
 
 @pytest.mark.slow
-def test_another_seed_is_another_run_in_a_folder_of_its_own(cli: Cli, desk: Path) -> None:
-    one = cli("run", STORY, "--json").data
-    two = cli("run", STORY, "--seed", 5, "--json").data
-    assert (one["run"], two["run"]) == (1, 2)
-    assert one["folder"] != two["folder"]
-    assert Path(one["film"]).read_bytes() != Path(two["film"]).read_bytes()
-
-
-@pytest.mark.slow
 def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(cli: Cli, desk: Path) -> None:
     out = cli("run", STORY).out
     assert "shot 1: take 1 filmed" in out
@@ -376,83 +367,10 @@ def test_where_nobody_judges_nothing_is_called_unseen(cli: Cli, desk: Path) -> N
     assert "0 of 1" not in out
 
 
-@pytest.mark.slow
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_filmed(cli: Cli, desk: Path) -> None:
-    (desk / "note.txt").write_text("a file")
-    refused = cli("run", STORY, "--out", desk / "note.txt" / "film")
-    assert refused.code == 1
-    assert "--out" in refused.err
-    assert cli("runs", "--json").data["runs"] == []
-    assert cli("run", STORY, "--out", desk / "elsewhere", "--json").data["run"] == 1
-
-
-@pytest.mark.slow
-def test_a_refused_folder_leaves_a_run_as_it_was_asked_for_and_resume_may_name_another(cli: Cli, desk: Path) -> None:
-    (desk / "note.txt").write_text("a file")
-    assert cli("run", STORY, "--out", "film").code == 0
-    refused = cli("run", STORY, "--out", desk / "note.txt" / "film", "--budget-takes", 1)
-    assert (refused.code, "name another folder (--out)" in refused.err) == (1, True)
-    assert cli("resume", 1).code == 0
-    assert cli("show", 1, "--json").data["film"] == str(desk / "film" / "film.mp4")
-    assert cli("resume", 1, "--out", "other", "--json").data["film"] == str(desk / "other" / "film.mp4")
-
-
-@pytest.mark.slow
-def test_a_film_from_another_home_stays_and_this_one_lies_beside_it(cli: Cli, desk: Path) -> None:
-    first = cli("run", STORY, "--json").data["film"]
-    kept = Path(first).read_bytes()
-    assert cli("run", STORY, "--home", desk / "another", "--json").data["film"] == first, "the same film"
-    second = cli("run", STORY, "--seed", 2, "--home", desk / "third", "--json").data["film"]
-    assert Path(second).parent.name == f"{Path(first).parent.name}-1"
-    assert Path(first).read_bytes() == kept
-
-
 def test_a_batch_file_is_no_story(cli: Cli, desk: Path) -> None:
     (desk / "two.yaml").write_text("- A fox jumps.")
     done = cli("run", "two.yaml")
     assert (done.code, "film a batch with `batch two.yaml`" in " ".join(done.err.split())) == (2, True)
-
-
-@pytest.mark.slow
-def test_a_folder_with_another_runs_film_is_refused_and_that_film_stays(cli: Cli, desk: Path) -> None:
-    cli("run", STORY, "--out", "same")
-    film = desk / "same" / "film.mp4"
-    kept = film.read_bytes()
-    refused = cli("run", STORY, "--seed", 2, "--out", "same")
-    assert refused.code == 2
-    assert "same is the folder of run 1's film: name another one (--out)" in refused.err.replace("\n", " ")
-    assert film.read_bytes() == kept
-    assert cli("resume", 2, "--out", "other").code == 0
-    away = cli("run", STORY, "--seed", 3, "--home", desk / "another", "--out", "same")
-    assert away.code == 2
-    assert "same holds a film that is not in this archive" in away.err.replace("\n", " ")
-    assert film.read_bytes() == kept
-    shutil.rmtree(desk / "same")
-    gone = cli("show", 1)
-    assert f"Altered or gone: {film}" in gone.out
-    assert f"Film:   {film}" not in gone.out
-    assert cli("show", 1, "--json").data["film"] is None
-    assert cli("resume", 1, "--json").data["film"] == str(film)
-    assert film.read_bytes() == kept
-    film.write_bytes(kept + b"x")
-    assert f"Altered or gone: {film}" in cli("show", 1).out
-
-
-@pytest.mark.slow
-def test_a_plan_overwrites_no_other_storyboard_and_its_film_no_other_film(cli: Cli, desk: Path) -> None:
-    cli("plan", STORY, "--out", "storyboard.yaml")
-    edited = (desk / "storyboard.yaml").read_text() + "# mine\n"
-    (desk / "storyboard.yaml").write_text(edited)
-    cat = "A blue cat dances on the beach."
-    refused = cli("plan", cat, "--out", "storyboard.yaml")
-    assert (refused.code, "name another file (--out)" in refused.err) == (2, True)
-    assert cli("plan", cat, "--out", "second.yaml").code == 0
-    assert cli("plan", STORY).code == 0
-    assert (desk / "storyboard.yaml").read_text() == edited
-    films = {cli("resume", run, "--json").data["film"] for run in (1, 2)}
-    assert len(films) == 2
-    assert all(Path(film).is_file() for film in films)
-    assert cli("show", 1, "--json").data["film"] in films
 
 
 @pytest.mark.parametrize("story", ["stories/fox.rtf", "../fox", "fox.docx", "films", "loop"])
@@ -462,20 +380,6 @@ def test_a_mistyped_file_is_no_story(cli: Cli, desk: Path, story: str) -> None:
     refused = cli("plan", story if story != "loop" else desk / "loop")
     assert refused.code == 2
     assert "is a folder" in refused.err if story == "films" else "no story file" in refused.err
-
-
-def test_an_empty_home_is_none_and_a_deleted_folder_is_told(
-    cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert cli("runs", "--home", "").code == 0
-    assert not (desk / "fabula.db").exists()
-    (desk / "gone").mkdir()
-    monkeypatch.chdir(desk / "gone")
-    (desk / "gone").rmdir()
-    told = cli("runs")
-    monkeypatch.chdir(desk)
-    assert told.code == 2
-    assert "The current folder was deleted" in told.err
 
 
 @pytest.mark.slow
@@ -495,15 +399,6 @@ def test_an_unexpected_error_shows_its_traceback_only_with_debug(cli: Cli, desk:
     assert "Traceback" not in plain.err
     with pytest.raises(Exception, match=r"fabula\.db"):
         cli("runs", "--home", desk / "home", "--debug")
-
-
-@pytest.mark.slow
-def test_home_and_database_go_where_they_are_told(cli: Cli, desk: Path) -> None:
-    url = f"sqlite:///{desk / 'elsewhere.db'}"
-    assert cli("run", STORY, "--home", desk / "home", "--database", url).code == 0
-    assert (desk / "elsewhere.db").is_file()
-    assert not (desk / "home" / "fabula.db").exists()
-    assert list((desk / "home").rglob("*.mkv"))
 
 
 def test_every_exit_code_is_documented(checkout: Path) -> None:

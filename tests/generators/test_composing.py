@@ -11,38 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from generators.cast import CastSample, CastSettings, sample_cast
-from generators.clip import Event, Given, ShotRequest
+from generators.clip import Given, ShotRequest
 from generators.controls.base import Control
 from generators.controls.config import VSTAR, ControlConfig, Looking, MotionQueries, TempoControl, TSAttn
 from generators.controls.looking import LookingControl
 from generators.errors import ControlRejected, RequestRejected
 from generators.models.loading import take_apart
-from generators.models.tiny import tiny_pipeline
-from generators.models.tiny_cogvideox import tiny_cogvideox_pipeline
-from generators.models.tiny_ltx import tiny_ltx_pipeline
-from generators.models.tiny_skyreels import tiny_skyreels_pipeline
-from generators.models.tiny_unet import tiny_unet_pipeline
 from generators.sampler import Settings, sample
 from generators.scenes import sample_sets
+from tests.generators.test_cast import Upper
+from tests.generators.test_families_with_diffusers import REQUEST, TRANSFORMERS, UNETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods" / "composing.md"
 SETTINGS = Settings(steps=6, guidance=3.0)
-REQUEST = ShotRequest(
-    prompt="A fox jumps, then the fox walks home.",
-    frames=25,
-    fps=8,
-    width=32,
-    height=32,
-    seed=1,
-    events=(
-        Event(subject="fox", phrase="jumps", start=0, end=1.5),
-        Event(subject="fox", phrase="walks home", start=1.5, end=3),
-    ),
-)
 NOISE = np.random.default_rng(0).integers(0, 256, (25, 32, 32, 3), dtype=np.uint8)
 FAR = 1e-3
 OFF: Mapping[str, Any] = {"share": None, "refine": None, "preserve": None, "flow": None}
@@ -56,24 +40,13 @@ METHODS: Mapping[str, ControlConfig] = {
     "looking": Looking(),
 }
 FAMILIES: Mapping[str, Callable[[], Any]] = {
-    "Wan": lambda: tiny_pipeline("t2v-2.1"),
-    "SkyReels-V2, diffusion forcing": lambda: tiny_skyreels_pipeline("df"),
-    "CogVideoX": lambda: tiny_cogvideox_pipeline("t2v-5b"),
-    "LTX-Video": lambda: tiny_ltx_pipeline("t2v"),
-    "ModelScope": lambda: tiny_unet_pipeline("modelscope"),
-    "AnimateDiff": lambda: tiny_unet_pipeline("animatediff"),
+    "Wan": TRANSFORMERS["wan"],
+    "SkyReels-V2, diffusion forcing": TRANSFORMERS["skyreels"],
+    "CogVideoX": TRANSFORMERS["cogvideox"],
+    "LTX-Video": TRANSFORMERS["ltx"],
+    "ModelScope": UNETS["modelscope"],
+    "AnimateDiff": UNETS["animatediff"],
 }
-
-
-class UpperHalf:
-    """A segmenter for which the subject is the upper half."""
-
-    name = "upper half"
-
-    def __call__(self, frames: NDArray[np.uint8], subject: str) -> NDArray[np.bool_]:
-        found = np.zeros(frames.shape[:3], dtype=bool)
-        found[:, : frames.shape[1] // 2] = True
-        return found
 
 
 def table(heading: str) -> dict[tuple[str, str], str]:
@@ -108,7 +81,7 @@ def two_shots(*methods: str) -> list[ShotRequest]:
 
 def in_set(*methods: str, family: str = "Wan", **steering: Any) -> CastSample:
     """Two shots that share their fox."""
-    cast = CastSettings(steering={"keyframes": 2, "segmenter": UpperHalf()} | steering)
+    cast = CastSettings(steering={"keyframes": 2, "segmenter": Upper()} | steering)
     return sample_cast(model(family), two_shots(*methods), ["fox", "fox"], SETTINGS, cast)
 
 
