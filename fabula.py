@@ -355,11 +355,11 @@ class Studio:
 
     retry = _twin(aretry)
 
-    def show(self, run: int) -> FilmResult:
-        """A run as it stands. Raises NotFound."""
+    def show(self, run: int | None = None) -> FilmResult:
+        """A run as it stands; the newest where none is named. Raises NotFound."""
         from agents.filing import lost
 
-        record = self.archive.record(run)
+        record = self.archive.record(self.archive.newest().id if run is None else run)
         found, asked = result(record), record.run.asked.get("storyboard")
         gone = () if found.holder else lost(record)  # whoever holds it may be cutting the film anew
         return replace(

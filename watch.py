@@ -166,6 +166,8 @@ def sentence(event: fabula.progress.RunEvent) -> Text | None:
     match event:
         case fabula.progress.Planned():
             return Text(f"run {event.run_id}: {event.storyboard.title}, {_shots(len(event.storyboard.shots))}")
+        case fabula.progress.TakeStarted():
+            return Text(f"shot {event.shot}: filming take {event.take}")
         case fabula.progress.TakeDone():
             return Text(f"shot {event.shot}: take {event.take} filmed in {event.seconds:.1f} s")
         case fabula.progress.Judged():

@@ -1,28 +1,26 @@
-"""Whose motion a shot has: how a person names it, where that clip lies, and what a take keeps of it.
+"""Whose motion a shot has: where the clip lies that a source names, and what a take keeps of it.
 
-A source is written as a video file, as another shot of the film (`shot 2`), as a shot of another run (`run 7 shot 2`),
-or as a camera's move (`camera pan left`, `camera zoom in over hill.jpg`). Before anything is filmed, files are copied
-into the archive and both they and finished takes are named by their content (`sha256:…`), so that a run can be resumed,
-and filmed again, without them. A take names that content among its controls; its pixels are read when it is filmed.
+`agents/sources.py` has the words. Before anything is filmed, files are copied into the archive and both they and
+finished takes are named by their content (`sha256:…`), so that a run can be resumed, and filmed again, without them. A
+take names that content among its controls; its pixels are read when it is filmed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from agents import director
 from agents.boardfile import read_board
 from agents.controls import MotionFrom
 from agents.errors import PlanError, UsageError
 from agents.order import Order, motion_wishes, read_bytes
-from agents.storyboard import Storyboard, parse_storyboard, shot_named
+from agents.sources import KNOWN, Camera, File, Kept, OtherRun, OtherShot, read_source, shot_named
+from agents.storyboard import Storyboard, parse_storyboard
 from agents.takespec import clip_frames
-from generators.camera import MOVES, CameraMove, camera_frames
+from generators.camera import MOVES, camera_frames
 from generators.clip import Frames, Limits, ShotRequest
 from generators.controls.config import CAMERA_WINDOW, ControlConfig, MotionQueries
 from generators.errors import MediaError
@@ -32,31 +30,8 @@ from storage.archive import Archive
 from storage.media import file_sha256
 from storage.tables import Take
 
-KEPT = "sha256:"
-_KEPT = re.compile(r"sha256:([0-9a-f]{64})")
-_RUN = re.compile(r"run (\d+) shot (\d+)")
-_CAMERA = re.compile(rf"camera ({'|'.join(MOVES)})(?: over (.+))?")
 LARGEST = 2_000_000_000
 """Bytes of a clip that is copied."""
-KNOWN = "a video file, `shot N`, `run N shot M`, or a camera's move such as `camera pan left`"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Camera:
-    """A camera's move as a source of motion."""
-
-    move: CameraMove
-    picture: str | None = None
-    """What it moves over: a file as a person names it, or `sha256:…`; None: a texture."""
-
-    def __str__(self) -> str:
-        return f"camera {self.move}" + (f" over {self.picture}" if self.picture else "")
-
-
-def camera_named(source: str | None) -> Camera | None:
-    """The camera that a `motion_from` names; None for anything else."""
-    named = _CAMERA.fullmatch(source or "")
-    return Camera(move=cast(CameraMove, named[1]), picture=named[2]) if named else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,20 +48,19 @@ class Sources:
 
         Raises UsageError for one that cannot be used.
         """
-        if (number := shot_named(text)) is not None:
-            return f"shot {number}"
-        if camera := camera_named(text):
-            return str(camera if camera.picture is None else replace(camera, picture=self._of_picture(camera.picture)))
-        if named := _KEPT.fullmatch(text):
-            if clip_file(self.archive, named[1]) is None:
-                raise UsageError(f"motion from {text}: no such clip in this archive; name its file")
-            return text
-        if named := _RUN.fullmatch(text):
-            return self._of_run(int(named[1]), int(named[2]))
-        path = (self.folder / Path(text).expanduser()).resolve()
-        if text.startswith("camera ") and not path.exists():
-            raise UsageError(f"motion from {text}: expected `camera` and one of {', '.join(MOVES)}")
-        return self._of_file(path)
+        match read_source(text):
+            case OtherShot() as shot:
+                return str(shot)
+            case OtherRun(run, shot):
+                return str(self._of_run(run, shot))
+            case Camera(move, picture):
+                return str(Camera(move, self._of_picture(picture) if picture else None))
+            case Kept(sha256) as kept:
+                if clip_file(self.archive, sha256) is None:
+                    raise UsageError(f"motion from {text}: no such clip in this archive; name its file")
+                return str(kept)
+            case File(name):
+                return str(self._of_file(name))
 
     def of_board(self, board: Storyboard) -> Storyboard:
         """The storyboard with all its sources settled."""
@@ -98,14 +72,17 @@ class Sources:
         )
         return board.model_copy(update={"shots": shots})
 
-    def _of_run(self, run: int, shot: int) -> str:
+    def _of_run(self, run: int, shot: int) -> Kept:
         self.archive.run(run)  # NotFound says which runs there are not
         best = director.best_take(self.archive.takes(run, [shot]))
-        if best is None or self.archive.take_file(best.take) is None:
+        if best is None or best.take.sha256 is None or self.archive.take_file(best.take) is None:
             raise UsageError(f"motion from run {run} shot {shot}: expected a finished take, and there is none")
-        return f"{KEPT}{best.take.sha256}"
+        return Kept(best.take.sha256)
 
-    def _of_file(self, path: Path) -> str:
+    def _of_file(self, name: str) -> Kept:
+        path = _at(name, self.folder)
+        if name.startswith("camera ") and not path.exists():
+            raise UsageError(f"motion from {name}: expected `camera` and one of {', '.join(MOVES)}")
         try:
             if not path.is_file():
                 raise MediaError(f"No video file {path}")
@@ -116,19 +93,19 @@ class Sources:
             clip_seconds(path, 0.0)
         except (MediaError, OSError) as error:
             raise UsageError(f"motion from: {error}; expected {KNOWN}") from error
-        return f"{KEPT}{self.archive.keep_clip(path) if self.keeps else file_sha256(path)}"
+        return Kept(self.archive.keep_clip(path) if self.keeps else file_sha256(path))
 
-    def _of_picture(self, text: str) -> str:
+    def _of_picture(self, picture: Kept | File) -> Kept:
         try:
-            if named := _KEPT.fullmatch(text):
-                kept_picture(self.archive, named[1])
-                return text
-            path = (self.folder / Path(text).expanduser()).resolve()
+            if isinstance(picture, Kept):
+                kept_picture(self.archive, picture.sha256)
+                return picture
+            path = _at(picture.name, self.folder)
             data = read_bytes(path, "picture that a camera moves over", most=MOST_BYTES)
             check_picture(data, str(path))
         except MediaError as error:
             raise UsageError(f"motion from a camera: {error}") from error
-        return f"{KEPT}{self.archive.keep_picture(data) if self.keeps else hashlib.sha256(data).hexdigest()}"
+        return Kept(self.archive.keep_picture(data) if self.keeps else hashlib.sha256(data).hexdigest())
 
 
 def beside(named: Sequence[str], folder: Path) -> tuple[str, ...]:
@@ -140,13 +117,19 @@ def beside(named: Sequence[str], folder: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _beside(source: str, folder: Path) -> str:
-    def at(name: str) -> str:
-        return name if _KEPT.fullmatch(name) else str((folder / Path(name).expanduser()).resolve())
+def _beside(text: str, folder: Path) -> str:
+    match read_source(text):
+        case File(name):
+            return str(_at(name, folder))
+        case Camera(move, File(name)):
+            return str(Camera(move, File(str(_at(name, folder)))))
+        case source:
+            return str(source)
 
-    if camera := camera_named(source):
-        return str(camera if camera.picture is None else replace(camera, picture=at(camera.picture)))
-    return source if shot_named(source) is not None or _RUN.fullmatch(source) else at(source)
+
+def _at(name: str, folder: Path) -> Path:
+    """Where a file lies that is named from a folder on."""
+    return (folder / Path(name).expanduser()).resolve()
 
 
 def settled(order: Order, archive: Archive, *, keeps: bool = True) -> Order:
@@ -207,21 +190,26 @@ def check_board(board: Storyboard, archive: Archive, limits: Limits) -> None:
             raise MediaError(f"shot {number}: {error}") from error
 
 
-def _check_source(source: str, seconds: float, archive: Archive) -> None:
-    if named := _KEPT.fullmatch(source):
-        check_length(kept_clip(archive, named[1]), seconds)
-    camera = camera_named(source)
-    if camera is not None and camera.picture is not None:
-        kept_picture(archive, camera.picture.removeprefix(KEPT))
+def _check_source(text: str, seconds: float, archive: Archive) -> None:
+    match read_source(text):
+        case Kept(sha256):
+            check_length(kept_clip(archive, sha256), seconds)
+        case Camera(_, Kept(sha256)):
+            kept_picture(archive, sha256)
+        case _:
+            pass
 
 
-def motion_of(source: str, taken: Take | None, archive: Archive, share: float | None) -> MotionFrom:
+def motion_of(text: str, taken: Take | None, archive: Archive, share: float | None) -> MotionFrom:
     """The control of a take whose shot names this source; `taken` is the other shot's take where it names one."""
-    if camera := camera_named(source):
-        return MotionFrom(clip=(camera.picture or "").removeprefix(KEPT), camera=camera.move, steps=share)
-    known = taken if shot_named(source) is not None else archive.take_with(source.removeprefix(KEPT))
-    clip = taken.sha256 if taken is not None else source.removeprefix(KEPT)
-    return MotionFrom(clip=clip or "", prompt=str(known.request["prompt"]) if known else "", steps=share)
+    match read_source(text):
+        case Camera(move, picture):
+            return MotionFrom(clip=picture.sha256 if isinstance(picture, Kept) else "", camera=move, steps=share)
+        case Kept(sha256):
+            known = archive.take_with(sha256)
+        case _:
+            known, sha256 = taken, (taken.sha256 if taken else None) or ""
+    return MotionFrom(clip=sha256, prompt=str(known.request["prompt"]) if known else "", steps=share)
 
 
 def shown(request: ShotRequest, archive: Archive) -> ShotRequest:

@@ -35,9 +35,10 @@ from agents.progress import (
     TakeStarted,
 )
 from agents.requests import TakeLost, plain_request, request_of, take_digest
+from agents.sources import shot_named
 from agents.staging import Staged, again_staged, alone_after, begins_with_a_cut, goes_on
 from agents.state import Clock, Crew, Job, plan_of, planned
-from agents.storyboard import Place, Subject, shot_named
+from agents.storyboard import Place, Subject
 from agents.takespec import Look, TakeSpec, first_spec, next_spec, subject_words
 from agents.together import SetFilming, begin_take
 from generators.clip import Clip, Event, Frames, Given, Progress, ShotRequest
@@ -105,9 +106,10 @@ async def film_shot(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -
     stage.emit(ShotStarted(run_id=stage.job.run_id, shot=shot.label, prompt=shot.shot.prompt))
     if shot.shot.error and not stage.settled:
         stage.crew.archive.fail_shot(shot.shot.id, None)
-    why, stood = "", _stand(stage.history(shot))
+    why, history = "", stage.history(shot)
+    stood = _stand(history)
     try:
-        history = await _work(stage, shot, before)
+        history = await _work(stage, shot, history, before)
     except ModelMisconfigured:
         raise  # no other shot would fare better; a person must act
     except BudgetExhausted as limit:
@@ -149,9 +151,10 @@ def _done(stage: Stage, shot: ShotRecord, best: TakeRecord | None, why: str) -> 
     )
 
 
-async def _work(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -> list[TakeRecord]:
-    """Film and judge until the director has nothing more to ask for; gives the shot's takes."""
-    history = stage.history(shot)
+async def _work(
+    stage: Stage, shot: ShotRecord, history: list[TakeRecord], before: TakeRecord | None
+) -> list[TakeRecord]:
+    """Film and judge until the director has nothing more to ask for; `history` grows into the shot's takes."""
     again = shot.shot.number in stage.job.retries
     done = sum(record.take.status == TakeStatus.DONE for record in history)
     most = stage.crew.budget.takes_per_shot + (done if again else 0)

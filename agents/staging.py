@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agents.motion import camera_named
-from agents.storyboard import PlannedShot, Storyboard, Subject, shot_named
+from agents.sources import Camera, OtherShot, read_source
+from agents.storyboard import PlannedShot, Storyboard, Subject
 from agents.takespec import TakeSpec, Together, clip_frames, overlap_frames, subject_words
 from generators.clip import Extension, Limits
 from generators.controls.config import ControlConfig
@@ -195,9 +195,13 @@ def _moved(shot: PlannedShot, has: str) -> str:
     """Whose motion it has, where it has another's."""
     if shot.motion_from is None:
         return ""
-    if camera := camera_named(shot.motion_from):
-        return f"{has} the motion of a camera ({camera.move})"
-    return f"{has} the motion of {shot.motion_from if shot_named(shot.motion_from) else 'a clip'}"
+    match read_source(shot.motion_from):
+        case Camera(move):
+            return f"{has} the motion of a camera ({move})"
+        case OtherShot() as other:
+            return f"{has} the motion of {other}"
+        case _:
+            return f"{has} the motion of a clip"
 
 
 def _cut(shot: PlannedShot) -> str:

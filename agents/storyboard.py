@@ -6,13 +6,13 @@ cast names known). Knows nothing of models, databases or files.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agents.errors import PlanError
+from agents.sources import shot_named
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -131,12 +131,6 @@ def note_synopses(board: Storyboard, before: Storyboard) -> Storyboard:
             stale.append(note)
     others = [note for note in board.notes if not note.endswith(STALE)]
     return board.model_copy(update={"notes": (*others, *stale)})
-
-
-def shot_named(source: str | None) -> int | None:
-    """The number of a `motion_from` that names a shot of the same film; None for anything else."""
-    named = re.fullmatch(r"shot (\d+)", source or "")
-    return int(named[1]) if named else None
 
 
 def motion_problems(shots: Sequence[PlannedShot]) -> list[str]:

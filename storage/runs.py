@@ -14,7 +14,7 @@ from sqlalchemy import exc
 from sqlmodel import Session, col, select
 
 from storage.database import LARGEST, Database
-from storage.errors import RunBusy, StorageError, no_run
+from storage.errors import NotFound, RunBusy, StorageError, no_run
 from storage.lease import holder, holds
 from storage.tables import CallStatus, ModelCall, Run, RunStatus, Story, now
 
@@ -68,6 +68,14 @@ class Runs:
         """Every run, newest first."""
         with self._db.read() as session:
             return list(session.exec(select(Run).order_by(col(Run.id).desc())))
+
+    def newest(self) -> Run:
+        """The run begun last; NotFound where there is none yet."""
+        with self._db.read() as session:
+            found = session.exec(select(Run).order_by(col(Run.id).desc())).first()
+        if found is None:
+            raise NotFound("There is no run in this archive yet")
+        return found
 
     def story(self, run_id: int) -> str:
         """The text the run films; NotFound when there is no such run."""

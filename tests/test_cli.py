@@ -253,8 +253,13 @@ def test_last_line_show_json_runs_and_report_tell_the_same_numbers(cli: Cli, des
 @pytest.mark.slow
 def test_show_and_runs_tell_what_is_kept(cli: Cli, desk: Path) -> None:
     assert cli("runs").out.startswith("No run yet")
-    cli("run", STORY)
+    nothing = cli("show")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "There is no run in this archive yet" in nothing.err
+    begun = cli("run", STORY)
+    assert "shot 1: filming take 1\n" in begun.out + begun.err
     shown = cli("show", 1)
+    assert cli("show").out == shown.out
     assert shown.code == 0
     assert "take 1: done, 1/1 seen" in shown.out
     assert cli("runs", "--json").data["runs"][0]["status"] == "done"

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from evals.world.backdrop import Backdrop, backdrop_pixels
@@ -88,8 +86,10 @@ def _opponent(rgb: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask and its eight neighbours."""
-    grown: NDArray[np.bool_] = F.max_pool2d(torch.from_numpy(mask).float().unsqueeze(1), 3, 1, 1)[:, 0].numpy() > 0.5
+    """The mask (T, H, W) and its eight neighbours."""
+    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
+    rows = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    grown: NDArray[np.bool_] = rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]
     return grown
 
 

@@ -159,11 +159,9 @@ def sight_props(frames: Frames, empty: NDArray[np.float32], kinds: tuple[str, ..
     hidden = torch.from_numpy(_outlines(labels)).float().unsqueeze(1)
     free = 1 - F.max_pool2d(hidden, 3, 1, 1)
     bare = _soften(torch.from_numpy(empty).permute(2, 0, 1).unsqueeze(0))
-    found = {}
-    for kind in kinds:
-        lures = _LURE * (_ALIKE - _misfits(bare, torch.ones_like(free[:1]), kind)).clamp(min=0)
-        found[kind] = _fit_prop(_misfits(image, free, kind) + lures, kind)
-    return found
+    lures = _LURE * (_ALIKE - misfits(bare, torch.ones_like(free[:1]), kinds)).clamp(min=0)
+    seen = misfits(image, free, kinds) + lures
+    return {kind: _fit_prop(seen[:, index], kind) for index, kind in enumerate(kinds)}
 
 
 def _outlines(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -195,17 +193,28 @@ def _soften(image: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(F.pad(opponent, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def _misfits(image: torch.Tensor, free: torch.Tensor, kind: str) -> torch.Tensor:
-    """(T, rows, columns): only pixels that no puppet covers count; a place that is mostly covered is no place."""
-    picture, cover = _prop_picture(kind)
-    weight = cover.expand(3, -1, -1).unsqueeze(0)
-    square = F.conv2d(image**2 * free, weight)
-    cross = F.conv2d(image * free, (picture * cover).unsqueeze(0))
-    own = F.conv2d(free, (picture**2 * cover).sum(0)[None, None])
-    shown = F.conv2d(free, cover.unsqueeze(0))
-    share = shown / cover.sum()
-    error = ((square - 2 * cross + own) / (3 * shown).clamp(min=1e-6)).clamp(min=0).sqrt()
-    return torch.where(share > _SHOWN, error + _HIDDEN * (1 - share), 255.0)[:, 0]
+def misfits(image: torch.Tensor, free: torch.Tensor, kinds: tuple[str, ...]) -> torch.Tensor:
+    """(T, kinds, rows, columns) of softened `image` (T, 3, 64, 96): how far a window is from each prop's picture.
+
+    Root of the mean square over pixels that no puppet covers (`free`, (T, 1, 64, 96)); a place that is mostly covered
+    is no place. The square is taken apart, so that all places of all props are one convolution.
+    """
+    seen = F.conv2d(torch.cat([image**2 * free, image * free, free], 1), _templates(kinds))
+    square, shown = seen.unflatten(1, (len(kinds), 2)).unbind(2)
+    share = shown / torch.stack([prop_picture(kind)[1].sum() for kind in kinds])[:, None, None]
+    error = (square / (3 * shown).clamp(min=1e-6)).clamp(min=0).sqrt()
+    return torch.where(share > _SHOWN, error + _HIDDEN * (1 - share), 255.0)
+
+
+@functools.cache
+def _templates(kinds: tuple[str, ...]) -> torch.Tensor:
+    """(2 kinds, 7, 12, 12): of image², image and what is free of puppets, a prop's squared error and its free cover."""
+    rows = []
+    for kind in kinds:
+        picture, cover = prop_picture(kind)
+        error = torch.cat([cover.expand(3, -1, -1), -2 * picture * cover, (picture**2 * cover).sum(0, keepdim=True)])
+        rows += [error, torch.cat([torch.zeros_like(error[:6]), cover])]
+    return torch.stack(rows)
 
 
 def _fit_prop(error: torch.Tensor, kind: str) -> PropSighting:
@@ -257,7 +266,7 @@ _WINDOW = 12
 
 
 @functools.cache
-def _prop_picture(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+def prop_picture(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Softened (3, 12, 12) and cover (1, 12, 12) of a prop; the blurred rim counts less than the inside."""
     sheet = torch.from_numpy(textures()[2 * len(KINDS) + PROPS.index(kind)])[None]
     share = _WINDOW / BOX

@@ -16,6 +16,7 @@ from agents.controls import MotionFrom, controls_json, read_controls
 from agents.errors import PlanError, UsageError
 from agents.motion import Sources, check_board, motion_of, settled, shown, with_motion
 from agents.order import Order, motion_wishes
+from agents.sources import Camera, File, Kept, OtherRun, OtherShot, Source, read_source, shot_named
 from agents.staging import stage_board
 from agents.storyboard import PlannedShot, Storyboard, Subject
 from generators.backends.instant import SMALL
@@ -53,6 +54,30 @@ def board(*sources: str | None, continues: tuple[int, ...] = ()) -> Storyboard:
             for number, source in enumerate(sources, 1)
         ),
     )
+
+
+KEPT = "sha256:" + 64 * "a"
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("shot 2", OtherShot(2)),
+        ("run 7 shot 2", OtherRun(7, 2)),
+        ("camera pan left", Camera("pan left")),
+        ("camera zoom in over a hill.jpg", Camera("zoom in", File("a hill.jpg"))),
+        (f"camera tilt up over {KEPT}", Camera("tilt up", Kept(64 * "a"))),
+        (KEPT, Kept(64 * "a")),
+        ("clip.mp4", File("clip.mp4")),
+        ("shot two", File("shot two")),
+        ("camera waltz", File("camera waltz")),
+        ("sha256:abc", File("sha256:abc")),
+    ],
+)
+def test_a_source_is_read_and_written_in_the_same_words(text: str, source: Source) -> None:
+    assert read_source(text) == source
+    assert str(source) == text
+    assert shot_named(text) == (2 if text == "shot 2" else None)
 
 
 def test_a_source_is_for_all_shots_or_for_the_one_it_names() -> None:
