@@ -570,7 +570,7 @@ class Studio:
         from agents.boardfile import read_board
         from agents.casting import job_of, profile_of
         from agents.graph import approve, plan_story
-        from agents.motion import Sources, check_board
+        from agents.motion import Settling, check_board
 
         row, named = self.archive.run(run_id), file is not None
         file = file or (Path(row.asked["storyboard"]) if "storyboard" in row.asked else None)
@@ -579,7 +579,7 @@ class Studio:
         async with self._crew(profile, run_id, camera, None) as crew:
             board = None
             if file is not None and (named or file.exists()):
-                edited = Sources(archive=self.archive, folder=file.parent).of_board(read_board(file))
+                edited = Settling(archive=self.archive, folder=file.parent).of_board(read_board(file))
                 job = replace(job_of(row, profile, camera.limits, self.archive.story(run_id)), storyboard=edited)
                 board = await plan_story(job, crew, "")
                 check_board(board, self.archive, camera.limits)

@@ -29,7 +29,6 @@ from commands.options import (
     LOOK,
     NIGHT,
     WORKSHOP,
-    AnyRun,
     Attention,
     Clock,
     Cron,
@@ -40,6 +39,7 @@ from commands.options import (
     Home,
     Json,
     Lora,
+    MaybeRun,
     MaybeStory,
     Model,
     Money,
@@ -260,7 +260,7 @@ def recut(
 
 
 @app.command(rich_help_panel=LOOK)
-def show(run: AnyRun = None, home: Home = None, database: Database = None, json: Json = False) -> int:
+def show(run: MaybeRun = None, home: Home = None, database: Database = None, json: Json = False) -> int:
     """Show a run: its storyboard, its takes, what was seen in them, and where the film is."""
     with fabula.Studio(home=home, database=database) as studio:
         return screen.show_run(studio.show(run), json, Typed(home=home, database=database))

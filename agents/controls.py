@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from generators.camera import CameraMove
+from generators.camera_moves import CameraMove
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 
 

@@ -17,10 +17,11 @@ from agents.boardfile import read_board
 from agents.controls import MotionFrom
 from agents.errors import PlanError, UsageError
 from agents.order import Order, motion_wishes, read_bytes
-from agents.sources import KNOWN, Camera, File, Kept, OtherRun, OtherShot, read_source, shot_named
+from agents.sources import KNOWN, Camera, File, Kept, OtherRun, OtherShot, Source, read_source, shot_named
 from agents.storyboard import Storyboard, parse_storyboard
 from agents.takespec import clip_frames
-from generators.camera import MOVES, camera_frames
+from generators.camera import camera_frames
+from generators.camera_moves import MOVES
 from generators.clip import Frames, Limits, ShotRequest
 from generators.controls.config import CAMERA_WINDOW, ControlConfig, MotionQueries
 from generators.errors import MediaError
@@ -35,7 +36,7 @@ LARGEST = 2_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class Settling:
     """Names sources by their content. `keeps` copies files into the archive; without it nothing is written."""
 
     archive: Archive
@@ -49,8 +50,8 @@ class Sources:
         Raises UsageError for one that cannot be used.
         """
         match read_source(text):
-            case OtherShot() as shot:
-                return str(shot)
+            case OtherShot() as other:
+                return str(other)
             case OtherRun(run, shot):
                 return str(self._of_run(run, shot))
             case Camera(move, picture):
@@ -140,9 +141,9 @@ def settled(order: Order, archive: Archive, *, keeps: bool = True) -> Order:
         raise UsageError("motion share: there is no motion to share; name its clip with --motion-from")
     if board is not None and moves:
         folder = order.from_plan.parent if isinstance(order.from_plan, Path) else Path()
-        board = Sources(archive=archive, folder=folder, keeps=keeps).of_board(board)
+        board = Settling(archive=archive, folder=folder, keeps=keeps).of_board(board)
         order = replace(order, from_plan=board)
-    here = Sources(archive=archive, folder=Path(), keeps=keeps)
+    here = Settling(archive=archive, folder=Path(), keeps=keeps)
     wishes = {number: here.settled(source) for number, source in motion_wishes(order.motion_from).items()}
     named = tuple(f"{number}={source}" if number else source for number, source in sorted(wishes.items()))
     return replace(order, motion_from=named)
@@ -192,24 +193,37 @@ def check_board(board: Storyboard, archive: Archive, limits: Limits) -> None:
 
 def _check_source(text: str, seconds: float, archive: Archive) -> None:
     match read_source(text):
+        case OtherShot() | Camera(_, None):
+            pass
         case Kept(sha256):
             check_length(kept_clip(archive, sha256), seconds)
         case Camera(_, Kept(sha256)):
             kept_picture(archive, sha256)
-        case _:
-            pass
+        case unsettled:
+            raise _unsettled(unsettled)
 
 
 def motion_of(text: str, taken: Take | None, archive: Archive, share: float | None) -> MotionFrom:
-    """The control of a take whose shot names this source; `taken` is the other shot's take where it names one."""
+    """The control of a take whose shot names this settled source; `taken` is the other shot's take, if it names one.
+
+    Raises MediaError for what no row holds: a source that nobody settled.
+    """
     match read_source(text):
-        case Camera(move, picture):
-            return MotionFrom(clip=picture.sha256 if isinstance(picture, Kept) else "", camera=move, steps=share)
+        case Camera(move, None):
+            return MotionFrom(clip="", camera=move, steps=share)
+        case Camera(move, Kept(sha256)):
+            return MotionFrom(clip=sha256, camera=move, steps=share)
         case Kept(sha256):
             known = archive.take_with(sha256)
-        case _:
-            known, sha256 = taken, (taken.sha256 if taken else None) or ""
-    return MotionFrom(clip=sha256, prompt=str(known.request["prompt"]) if known else "", steps=share)
+            return MotionFrom(clip=sha256, prompt=str(known.request["prompt"]) if known else "", steps=share)
+        case OtherShot() if taken is not None and taken.sha256 is not None:
+            return MotionFrom(clip=taken.sha256, prompt=str(taken.request["prompt"]), steps=share)
+        case unsettled:
+            raise _unsettled(unsettled)
+
+
+def _unsettled(source: Source) -> MediaError:
+    return MediaError(f"motion from {source}: expected a source whose clip is kept; see `Settling`")
 
 
 def shown(request: ShotRequest, archive: Archive) -> ShotRequest:

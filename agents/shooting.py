@@ -106,7 +106,8 @@ async def film_shot(stage: Stage, shot: ShotRecord, before: TakeRecord | None) -
     stage.emit(ShotStarted(run_id=stage.job.run_id, shot=shot.label, prompt=shot.shot.prompt))
     if shot.shot.error and not stage.settled:
         stage.crew.archive.fail_shot(shot.shot.id, None)
-    why, history = "", stage.history(shot)
+    why = ""
+    history = stage.history(shot)
     stood = _stand(history)
     try:
         history = await _work(stage, shot, history, before)
@@ -154,7 +155,7 @@ def _done(stage: Stage, shot: ShotRecord, best: TakeRecord | None, why: str) -> 
 async def _work(
     stage: Stage, shot: ShotRecord, history: list[TakeRecord], before: TakeRecord | None
 ) -> list[TakeRecord]:
-    """Film and judge until the director has nothing more to ask for; `history` grows into the shot's takes."""
+    """Film and judge until the director has nothing more to ask for. `history`: the takes there are; gives all."""
     again = shot.shot.number in stage.job.retries
     done = sum(record.take.status == TakeStatus.DONE for record in history)
     most = stage.crew.budget.takes_per_shot + (done if again else 0)

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
-from generators.camera import MOVES, CameraMove
+from generators.camera_moves import MOVES, CameraMove
 
 _SHOT = re.compile(r"shot (\d+)")
 _RUN = re.compile(r"run (\d+) shot (\d+)")

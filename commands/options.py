@@ -13,8 +13,8 @@ FILM, LOOK, NIGHT, WORKSHOP, BUDGET = "Film a story", "Look", "Overnight", "Work
 StoryText = Annotated[str, typer.Argument(help="A text file, the story itself, or - for stdin.")]
 MaybeStory = Annotated[str | None, typer.Argument(help="A text file, the story itself, or - for stdin.")]
 RunNumber = Annotated[int, typer.Argument(metavar="RUN", help="The run's number; `runs` lists them.")]
-AnyRun = Annotated[
-    int | None, typer.Argument(metavar="[RUN]", help="The run's number, the newest by default; `runs` lists them.")
+MaybeRun = Annotated[
+    int | None, typer.Argument(metavar="RUN", help="The run's number, the newest by default; `runs` lists them.")
 ]
 Profile = Annotated[
     str, typer.Option(envvar="FABULA_PROFILE", help="Who plans, films and judges: a profile's name or a TOML file.")

@@ -7,16 +7,14 @@ models, shots or where a picture came from.
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from generators.camera_moves import CameraMove
 from generators.clip import Frames
 
-CameraMove = Literal["pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out"]
-MOVES: tuple[CameraMove, ...] = get_args(CameraMove)
 PACE = 1 / 12
 """A second: the share of the frame that a pan or tilt passes, and the rate at which a zoom's picture grows (e-fold)."""
 _TEXTURE = 640

@@ -74,7 +74,7 @@ class Runs:
         with self._db.read() as session:
             found = session.exec(select(Run).order_by(col(Run.id).desc())).first()
         if found is None:
-            raise NotFound("There is no run in this archive yet")
+            raise NotFound("There is no run in this archive yet; `run` films a story")
         return found
 
     def story(self, run_id: int) -> str:

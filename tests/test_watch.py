@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 import fabula
+from agents.brains import EventVerdict
 from agents.errors import UnfilmableStory
 from agents.outcome import ShotState
+from agents.storyboard import PlannedEvent, PlannedShot, Storyboard, Subject
 from fabula import progress
 from storage.errors import RunBusy
 from watch import View, sentence, watch
@@ -89,6 +91,33 @@ def test_a_shot_that_was_judged_one_that_was_not_and_one_that_was_never_filmed_a
     assert done("judged", 1, "the time is up") == "shot 2: done, 1 of 3 seen: the time is up"
     assert done("not judged", 0, "the critic is busy") == "shot 2: not judged: the critic is busy"
     assert done("not filmed", 0, "out of memory") == "shot 2: not filmed: out of memory"
+
+
+def test_who_watches_no_terminal_hears_when_a_take_begins() -> None:
+    assert str(sentence(progress.TakeStarted(run_id=1, shot="2", take=3, seed=7))) == "shot 2: filming take 3"
+
+
+def test_the_tree_fills_with_steps_and_then_with_what_was_seen() -> None:
+    view = View(console=terminal())
+    jumps = PlannedEvent(subject="fox", phrase="jumps", start=0, end=1)
+    sits = PlannedEvent(subject="fox", phrase="sits", start=1, end=2)
+    shot = PlannedShot(prompt="The fox jumps, then sits.", seconds=2, events=(jumps, sits), subjects=("fox",))
+    fox = Subject(name="fox", description="the red fox")
+    view.take(progress.Planned(run_id=1, storyboard=Storyboard(title="The Fox", cast=(fox,), shots=(shot,))))
+    view.take(progress.Step(run_id=1, shot="1", take=2, step=5, of=20))
+    head, doing, *events = drawn(view)
+    assert (head, events) == ("The Fox  run 1, 1 shot", ["· fox jumps", "· fox sits"])
+    assert doing == "1 The fox jumps, then sits.  take 2 ████░░░░░░░░░░░░ 5/20"
+    seen = tuple(EventVerdict(done=done, confidence=1.0, evidence="") for done in (True, False))
+    view.take(progress.Judged(run_id=1, shot="1", take=2, phrases=(), events=seen, identity=1, quality=1))
+    assert drawn(view)[2:] == ["✓ fox jumps", "✗ fox sits"]
+
+
+def drawn(view: View) -> list[str]:
+    """The lines of the tree, without its branches."""
+    console = Console(file=io.StringIO(), width=100)
+    console.print(view.tree())
+    return [line.lstrip("│├└─ ").rstrip() for line in said(console).splitlines()]
 
 
 def test_a_story_told_by_somebody_else_is_shown_and_not_obeyed() -> None:

@@ -19,8 +19,8 @@ from generators.world.words import PLACES, TIMES
 
 _FAR = 96
 """Levels at which a pixel is as wrong as can be: something else stands there."""
-_FLAT = 1e-3
-"""Weighted squares less than this are rounding."""
+_ROUNDING = 1e-10
+"""Spread, as a share of the squares it is left of (or of one level), that is rounding."""
 _PLACE, _TIME = (np.array(axis).ravel() for axis in np.indices((len(PLACES), len(TIMES))))
 
 
@@ -41,7 +41,8 @@ def sight_backdrop(frames: Frames) -> Backdrop:
     seen = (_halved(frames.astype(np.float32) * free) / np.maximum(weight, 1e-6)).astype(np.float32)
     apart = np.subtract(seen, _known()[:, None])
     np.minimum(np.abs(apart, out=apart), _FAR, out=apart)
-    error = np.einsum("nthwc,thw->nt", apart, weight[..., 0]) / (3 * weight.sum((1, 2, 3)) + 1e-9)
+    wrong = (apart.sum(-1) * weight[..., 0]).sum((2, 3))
+    error = wrong / (3 * weight.sum((1, 2, 3)) + 1e-9)
     alike = likeness(seen, _known(), weight[..., 0])
     alike[_TIME[:, None] != _TIME[error.argmin(0)]] = -np.inf
     best = alike.argmax(0)
@@ -53,26 +54,37 @@ def sight_backdrop(frames: Frames) -> Backdrop:
 
 
 def likeness(seen: NDArray[np.float32], known: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, T) correlations over pixels and channels of frames (T, H, W, 3) and pictures (N, H, W, 3), -1..1.
+    """(N, T) correlations over pixels and channels of frames p (T, H, W, 3) and pictures k (N, H, W, 3), -1..1.
 
-    0 where one of them is of a single colour. Both are taken less their mean under `weight` (T, H, W), and weighted.
-    The products are multiplied out, so that every sum over pixels is one product of matrices.
+    sum w² (p - m)(k - n) / sqrt(sum w² (p - m)² sum w² (k - n)²), with their means m and n under `weight` w (T, H, W),
+    or 0 where either is a single level. Multiplied out, so that every sum over pixels is one product of matrices.
     """
-    pixels, pictures, (frames, *_) = _flat(seen), _flat(known), weight.shape
-    share = np.repeat(weight.reshape(frames, -1), 3, axis=1).astype(np.float64)
-    square, total = share**2, np.maximum(share.sum(1), 1e-6)
-    one, other = (pixels * share).sum(1) / total, pictures @ share.T / total
-    weighted, whole = pixels * square, square.sum(1)
-    both = pictures @ weighted.T - other * weighted.sum(1) - one * (pictures @ square.T) + one * other * whole
-    size_one = (pixels * weighted).sum(1) - 2 * one * weighted.sum(1) + one**2 * whole
-    size_other = pictures**2 @ square.T - 2 * other * (pictures @ square.T) + other**2 * whole
-    size = np.sqrt(np.maximum(size_one * size_other, 0))
-    alike: NDArray[np.float64] = np.where(size > _FLAT, both / np.maximum(size, _FLAT), 0.0)
+    p, k = _centred(seen), _centred(known)  # moved near their means, which changes nothing and saves digits
+    w = np.repeat(weight.reshape(len(weight), -1), 3, axis=1).astype(np.float64)
+    w2 = w**2
+    total, whole = np.maximum(w.sum(1), 1e-6), w2.sum(1)
+    m, n = (p * w).sum(1) / total, k @ w.T / total
+    p_sum, k_sum = (p * w2).sum(1), k @ w2.T
+    p_square, k_square = (p**2 * w2).sum(1), k**2 @ w2.T
+    shared = k @ (p * w2).T - n * p_sum - m * k_sum + m * n * whole
+    spread = _spread(p_square, p_sum, m, whole) * _spread(k_square, k_sum, n, whole)
+    alike: NDArray[np.float64] = np.where(spread > 0, shared / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
     return alike
 
 
-def _flat(pictures: NDArray[np.float32]) -> NDArray[np.float64]:
-    return pictures.reshape(len(pictures), -1).astype(np.float64)
+def _spread(
+    square: NDArray[np.float64], total: NDArray[np.float64], mean: NDArray[np.float64], whole: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weighted squares around the mean, 0 where only rounding is left of them."""
+    spread = square - 2 * mean * total + mean**2 * whole
+    return np.where(spread > _ROUNDING * np.maximum(square, whole), spread, 0.0)
+
+
+def _centred(pictures: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, H, W, 3) as rows of numbers around 0."""
+    flat = pictures.reshape(len(pictures), -1).astype(np.float64)
+    centred: NDArray[np.float64] = flat - flat.mean(1, keepdims=True)
+    return centred
 
 
 @functools.cache

@@ -159,8 +159,8 @@ def sight_props(frames: Frames, empty: NDArray[np.float32], kinds: tuple[str, ..
     hidden = torch.from_numpy(_outlines(labels)).float().unsqueeze(1)
     free = 1 - F.max_pool2d(hidden, 3, 1, 1)
     bare = _soften(torch.from_numpy(empty).permute(2, 0, 1).unsqueeze(0))
-    lures = _LURE * (_ALIKE - misfits(bare, torch.ones_like(free[:1]), kinds)).clamp(min=0)
-    seen = misfits(image, free, kinds) + lures
+    lures = _LURE * (_ALIKE - prop_misfits(bare, torch.ones_like(free[:1]), kinds)).clamp(min=0)
+    seen = prop_misfits(image, free, kinds) + lures
     return {kind: _fit_prop(seen[:, index], kind) for index, kind in enumerate(kinds)}
 
 
@@ -193,22 +193,24 @@ def _soften(image: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(F.pad(opponent, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def misfits(image: torch.Tensor, free: torch.Tensor, kinds: tuple[str, ...]) -> torch.Tensor:
-    """(T, kinds, rows, columns) of softened `image` (T, 3, 64, 96): how far a window is from each prop's picture.
+def prop_misfits(image: torch.Tensor, free: torch.Tensor, kinds: tuple[str, ...]) -> torch.Tensor:
+    """(T, kinds, rows, columns): how far the 12 x 12 pixels from each place on are from a prop's picture, 0..255.
 
-    Root of the mean square over pixels that no puppet covers (`free`, (T, 1, 64, 96)); a place that is mostly covered
-    is no place. The square is taken apart, so that all places of all props are one convolution.
+    Root of the mean square of softened `image` (T, 3, 64, 96) less the picture, weighted by the prop's cover and by
+    what no puppet covers (`free`, (T, 1, 64, 96)), and something for what is hidden; 255 where most would be. The
+    square is taken apart, so that all places of all props are one convolution.
     """
-    seen = F.conv2d(torch.cat([image**2 * free, image * free, free], 1), _templates(kinds))
+    templates = _templates(kinds)
+    seen = F.conv2d(torch.cat([image**2 * free, image * free, free], 1), templates)
     square, shown = seen.unflatten(1, (len(kinds), 2)).unbind(2)
-    share = shown / torch.stack([prop_picture(kind)[1].sum() for kind in kinds])[:, None, None]
+    share = shown / templates[1::2, 6].sum((1, 2))[:, None, None]
     error = (square / (3 * shown).clamp(min=1e-6)).clamp(min=0).sqrt()
     return torch.where(share > _SHOWN, error + _HIDDEN * (1 - share), 255.0)
 
 
 @functools.cache
 def _templates(kinds: tuple[str, ...]) -> torch.Tensor:
-    """(2 kinds, 7, 12, 12): of image², image and what is free of puppets, a prop's squared error and its free cover."""
+    """(2 kinds, 7, 12, 12). In: squared image (3), image (3), free. Out, kind by kind: squared error, free cover."""
     rows = []
     for kind in kinds:
         picture, cover = prop_picture(kind)

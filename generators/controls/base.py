@@ -104,6 +104,8 @@ class AttentionCall:
     None where all columns are of one kind."""
     part: Literal["text", "video"] | None = None
     """Joint attention is steered in two parts, each with its own columns: which one this call is."""
+    whole: AttentionCall | None = None
+    """Of such a part: the call with all columns."""
     batch: tuple[Tensor, Tensor, Tensor] | None = None
     """q, k, v of all rows of the pass, (B, H, N or M, D), for methods that read a neighbour."""
     biases: Sequence[Bias] = ()
@@ -128,7 +130,7 @@ class AttentionCall:
             return self
         columns = self.text if part == "text" else slice(self.text.stop, None)
         k, v, raw_k = (x[:, :, columns] for x in (self.k, self.v, self.raw_k))
-        return replace(self, k=k, v=v, raw_k=raw_k, text=None, part=part)
+        return replace(self, k=k, v=v, raw_k=raw_k, text=None, part=part, whole=self)
 
 
 class Probe(Protocol):

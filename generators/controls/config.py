@@ -18,6 +18,7 @@ from generators.controls.ts_attn_flags import (
     ASKED,
     PRESETS,
     VALUES,
+    Axis,
     Clash,
     Edges,
     Erosion,
@@ -101,6 +102,8 @@ class TSAttn(ControlConfig):
     """A column of a row's own event that is another event's too: lifted only, or both biases added."""
     statistics: Statistics | None = None
     """Rows whose logits measure the bias: the row's own, or those the released code reads by its row offset."""
+    axis: Axis | None = None
+    """Columns that a row's statistics are over: the text's, or in joint attention all, the video's too."""
     padding: bool | None = None
     """Whether a row's statistics count padding columns, as paper and code do."""
     subjects: Subjects | None = None
@@ -142,6 +145,10 @@ class TSAttn(ControlConfig):
     def flags(self) -> Flags:
         """The preset with this request's own flags in place."""
         return resolve(self.preset, {name: getattr(self, name) for name in ASKED})
+
+    def plain(self) -> dict[str, Any]:
+        """The settings; without an axis where none was asked for, as rows of earlier versions have none."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("axis", None)}
 
     def share(self, *, from_picture: bool) -> float:
         """Share of the steps that act on a clip that begins with given frames, or with none."""

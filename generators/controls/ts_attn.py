@@ -101,7 +101,14 @@ class TSAttnControl(Control):
             counts=call.counts if self.flags.padding else self._without_padding(call),
             strength=self.config.strength,
             probe=(q_BHND, k_BHMD) if apart else None,
+            video=self._video(q_BHND, call) if self.flags.axis == "all" else None,
         )
+
+    def _video(self, q_BHND: Tensor, call: AttentionCall) -> tuple[Tensor, Tensor]:
+        """Queries and video keys of the same kind."""
+        assert call.whole is not None
+        video = call.whole.over("video")
+        return q_BHND, video.raw_k if self._reads_raw(call.site) else video.k
 
     def _reads_raw(self, site: Site) -> bool:
         """Joint attention is unpublished; unless `probe` asks for it there, its real logits are read."""
@@ -118,6 +125,10 @@ class TSAttnControl(Control):
             raise ControlRejected(
                 f"TSAttn.layers={self.flags.layers!r}: this model has no such cross-attention to steer; "
                 f"it has {sorted({(s.layer, s.kind) for s in sites})}"
+            )
+        if self.flags.axis == "all" and not any(site.kind == "joint" for site in sites):
+            raise ControlRejected(
+                "TSAttn.axis='all' would change nothing: this model's attention to text reads nothing else"
             )
         if any(site.kind == "temporal" for site in sites):
             raise ControlRejected(

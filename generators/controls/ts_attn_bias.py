@@ -12,11 +12,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from generators.attention import column_logits, column_mass, scores
+from generators.attention import column_logits, column_mass, rows_at_once, scores
 from generators.controls.ts_attn_flags import Erosion, Flags, Threshold
 from generators.controls.ts_attn_plan import SubjectPlan
 
 R_MIN, R_MAX = 1.0, 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowStatistics:
+    """Smallest, largest and mean logit of each row over so many columns, (H, n, 1) each."""
+
+    low: Tensor
+    top: Tensor
+    mean: Tensor
+    columns: Tensor | int
+
+    def beside(self, other: RowStatistics) -> RowStatistics:
+        """Over the columns of both."""
+        columns = self.columns + other.columns
+        return RowStatistics(
+            low=torch.minimum(self.low, other.low),
+            top=torch.maximum(self.top, other.top),
+            mean=(self.mean * self.columns + other.mean * other.columns) / columns,
+            columns=columns,
+        )
 
 
 def event_bias(
@@ -26,6 +46,7 @@ def event_bias(
     lower_nC: Tensor,
     *,
     counts_M: Tensor | None = None,
+    video: RowStatistics | None = None,
     flags: Flags | None = None,
 ) -> Tensor:
     """Lift the columns of a row's own event, lower those of the others (eq. 4-6, 8-10), from its logits: (H, n, C).
@@ -33,9 +54,12 @@ def event_bias(
     b+ = max - mean, b- = min - mean over the text axis, each scaled by 1 + 0.5 (1 - p') where p' is the column's
     probability between the row's smallest (0) and largest (1); the paper's b- is scaled by 1 + 0.5 p' instead.
     `lift_nC` and `lower_nC` say how often. `counts_M`: equal keys behind a column, 0 leaves it out of the statistics.
+    `video`: what the rows' logits of video columns come to, where those count as well.
     """
     flags = flags or Flags()
-    low, top, mean = row_statistics(logits_HnM, counts_M)
+    over = row_statistics(logits_HnM, counts_M)
+    over = over if video is None else over.beside(video)
+    low, top, mean = over.low, over.top, over.mean
     if not flags.reinforcement:
         return lift_nC * (top - mean) + lower_nC * (low - mean)
     share = _probability_share(logits_HnM, columns_C, low, top, counts_M, flags.epsilon)
@@ -44,17 +68,27 @@ def event_bias(
     return lift_nC * up * (top - mean) + lower_nC * down * (low - mean)
 
 
-def row_statistics(logits_HnM: Tensor, counts_M: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Smallest, largest and mean logit of each row, (H, n, 1) each."""
+def row_statistics(logits_HnM: Tensor, counts_M: Tensor | None = None) -> RowStatistics:
+    """Of each row, from its logits."""
     if counts_M is None:
         low, top = torch.aminmax(logits_HnM, dim=-1, keepdim=True)
-        return low, top, logits_HnM.mean(-1, keepdim=True)
+        mean = logits_HnM.mean(-1, keepdim=True)
+        return RowStatistics(low=low, top=top, mean=mean, columns=logits_HnM.shape[-1])
     counts = counts_M.to(logits_HnM.dtype)
     mean = (logits_HnM @ (counts / counts.sum())).unsqueeze(-1)
     left_out = counts_M == 0
     low = logits_HnM.masked_fill(left_out, torch.inf).amin(-1, keepdim=True)
     top = logits_HnM.masked_fill(left_out, -torch.inf).amax(-1, keepdim=True)
-    return low, top, mean
+    return RowStatistics(low=low, top=top, mean=mean, columns=counts.sum())
+
+
+def statistics_of(q_HnD: Tensor, k_HMD: Tensor) -> RowStatistics:
+    """The same for rows whose logits are too many to hold: walked in chunks of rows."""
+    q_BHnD, k_BHMD = q_HnD.unsqueeze(0), k_HMD.unsqueeze(0)
+    size = rows_at_once(q_BHnD, k_BHMD)
+    found = [row_statistics(scores(part, k_BHMD)[0]) for part in q_BHnD.split(size, dim=2)]
+    low, top, mean = (torch.cat([getattr(one, name) for one in found], dim=1) for name in ("low", "top", "mean"))
+    return RowStatistics(low=low, top=top, mean=mean, columns=k_HMD.shape[1])
 
 
 def _probability_share(
@@ -122,6 +156,8 @@ class SeparableBias:
     strength: float
     probe: tuple[Tensor, Tensor] | None
     """Queries and keys of the statistics; None reads the attention's own logits."""
+    video: tuple[Tensor, Tensor] | None = None
+    """Queries and video keys whose logits count in the statistics as well."""
 
     @property
     def columns(self) -> Tensor:
@@ -139,5 +175,13 @@ class SeparableBias:
         if self.region is not None:
             inside = self.region[rows].unsqueeze(-1)
             lift, lower = lift * inside, lower * inside
-        bias = event_bias(logits_BHnM[0], self.plan.columns, lift, lower, counts_M=self.counts, flags=self.flags)
+        bias = event_bias(
+            logits_BHnM[0],
+            self.plan.columns,
+            lift,
+            lower,
+            counts_M=self.counts,
+            video=None if self.video is None else statistics_of(self.video[0][0, :, rows], self.video[1][0]),
+            flags=self.flags,
+        )
         return self.strength * bias.unsqueeze(0)

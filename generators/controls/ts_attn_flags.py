@@ -16,6 +16,7 @@ Threshold = Literal["upper_half", "mean"]
 Erosion = Literal["lonely", "full", "none"]
 Lowered = Literal["same", "mirrored"]
 Statistics = Literal["own", "offset"]
+Axis = Literal["text", "all"]
 Subjects = Literal["own", "last"]
 Layers = Literal["odd", "all"]
 Edges = Literal["frame", "token"]
@@ -39,6 +40,7 @@ class Flags:
     subject_tokens: bool = True
     clash: Clash = "lift"
     statistics: Statistics = "own"
+    axis: Axis = "text"
     padding: bool = True
     subjects: Subjects = "own"
     layers: Layers = "odd"

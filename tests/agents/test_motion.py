@@ -14,9 +14,8 @@ from agents.batch import read_batch
 from agents.boardfile import board_text
 from agents.controls import MotionFrom, controls_json, read_controls
 from agents.errors import PlanError, UsageError
-from agents.motion import Sources, check_board, motion_of, settled, shown, with_motion
+from agents.motion import Settling, check_board, motion_of, settled, shown, with_motion
 from agents.order import Order, motion_wishes
-from agents.sources import Camera, File, Kept, OtherRun, OtherShot, Source, read_source, shot_named
 from agents.staging import stage_board
 from agents.storyboard import PlannedShot, Storyboard, Subject
 from generators.backends.instant import SMALL
@@ -54,30 +53,6 @@ def board(*sources: str | None, continues: tuple[int, ...] = ()) -> Storyboard:
             for number, source in enumerate(sources, 1)
         ),
     )
-
-
-KEPT = "sha256:" + 64 * "a"
-
-
-@pytest.mark.parametrize(
-    ("text", "source"),
-    [
-        ("shot 2", OtherShot(2)),
-        ("run 7 shot 2", OtherRun(7, 2)),
-        ("camera pan left", Camera("pan left")),
-        ("camera zoom in over a hill.jpg", Camera("zoom in", File("a hill.jpg"))),
-        (f"camera tilt up over {KEPT}", Camera("tilt up", Kept(64 * "a"))),
-        (KEPT, Kept(64 * "a")),
-        ("clip.mp4", File("clip.mp4")),
-        ("shot two", File("shot two")),
-        ("camera waltz", File("camera waltz")),
-        ("sha256:abc", File("sha256:abc")),
-    ],
-)
-def test_a_source_is_read_and_written_in_the_same_words(text: str, source: Source) -> None:
-    assert read_source(text) == source
-    assert str(source) == text
-    assert shot_named(text) == (2 if text == "shot 2" else None)
 
 
 def test_a_source_is_for_all_shots_or_for_the_one_it_names() -> None:
@@ -167,7 +142,7 @@ def test_what_cannot_be_used_says_what_was_expected(
 ) -> None:
     (tmp_path / "board.yaml").write_text("title: Pim")
     with pytest.raises(UsageError, match=message):
-        Sources(archive=archive, folder=tmp_path).settled(source)
+        Settling(archive=archive, folder=tmp_path).settled(source)
 
 
 def test_a_share_of_no_motion_is_refused(archive: Archive) -> None:
@@ -176,7 +151,7 @@ def test_a_share_of_no_motion_is_refused(archive: Archive) -> None:
 
 
 def test_a_backend_without_a_way_to_move_shots_is_found_before_filming(archive: Archive, clip: Path) -> None:
-    asked = Sources(archive=archive, folder=clip.parent).of_board(board("horse.mkv"))
+    asked = Settling(archive=archive, folder=clip.parent).of_board(board("horse.mkv"))
     check_board(asked, archive, SMALL)
     with pytest.raises(PlanError, match="shot 1: this backend cannot"):
         check_board(asked, archive, Limits(width=16, height=16, fps=8, frame_counts=(33,)))
@@ -184,7 +159,7 @@ def test_a_backend_without_a_way_to_move_shots_is_found_before_filming(archive: 
 
 def test_a_clip_that_is_too_short_is_found_before_filming(archive: Archive, tmp_path: Path) -> None:
     write_take(tmp_path / "short.mkv", np.zeros((4, 16, 16, 3), np.uint8), 8)
-    asked = Sources(archive=archive, folder=tmp_path).of_board(board(None, "short.mkv"))
+    asked = Settling(archive=archive, folder=tmp_path).of_board(board(None, "short.mkv"))
     with pytest.raises(MediaError, match=r"shot 2: .* lasts 0\.50 s"):
         check_board(asked, archive, SMALL)
 
@@ -203,7 +178,7 @@ def test_the_control_of_a_take_is_plain_json_and_is_shown_its_clip_when_it_is_fi
 
 def test_a_cameras_move_is_a_source_over_nothing_or_over_a_picture(archive: Archive, tmp_path: Path) -> None:
     Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / "hill.png")
-    here = Sources(archive=archive, folder=tmp_path)
+    here = Settling(archive=archive, folder=tmp_path)
     bare, over = here.settled("camera pan left"), here.settled("camera zoom in over hill.png")
     (tmp_path / "hill.png").unlink()
     check_board(board(over), archive, SMALL)
@@ -225,7 +200,7 @@ def test_a_cameras_move_is_a_source_over_nothing_or_over_a_picture(archive: Arch
 
 def test_a_cameras_picture_that_is_gone_is_found_before_filming(archive: Archive, tmp_path: Path) -> None:
     Image.new("RGB", (64, 48)).save(tmp_path / "hill.png")
-    over = Sources(archive=archive, folder=tmp_path).settled("camera zoom in over hill.png")
+    over = Settling(archive=archive, folder=tmp_path).settled("camera zoom in over hill.png")
     kept = archive.picture(over.rpartition(":")[2])
     assert kept is not None
     kept.unlink()
@@ -280,3 +255,11 @@ def test_halves_of_a_take_have_halves_of_its_motion() -> None:
     first = MotionFrom(clip="a").part(0.0, 0.5)
     assert (first.first, first.last) == (0.0, 0.5)
     assert first.part(0.5, 1.0) == MotionFrom(clip="a", first=0.25, last=0.5)
+
+
+@pytest.mark.parametrize("source", ["hill.mp4", "run 7 shot 2", "camera pan left over hill.jpg"])
+def test_a_source_that_nobody_settled_is_named_and_films_nothing(archive: Archive, source: str) -> None:
+    with pytest.raises(MediaError, match=f"motion from {source}: expected a source whose clip is kept"):
+        motion_of(source, None, archive, None)
+    with pytest.raises(MediaError, match=f"shot 1: motion from {source}"):
+        check_board(board(source), archive, SMALL)

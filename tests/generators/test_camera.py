@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from generators.camera import MOVES, PACE, CameraMove, camera_frames
+from generators.camera import PACE, camera_frames
+from generators.camera_moves import MOVES, CameraMove
 
 
 def spot(frame: NDArray[np.uint8]) -> NDArray[np.float64]:

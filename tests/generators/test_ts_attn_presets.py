@@ -15,6 +15,7 @@ from generators.controls.base import AttentionCall, Run, Shot, Step
 from generators.controls.config import TSAttn
 from generators.controls.steering import steer
 from generators.controls.ts_attn import TSAttnControl
+from generators.controls.ts_attn_flags import Axis
 from generators.errors import ControlRejected
 from generators.models.base import Layout, Site
 from generators.models.tiny import tiny_pipeline
@@ -228,18 +229,20 @@ def joint_call(shot: Shot) -> AttentionCall:
     )  # fmt: skip
 
 
-def test_in_joint_attention_words_are_biased_by_the_real_logits_over_the_text_alone() -> None:
+@pytest.mark.parametrize("axis", ["text", "all"])
+def test_in_joint_attention_words_are_biased_by_the_real_logits_over_the_text_alone_or_all(axis: Axis) -> None:
     shot = described(dogs_events(), sites=(Site(0, 1, "joint"),))
     call = joint_call(shot)
-    config = TSAttn(region=False)
+    config = TSAttn(region=False, axis=axis)
     with torch.no_grad():
         found = steer(call, [TSAttnControl(config, shot)])
     logits = call.q[0] @ call.k[0].mT / WIDTH**0.5
     assert call.text is not None
-    text = logits[..., call.text]
-    low, top, mean = text.amin(-1, True), text.amax(-1, True), text.mean(-1, True)
-    p = text.softmax(-1)
-    alpha = 1 + 0.5 * (1 - (p - p.amin(-1, True)) / (p.amax(-1, True) - p.amin(-1, True)))
+    seen = slice(None) if axis == "all" else call.text
+    over, p = logits[..., seen], logits.softmax(-1)
+    low, top, mean = over.amin(-1, True), over.amax(-1, True), over.mean(-1, True)
+    least, most = p[..., seen].amin(-1, True), p[..., seen].amax(-1, True)
+    alpha = 1 + 0.5 * (1 - (p - least) / (most - least))
     bias = torch.zeros_like(logits)
     per_frame = GRID[1] * GRID[2]
     for n in range(shot.layout.tokens):
@@ -252,6 +255,25 @@ def test_in_joint_attention_words_are_biased_by_the_real_logits_over_the_text_al
         bias[:, n, named] = (alpha * (top - mean))[:, n, named]
     expected = (logits + bias).softmax(-1) @ call.v[0]
     torch.testing.assert_close(found[0], expected, atol=1e-10, rtol=1e-10)
+
+
+def test_statistics_over_video_columns_walk_the_rows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shot = described(dogs_events(), sites=(Site(0, 1, "joint"),))
+    control = TSAttnControl(TSAttn(axis="all", padding=False, probe="raw"), shot)
+    with torch.no_grad():
+        whole = steer(joint_call(shot), [control])
+        monkeypatch.setattr("generators.controls.ts_attn_bias.rows_at_once", lambda q, k: 5)
+        torch.testing.assert_close(steer(joint_call(shot), [control]), whole, atol=1e-12, rtol=1e-12)
+
+
+def test_video_columns_count_only_where_text_and_video_are_read_together() -> None:
+    with pytest.raises(ControlRejected, match="axis='all' would change nothing"):
+        TSAttnControl(TSAttn(axis="all"), described(dogs_events()))
+
+
+def test_a_setting_of_later_versions_changes_no_digest_of_those_who_do_not_ask_for_it() -> None:
+    assert "axis" not in TSAttn().plain()
+    assert TSAttn(axis="all").plain()["axis"] == "all"
 
 
 def test_official_is_refused_where_nothing_is_published() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agents.controls import MotionFrom
-from agents.motion import Sources
+from agents.motion import Settling
 from agents.progress import TakeDone
 from agents.scripted import ScriptedCritic
 from agents.storyboard import Storyboard
@@ -37,7 +37,7 @@ def moved(studio: Studio, *sources: str | None) -> Storyboard:
     shots = tuple(
         shot.model_copy(update={"motion_from": source}) for shot, source in zip(plain.shots, sources, strict=True)
     )
-    here = Sources(archive=studio.archive, folder=studio.folder)
+    here = Settling(archive=studio.archive, folder=studio.folder)
     return here.of_board(Storyboard.model_validate(plain.model_copy(update={"shots": shots}).model_dump()))
 
 
