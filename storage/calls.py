@@ -121,10 +121,10 @@ class Calls:
         return Costs(
             seconds=run.seconds_spent,
             calls=calls,
-            unknown_calls=unknown,
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            money=money,
+            unknown_calls=int(unknown),  # MySQL sums whole numbers as Decimal
+            tokens_in=int(tokens_in),
+            tokens_out=int(tokens_out),
+            money=float(money),
         )
 
     def _newest(self, run_id: int, input_digest: str, status: CallStatus) -> ModelCall | None:

@@ -95,7 +95,8 @@ class Database:
                     return
             from storage.migrations.upgrade import upgrade  # alembic takes a while to import; rarely needed
 
-            with self._turn, self._engine.execution_options(writes=True).begin() as connection:
+            engine = self._engine.execution_options(writes=True)
+            with self._turn, engine.connect() as connection, _alone(connection), connection.begin():
                 upgrade(connection, _version(connection), self._shown)
 
     @property
@@ -156,6 +157,31 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextlib.contextmanager
+def _alone(connection: sa.Connection) -> Iterator[None]:
+    """Nobody else brings this server's schema to its newest form meanwhile; SQLite's own write lock sees to that."""
+    lock, free = _LOCKS.get(connection.dialect.name, (None, None))
+    if lock is None or free is None:
+        yield
+        return
+    connection.exec_driver_sql(lock)
+    connection.commit()  # what is read from here on was there when the lock was got
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.exec_driver_sql(free)
+        connection.commit()
+
+
+_MYSQL = (f"SELECT GET_LOCK('fabula', {int(BUSY_SECONDS)})", "SELECT RELEASE_LOCK('fabula')")
+_LOCKS = {
+    "postgresql": ("SELECT pg_advisory_lock(7306)", "SELECT pg_advisory_unlock(7306)"),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
 
 
 def _version(connection: sa.Connection) -> str | None:

@@ -69,7 +69,7 @@ class Story(SQLModel, table=True):
     """The text a person wrote, with its digest: the same text is the same story."""
 
     id: int = Field(default=None, primary_key=True)
-    digest: str = Field(index=True, unique=True)
+    digest: str = Field(index=True, unique=True, max_length=255)
     text: str
     created: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
@@ -79,7 +79,7 @@ class Run(SQLModel, table=True):
 
     id: int = Field(default=None, primary_key=True)
     story_id: int = Field(foreign_key="story.id", index=True)
-    key: str = Field(index=True, unique=True)
+    key: str = Field(index=True, unique=True, max_length=255)
     profile: str
     options: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     asked: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
@@ -107,7 +107,7 @@ class Shot(SQLModel, table=True):
     id: int = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="run.id")
     number: int
-    part: str = ""
+    part: str = Field(default="", max_length=255)
     revision: int = 1
     prompt: str
     subjects: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
@@ -207,7 +207,7 @@ class ModelCall(SQLModel, table=True):
     model: str
     prompt_name: str
     prompt_digest: str
-    input_digest: str
+    input_digest: str = Field(max_length=255)
     status: CallStatus = Field(default=CallStatus.SENT, sa_type=by_value(CallStatus))
     answer: str | None = None
     error: str | None = None
@@ -239,7 +239,7 @@ class Schedule(SQLModel, table=True):
     """A batch of stories that is due again and again."""
 
     id: int = Field(default=None, primary_key=True)
-    name: str = Field(index=True, unique=True)
+    name: str = Field(index=True, unique=True, max_length=255)
     cron: str
     batch: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     enabled: bool = True

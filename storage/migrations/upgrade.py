@@ -13,12 +13,13 @@ from storage.errors import SchemaError
 from storage.migrations import HEAD
 
 
-def config(connection: sa.Connection | None = None) -> Config:
-    """Alembic's settings for this folder, over an open connection."""
+def config(connection: sa.Connection | None = None, dialect: str | None = None) -> Config:
+    """Alembic's settings for this folder, over an open connection, or to write SQL in a dialect."""
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     settings.set_main_option("path_separator", "os")
     settings.attributes["connection"] = connection
+    settings.attributes["dialect"] = dialect
     return settings
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from storage.migrations.types import TEXT
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -14,4 +16,4 @@ depends_on = None
 def upgrade() -> None:
     """Takes of before have none: nobody looked."""
     with op.batch_alter_table("take") as table:
-        table.add_column(sa.Column("weights", sa.String(), nullable=True))
+        table.add_column(sa.Column("weights", TEXT, nullable=True))

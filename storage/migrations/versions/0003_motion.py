@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from storage.migrations.types import TEXT
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -14,4 +16,4 @@ depends_on = None
 def upgrade() -> None:
     """Shots of before have their own."""
     with op.batch_alter_table("shot") as table:
-        table.add_column(sa.Column("motion_from", sa.String(), nullable=True))
+        table.add_column(sa.Column("motion_from", TEXT, nullable=True))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from storage.migrations.types import TEXT, TIME
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -14,5 +16,5 @@ depends_on = None
 def upgrade() -> None:
     """Nobody films anything of before."""
     with op.batch_alter_table("schedule") as table:
-        table.add_column(sa.Column("owner", sa.String(), nullable=True))
-        table.add_column(sa.Column("owner_until", sa.DateTime(timezone=True), nullable=True))
+        table.add_column(sa.Column("owner", TEXT, nullable=True))
+        table.add_column(sa.Column("owner_until", TIME, nullable=True))

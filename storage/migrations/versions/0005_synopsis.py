@@ -13,4 +13,5 @@ depends_on = None
 
 def upgrade() -> None:
     """Frames of earlier shots read the prompt."""
-    op.add_column("shot", sa.Column("synopsis", sa.JSON(), nullable=False, server_default="[]"))
+    none = sa.text("('[]')")  # MySQL takes a JSON column's default as an expression alone, hence the parentheses
+    op.add_column("shot", sa.Column("synopsis", sa.JSON(), nullable=False, server_default=none))
