@@ -28,6 +28,7 @@ from generators.adapters import whole_name
 from generators.backends import BACKENDS, BackendConfig, limits_of, needs_picture, weights_of
 from generators.clip import Canvas, Limits, check_size
 from generators.errors import BackendUnavailable, MediaError, RequestRejected
+from generators.pictures import check_font
 from storage.archive import Archive
 from storage.records import NOTHING, Costs
 from storage.tables import Run
@@ -73,11 +74,13 @@ def options_of(order: Order, profile: Profile) -> dict[str, object]:
         _check_size(limits, order.size or (limits.width, limits.height))
     _check_picture(profile, needs_picture(config), there=picture is not None)
     check_moves(profile, limits, asked=bool(order.motion_from))
+    if profile.film.font is not None:
+        _check_font(Path(profile.film.font))
     moved: dict[str, object] = {"motion_from": list(order.motion_from), "motion_share": order.motion_share}
     unsaid = {"first_frame"} if profile.backend.sets else {"first_frame", "sets", "at_once", "clipseg", "keeps"}
     unsaid |= _at_default(profile.backend, "lora", "scenes", "clipseg", "keeps")  # younger than runs that lack them
-    brains = _at_default(profile.brains, "synopsis")
-    left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid, "brains": brains}
+    left_out: Any = {"name": True, "description": True, "budget": True, "backend": unsaid}
+    left_out |= {"brains": _at_default(profile.brains, "synopsis"), "film": _at_default(profile.film, "font")}
     return {
         "seed": order.seed,
         "seconds": order.seconds,
@@ -183,7 +186,7 @@ def job_for(
         seed=order.seed,
         storyboard=board,
         folder=order.out or Path(),
-        edit=EditOptions(crossfade=film.crossfade, burn_captions=film.burn_captions, scale=film.scale),
+        edit=EditOptions(crossfade=film.crossfade, burn_captions=film.burn_captions, scale=film.scale, font=film.font),
         steps=profile.backend.steps,
         guidance=profile.backend.guidance,
         guidance_2=profile.backend.guidance_2,
@@ -270,3 +273,10 @@ def brains_of(
 
     critic = world_critic() if profile.critic.kind == "world" else None
     return brains_for(profile, model_of, critic)
+
+
+def _check_font(path: Path) -> None:
+    try:
+        check_font(path)
+    except MediaError as error:
+        raise UsageError(f"film.font: {error}") from error

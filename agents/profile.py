@@ -122,6 +122,8 @@ class FilmChoice(Shape):
     crossfade: float = Field(default=0.0, ge=0, le=10)
     burn_captions: bool = False
     scale: int | None = Field(default=None, ge=1, le=32)
+    font: str | None = None
+    """A font file for captions and sheets in other than Latin script."""
 
 
 class Profile(Shape):

@@ -52,9 +52,10 @@ def world(
     out: Annotated[Path | None, typer.Option(help="Where the rows go, bench/world by default; goes on.")] = None,
     stock: Annotated[bool, typer.Option("--stock", help="Film with diffusers alone, at its own defaults.")] = False,
     split: Annotated[str, typer.Option(help="What was kept from training, with commas between.")] = "both",
+    seed: Annotated[int, typer.Option(min=0, help="Which cases are drawn.")] = 0,
     json: Json = False,
 ) -> int:
     """What a puppet-world model can do: held-out cases between their ceiling and their floor."""
     told = None if json else screen.tell_case
-    rows = fabula.bench_world(model, cases=cases, out=out, stock=stock, splits=split.split(","), on_row=told)
+    rows = fabula.bench_world(model, cases=cases, out=out, stock=stock, splits=split.split(","), seed=seed, on_row=told)
     return screen.show_rows(rows, json)

@@ -115,6 +115,11 @@ def contact_sheet(title: str, under: str, rows: list[SheetRow], *, font: Path | 
     return out.getvalue()
 
 
+def check_font(path: Path) -> None:
+    """Look before anything is filmed whether letters can be drawn with this file. Raises MediaError."""
+    _font(12, path)
+
+
 def wrap(text: str, letters: Font, width: int) -> list[str]:
     """Lines of whole words no wider than `width` pixels; a longer word stands alone and is cut."""
     lines: list[str] = []

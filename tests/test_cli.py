@@ -269,6 +269,19 @@ def test_show_and_runs_tell_what_is_kept(cli: Cli, desk: Path) -> None:
     assert "No run 7" in missing.err
 
 
+@pytest.mark.slow
+def test_a_profile_says_how_the_film_is_cut(cli: Cli, desk: Path) -> None:
+    plain = (desk / "stage.toml").read_text()
+    (desk / "cut.toml").write_text(plain + '[film]\nfont = "none.ttf"')
+    refused = cli("run", STORY, "--profile", "cut.toml")
+    assert (refused.code, cli("runs", "--json").data["runs"]) == (2, [])
+    assert "none.ttf is not a font file that can be read" in refused.err
+    (desk / "cut.toml").write_text(plain + "[film]\ncrossfade = 0.5\nburn_captions = true\nscale = 3")
+    film = Path(cli("run", STORY, "--profile", "cut.toml", "--json").data["film"])
+    cut = json.loads((film.parent / "manifest.json").read_text())["edit"]
+    assert (cut["crossfade"], cut["burn_captions"], cut["scale"]) == (0.5, True, 3)
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_a_narrow_terminal_still_shows_which_run_stands_where(
     cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch, width: int

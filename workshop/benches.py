@@ -54,9 +54,12 @@ def bench_world(
     out: Path | None = None,
     stock: bool = False,
     splits: Sequence[str] = ("both",),
+    seed: int = 0,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[WorldRow]:
     """Scores of a puppet-world model on cases kept from training; goes on where `out` (bench/world) stopped.
+
+    Another `seed` draws other cases.
 
     `stock` films with diffusers alone and its own steps and guidance instead of our sampler and profile.
     """
@@ -71,4 +74,13 @@ def bench_world(
         raise UsageError(f"bench world: expected splits of {', '.join(SPLITS)}; got {', '.join(unknown)}")
     camera = open_camera(model, stock=stock)
     folder = out or Path("bench", "world")
-    return bench(camera.generate, camera.roundtrip, folder, model=camera.name, cases=cases, splits=named, on_row=on_row)
+    return bench(
+        camera.generate,
+        camera.roundtrip,
+        folder,
+        model=camera.name,
+        cases=cases,
+        splits=named,
+        seed=seed,
+        on_row=on_row,
+    )

@@ -20,6 +20,7 @@ from agents.director import (
     rewording_is_next,
     strengthened,
 )
+from agents.profile import load_profile
 from agents.storyboard import Subject
 from agents.takespec import (
     Kept,
@@ -34,6 +35,7 @@ from agents.takespec import (
     take_seed,
     window,
 )
+from generators.backends import BUNDLED_LIMITS
 from generators.clip import Limits
 from generators.controls.config import VSTAR, TempoControl, TSAttn, Word
 from storage.records import EventPlan, ShotPlan, ShotRecord, TakeRecord
@@ -96,14 +98,14 @@ def take(
 TWO = shot("jumps up", "walks to the left")
 
 
-def ladder(record: ShotRecord, seen: list[bool], reworded: ShotPlan | None) -> list[str]:
+def ladder(record: ShotRecord, seen: list[bool], reworded: ShotPlan | None, look: Look = LOOK) -> list[str]:
     """Kinds of remedies, one after the other, while the takes stay as bad."""
     history: list[TakeRecord] = []
     kinds: list[str] = []
     for number in range(1, 9):
-        spec = next_spec(record, CAST, LOOK, history) if history else None
+        spec = next_spec(record, CAST, look, history) if history else None
         history.append(take(record, number, seen, spec=spec))
-        choice = choose(record, history, LOOK, reworded)
+        choice = choose(record, history, look, reworded)
         kinds.append(choice.kind)
         made = Remedy(shot_id=1, after_take_id=number, kind=choice.kind, changes=choice.changes, reason=choice.reason)
         history[-1] = replace(history[-1], remedy=made)
@@ -115,6 +117,13 @@ def test_remedies_escalate_rung_by_rung_and_then_begin_with_new_seeds() -> None:
     assert ladder(TWO, [True, False], other) == [
         "reseed", "strengthen", "retime", "reword", "refilm", "split", "reseed", "reseed",
     ]  # fmt: skip
+
+
+def test_the_box_has_takes_enough_for_the_window_of_the_event_that_failed() -> None:
+    other = replace(TWO.plan, prompt=TWO.plan.prompt.replace("jumps up", "leaps up"))
+    tried = ladder(TWO, [True, False], other, replace(LOOK, limits=BUNDLED_LIMITS))
+    assert tried[:7] == ["reseed", "strengthen", "retime", "reword", "guide", "refilm", "split"]
+    assert tried.index("refilm") < load_profile("bundled").budget.takes_per_shot - 1, "the first take needs no remedy"
 
 
 def test_a_single_event_has_nothing_to_be_kept_apart_from_and_the_reason_says_so() -> None:

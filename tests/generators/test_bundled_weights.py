@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, UMT5EncoderModel
 
-from generators.backends import WEIGHTS
+from evals.benchmarks.cameras import open_camera
+from evals.world.requests import request_of
+from evals.world.splits import cases
+from generators.backends import WEIGHTS, BackendConfig, open_backend
+from generators.clip import Given
 from generators.training.roles import MarkedCaptions, draw_captions
+from generators.world.renderer import render
 
 BOX = WEIGHTS / "world"
 
@@ -18,6 +25,25 @@ def test_the_weights_in_the_box_are_small_safetensors_in_small_files() -> None:
     assert sum(path.stat().st_size for path in files) <= 30_000_000
     assert max(path.stat().st_size for path in files) <= 15_000_000
     assert {path.suffix for path in files} == {".safetensors", ".json", ".md"}
+
+
+@pytest.mark.slow
+def test_diffusers_alone_films_the_same_frames() -> None:
+    listed = cases("both", 1, 1, seed=3)
+    ours, stock = (open_camera(steps=2, guidance=3.0, stock=alone).generate(listed, [5]) for alone in (False, True))
+    assert np.array_equal(ours[0], stock[0])
+
+
+@pytest.mark.slow
+def test_a_window_is_filmed_again_between_kept_frames_and_its_seam_is_judged() -> None:
+    kept = render([cases("both", 1, 1, seed=3)[0].script])[0].permute(0, 2, 3, 1).numpy()
+    request = request_of(cases("both", 1, 1, seed=3)[0], 5)
+    given = (Given(first=0, frames=kept[:13]), Given(first=21, frames=kept[21:]))
+    [clip] = open_backend(BackendConfig(steps=2)).shoot([replace(request, given=given)])
+    assert np.array_equal(clip.frames[:13], kept[:13])
+    assert np.array_equal(clip.frames[21:], kept[21:])
+    assert not np.array_equal(clip.frames[13:21], kept[13:21])
+    assert clip.seam_jump is not None
 
 
 @pytest.mark.slow

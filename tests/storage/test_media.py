@@ -25,6 +25,26 @@ def test_a_kept_file_has_its_name_its_bytes_and_their_digest(tmp_path: Path) -> 
     assert files_under(tmp_path) == ["a.bin"]
 
 
+def test_bytes_are_on_disk_before_the_name_and_the_name_before_anybody_hears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, os.replace
+
+    def synced(handle: int) -> None:
+        fsync(handle)
+        done.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "bytes")
+
+    def renamed(old: Path, new: Path) -> None:
+        rename(old, new)
+        done.append("name")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    keep_file(tmp_path / "a.bin", b"x")
+    assert done == ["bytes", "name", "folder"]
+
+
 def test_others_may_read_what_the_umask_allows(tmp_path: Path) -> None:
     keep_file(tmp_path / "a.bin", b"x")
     plain = tmp_path / "plain"
