@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,15 @@ from agents.graph import Outcome, film_story
 from agents.ledger import Ledger
 from agents.llm import Endpoint, EndpointModel, Server
 from agents.profile import Budget, Profile, parse_profile
+from agents.requests import request_of
 from agents.state import Crew, Job, brief_for
+from agents.takespec import TakeSpec
+from generators.backends import BackendConfig, open_backend
 from generators.backends.instant import InstantBackend
 from generators.clip import Limits
+from generators.video import write_take
 from storage.archive import DATABASE, Archive
+from storage.media import file_sha256
 from storage.tables import CallStatus, RunStatus
 from tests.loopback import Answer, ChatServer, fails, says
 
@@ -257,3 +263,18 @@ async def test_a_run_killed_at_random_moments_ends_in_the_film_of_an_unbroken_on
         assert films[0].files["film.mp4"] == films[1].files["film.mp4"]
         takes = [[(t.label, t.take.number, t.take.sha256) for t in archive.takes(1)] for archive in (whole, resumed)]
         assert takes[0] == takes[1]
+
+
+@pytest.mark.slow
+def test_every_take_is_filmed_again_from_the_manifest_alone(cli: Callable[..., Any], desk: Path) -> None:
+    """In an empty home, by a backend that never heard of the run."""
+    film = Path(cli("run", "The red fox jumps high up. The cat spins around.", "--json").data["film"])
+    manifest = json.loads((film.parent / "manifest.json").read_text())
+    backend = open_backend(BackendConfig(kind="instant"))
+    with Archive(desk / "empty") as archive:
+        for entry in manifest["takes"]:
+            spec = TakeSpec.from_json(entry["request"])
+            [clip] = backend.shoot([request_of(archive, spec)])
+            write_take(desk / "again.mkv", clip.frames, spec.fps)
+            assert file_sha256(desk / "again.mkv") == entry["sha256"]
+    assert len(manifest["takes"]) == 2
