@@ -21,6 +21,7 @@ from agents.captions import as_srt, as_vtt, label, seen_interval, shot_captions
 from agents.errors import EditError, UsageError
 from agents.outcome import ShotOutcome, Tally, shot_outcomes, tally
 from agents.reel import Look, Piece, Placed, Reel
+from agents.takespec import TakeSpec, promised_in
 from generators.pictures import Lane, SheetRow, contact_sheet
 from generators.video import Smoothing, ffmpeg_version, find_ffmpeg, write_film
 from storage.media import keep_file
@@ -142,6 +143,16 @@ class Scene:
     take: TakeRecord | None = None
     piece: Piece | None = None
     placed: Placed | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Of its take, or of the shot where there is none: what pictures of it go from 0 to."""
+        return TakeSpec.from_json(self.take.take.request).seconds if self.take else self.shot.shot.seconds
+
+    @property
+    def promised(self) -> list[tuple[float, float]]:
+        """When every promised event should happen on that axis."""
+        return promised_in(self.shot, self.take)
 
 
 def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> FilmFiles:
@@ -277,7 +288,7 @@ def _sheet(scenes: list[Scene], under: str, plan: FilmPlan) -> bytes:
         SheetRow(
             label=scene.shot.label,
             text=scene.shot.shot.prompt,
-            seconds=scene.shot.shot.seconds,
+            seconds=scene.seconds,
             frames=scene.placed.thumbs if scene.placed else None,
             lanes=tuple(_lane(scene, index) for index in range(len(scene.shot.promised))),
             missing="" if scene.take else scene.outcome.why,
@@ -289,13 +300,13 @@ def _sheet(scenes: list[Scene], under: str, plan: FilmPlan) -> bytes:
 
 
 def _lane(scene: Scene, index: int) -> Lane:
-    event, outcome = scene.shot.promised[index], scene.outcome.events[index]
+    event, outcome, promised = scene.shot.promised[index], scene.outcome.events[index], scene.promised[index]
     seen = seen_interval(scene.take.verdict if scene.take else None, index)
     if seen is None and outcome.seen:
-        seen = (event.start, event.end)  # seen, but the critic did not say when
+        seen = promised  # seen, but the critic did not say when
     who = "" if event.subject in event.phrase else f"{event.subject}: "
     text = f"{label(scene.shot, event)} {who}{event.phrase}"
-    return Lane(text=text, promised=(event.start, event.end), seen=seen, judged=outcome.seen is not None)
+    return Lane(text=text, promised=promised, seen=seen, judged=outcome.seen is not None)
 
 
 def _versions(ffmpeg: str | None, *, cut: bool) -> dict[str, str]:

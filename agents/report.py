@@ -22,6 +22,7 @@ from agents.editor import FILM, Figure, FilmFiles, FilmPlan, Scene
 from agents.errors import EditError
 from agents.outcome import ShotOutcome, ShotState, tally
 from agents.reel import THUMB_WIDTH, Piece, load
+from agents.takespec import TakeSpec, promised_in
 from generators.clip import Frames
 from generators.pictures import strip_jpeg, thumbnails
 from generators.seams import seam_verdict
@@ -149,8 +150,8 @@ def _shot_view(plan: FilmPlan, scene: Scene) -> ShotView:
         prompt=shot.prompt,
         facts=(*facts, *shot.subjects),
         rewording=f"revision {shot.revision}: {shot.reason}" if shot.revision > 1 else "",
-        seconds=shot.seconds,
-        ticks=tuple((second, 100 * second / shot.seconds) for second in range(int(shot.seconds) + 1)),
+        seconds=scene.seconds,
+        ticks=tuple((second, 100 * second / scene.seconds) for second in range(int(scene.seconds) + 1)),
         events=chosen.events if chosen else _event_views(scene, None),
         state=outcome.state,
         why=outcome.why,
@@ -213,9 +214,9 @@ def _judged(verdict: Verdict) -> str:
 
 def _event_views(scene: Scene, record: TakeRecord | None) -> tuple[EventView, ...]:
     verdict = record.verdict if record else None
-    length = scene.shot.shot.seconds
+    length = TakeSpec.from_json(record.take.request).seconds if record else scene.shot.shot.seconds
     views = []
-    for index, event in enumerate(scene.shot.promised):
+    for index, (event, bar) in enumerate(zip(scene.shot.promised, promised_in(scene.shot, record), strict=True)):
         judged: dict[str, Any] = verdict.events[index] if verdict and index < len(verdict.events) else {}
         seen, done = seen_interval(verdict, index), bool(judged.get("done"))
         became: Became = "not judged" if record else "not filmed"
@@ -228,7 +229,7 @@ def _event_views(scene: Scene, record: TakeRecord | None) -> tuple[EventView, ..
                 phrase=event.phrase,
                 became=became,
                 promised=f"{event.start:.1f}–{event.end:.1f} s",
-                promised_bar=_span(event.start, event.end, length),
+                promised_bar=_span(*bar, length),
                 seen=f"{seen[0]:.1f}–{seen[1]:.1f} s" if seen else ("at no measured time" if done else ""),
                 seen_bar=_span(*seen, length) if seen else None,
                 confidence=_percent(judged.get("confidence")),

@@ -397,19 +397,9 @@ async def _judge(stage: Stage, shot: ShotRecord, take: Take, frames: Frames | No
 def viewing(stage: Stage, shot: ShotRecord, take: Take, frames: Frames) -> Viewing:
     """A take as the critic gets it: promised events, their times stretched to this clip."""
     spec = TakeSpec.from_json(take.request)
-    lead = spec.lead / spec.fps
-    promised = shot.promised
-    planned_seconds = max((event.end for event in promised), default=shot.shot.seconds)
-    seconds = max(planned_seconds, shot.shot.seconds)
-    scale = (len(frames) / spec.fps - lead) / seconds
     events = tuple(
-        Event(
-            subject=subject_words(e.subject, shot.shot.prompt, stage.cast),
-            phrase=e.phrase,
-            start=round(lead + e.start * scale, 4),
-            end=round(lead + e.end * scale, 4),
-        )
-        for e in promised
+        Event(subject=subject_words(e.subject, shot.shot.prompt, stage.cast), phrase=e.phrase, start=start, end=end)
+        for e, (start, end) in zip(shot.promised, spec.promised_in(shot), strict=True)
     )
     return Viewing(
         shot=shot.label,

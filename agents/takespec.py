@@ -97,6 +97,25 @@ class TakeSpec:
         """Frames of the finished take."""
         return self.frames + (self.then.frames - sum(k.last - k.first for k in self.then.kept) if self.then else 0)
 
+    @property
+    def seconds(self) -> float:
+        """Length of the finished take."""
+        return self.total_frames / self.fps
+
+    def promised_in(self, shot: ShotRecord) -> list[tuple[float, float]]:
+        """Seconds of this take in which each promised event should be: the shot's, stretched over all but the lead."""
+        lead = self.lead / self.fps
+        planned = max([shot.shot.seconds, *(event.end for event in shot.promised)])
+        scale = (self.seconds - lead) / planned
+        return [(round(lead + e.start * scale, 4), round(lead + e.end * scale, 4)) for e in shot.promised]
+
+
+def promised_in(shot: ShotRecord, record: TakeRecord | None) -> list[tuple[float, float]]:
+    """Seconds of a take in which each promised event should be; of the shot where there is no take."""
+    if record is None:
+        return [(event.start, event.end) for event in shot.promised]
+    return TakeSpec.from_json(record.take.request).promised_in(shot)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Look:

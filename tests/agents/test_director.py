@@ -30,6 +30,7 @@ from agents.takespec import (
     clip_frames,
     first_spec,
     next_spec,
+    promised_in,
     split_spec,
     subject_words,
     take_seed,
@@ -148,6 +149,19 @@ def test_fewer_remedies_leave_new_noise_and_one_may_come_again() -> None:
     assert not rewording_is_next(TWO, history, LOOK, [1], Repairs(ladder=("split", "reword")))
     with pytest.raises(ValueError, match="expected some of reseed"):
         Repairs(ladder=("pray",))  # type: ignore[arg-type]
+
+
+def test_a_take_longer_than_its_shot_has_its_events_later_and_a_lead_has_none() -> None:
+    one = first_spec(TWO, CAST, LOOK)
+    assert (one.seconds, one.promised_in(TWO)) == (33 / 8, [(0.0, 2.0625), (2.0625, 4.125)])
+    halves = split_spec(one, 1, LOOK)
+    assert halves is not None
+    first, second = halves.promised_in(TWO)
+    assert (halves.seconds, first[0], second[1]) == (halves.total_frames / 8, 0.0, halves.seconds)
+    assert halves.seconds > 1.5 * one.seconds
+    led = replace(one, lead=8)
+    assert led.promised_in(TWO) == [(1.0, 2.5625), (2.5625, 4.125)]
+    assert promised_in(TWO, None) == [(0.0, 2.0), (2.0, 4.0)]
 
 
 def test_a_named_event_is_filmed_again_in_its_window_first() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agents.editor import Cut, EditOptions, FilmPlan
+from agents.takespec import TakeSpec
 from generators.clip import Frames
 from generators.video import write_take
 from storage.archive import Archive
@@ -116,12 +117,13 @@ class FilmedRun:
 
     def _film(self, index: int, colour: int, seen: list[tuple[bool, float | None, float | None]], seed: int = 7) -> int:
         shot = self.archive.shots(self.run_id)[index]
+        spec = TakeSpec(prompt=shot.shot.prompt, frames=17, fps=FPS, width=96, height=64, seed=seed)
         take = self.archive.begin_take(
             shot.shot.id,
             seed=seed,
             model="bundled",
             controls=[{"name": "TSAttn", "steps": 0.2}],
-            request={"prompt": shot.shot.prompt, "frames": 17, "seed": seed},
+            request=spec.to_json(),
             digest=f"{index}-{seed}",
         )
         frames, evidence = puppet(17, colour), f"moved 0.31 widths {HOSTILE}"
