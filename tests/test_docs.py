@@ -79,6 +79,17 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (3, 0), (1, 2), (4, 2)])
+def test_make_film_accepts_a_film_with_something_unseen_and_no_failure(tmp_path: Path, code: int, ends: int) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    (tmp_path / ".ready-to-film").touch()
+    done = subprocess.run(["make", "film", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True)
+    assert done.returncode == ends, done
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("block", "line"), COMMANDS)
 def test_a_documented_command_works(block: Block, line: str, desk: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from generators.errors import TrainingError
 from generators.training.checkpoint import RunFolder, read_checkpoint
-from generators.training.clips import DrawnClips, WorldClips, draw_verb, to_signal
+from generators.training.clips import DrawnClips, WorldClips, draw_script, draw_verb, to_signal
 from generators.training.codec import read_codec
 from generators.training.config import (
     DenoiserSize,
@@ -32,6 +32,7 @@ from generators.training.data import ShardFolder
 from generators.training.denoiser import build_denoiser, given_frames, spread_normal, train_denoiser
 from generators.training.export import export, import_weights, load_trained
 from generators.training.forward import few_columns, predict
+from generators.training.loop import fast_dtype
 from generators.training.mean import mean_weights
 from generators.training.text import build_tokenizer, text_columns
 from generators.training.vae import train_vae
@@ -269,6 +270,41 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(run_folder: Path, tm
 def test_a_batch_in_which_nothing_is_given_is_learnt_from_too(run_folder: Path, tmp_path: Path) -> None:
     out = with_codec(run_folder, tmp_path / "run")
     assert train_denoiser(replace(tiny_training(out, 1), given=GivenSegments(share=0.0)), source=FlatClips()).step == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_captions_are_left_out_as_often_as_asked(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    told: list[str] = []
+
+    def listening(tokenizer: Any, encoder: Any, texts: list[str]) -> Any:
+        told.extend(texts)
+        return text_columns(tokenizer, encoder, texts)
+
+    monkeypatch.setattr("generators.training.denoiser.text_columns", listening)
+    out = with_codec(run_folder, tmp_path / "run")
+    train_denoiser(replace(tiny_training(out, 2), caption_dropout=share), source=FlatClips())
+    assert told
+    assert all((text == "") == (share == 1) for text in told)
+
+
+def test_short_clips_tell_mostly_one_event_and_long_ones_mostly_more() -> None:
+    rng = np.random.default_rng(0)
+    counts = {
+        frames: Counter(len(draw_script(rng, frames, "train", {}).events) for _ in range(200)) for frames in (33, 65)
+    }
+    assert 0.6 < counts[33][1] / 200 < 0.8
+    assert counts[33][1] + counts[33][2] == 200
+    assert counts[65].keys() == {1, 2, 3}
+    assert 0.5 < counts[65][2] / 200 < 0.7
+
+
+def test_half_precision_is_where_it_is_asked_for_or_pays() -> None:
+    assert fast_dtype(Machine(precision="bf16")) == torch.bfloat16
+    assert fast_dtype(Machine(precision="float32")) == torch.float32
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert fast_dtype(Machine()) == (torch.bfloat16 if native else torch.float32)
 
 
 def test_an_export_replaces_an_earlier_one_and_nothing_else(run_folder: Path, tmp_path: Path) -> None:
