@@ -5,11 +5,14 @@ STORY  ?= examples/the-fox-and-the-cat.txt
 OUT    ?= films/the-fox-and-the-cat
 
 WORKERS ?= 2
+# Without torch: importing it alone takes half of a slow machine's minute.
+FAST ?= tests/agents tests/storage tests/prompts
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 export OMP_WAIT_POLICY := PASSIVE
+unexport PYTHONDONTWRITEBYTECODE  # tests start hundreds of processes: each would compile the whole checkout anew
 
 .DEFAULT_GOAL := help
 .PHONY: help setup film test test-fast check format docs clean
@@ -17,7 +20,7 @@ export OMP_WAIT_POLICY := PASSIVE
 help:
 	@echo "make film       install what filming needs, film the first story, say where the film and its report are"
 	@echo "make test       install what tests need and run all of them"
-	@echo "make test-fast  the tests that take a minute in all"
+	@echo "make test-fast  what a minute is enough for: the quick tests of agents, storage and prompts"
 	@echo "make check      ruff, mypy, pyright, and the test over who imports whom"
 	@echo "make format     put the code in order"
 	@echo "make docs       write the commands' help into docs/usage.md"
@@ -46,7 +49,7 @@ test: $(VENV)/.ready-to-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.ready-to-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(FAST)
 
 check: $(VENV)/.ready-to-test
 	$(BIN)/ruff check .

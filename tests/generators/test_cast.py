@@ -92,6 +92,7 @@ def steerings(made: CastSample) -> list[StoryboardSteering]:
 # Sweeps
 
 
+@pytest.mark.slow
 def test_with_every_part_off_the_shots_are_the_plain_ones() -> None:
     made = filmed(shots(), steering=OFF)
     assert torch.equal(made.latents, plain())
@@ -217,6 +218,7 @@ def test_a_set_in_batches_is_the_set_at_once() -> None:
     assert made.compositions[0] == made.compositions[2] != made.compositions[3]
 
 
+@pytest.mark.slow
 def test_edits_of_latents_reach_a_set_and_are_made_once_in_batches() -> None:
     moving = TempoControl(words=(Word(text="fox", seconds=((0.0, 1.0),)),), rate=0.05, layers="all", enough=1.0)
     edited = [replace(shot, frames=17, controls=(moving,)) for shot in shots()]

@@ -25,6 +25,8 @@ from generators.scenes import sample_sets
 from tests.generators.test_cast import Upper
 from tests.generators.test_families_with_diffusers import REQUEST, TRANSFORMERS, UNETS
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "methods" / "composing.md"
 SETTINGS = Settings(steps=6, guidance=3.0)
 NOISE = np.random.default_rng(0).integers(0, 256, (25, 32, 32, 3), dtype=np.uint8)

@@ -20,6 +20,8 @@ from generators.world.captions import tell, vocabulary
 from generators.world.script import Actor, Prop, Script, ScriptEvent
 from generators.world.words import LONG, VERBS
 
+pytestmark = pytest.mark.slow
+
 TINY = DenoiserSize(channels=16, layers=1, heads=2, head_dim=24, ffn=64, text_width=48, text_heads=4, text_ffn=64)
 TOKENIZER = build_tokenizer(vocabulary())
 
