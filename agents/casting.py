@@ -199,6 +199,13 @@ def job_for(
     )
 
 
+def _check_font(path: Path) -> None:
+    try:
+        check_font(path)
+    except MediaError as error:
+        raise UsageError(f"film.font: {error}") from error
+
+
 def check_moves(profile: Profile, limits: Limits | None, *, asked: bool) -> None:
     """Raise UsageError where motion is asked of a backend that is known to have no way to give it."""
     if asked and limits is not None and not limits.moves:
@@ -273,10 +280,3 @@ def brains_of(
 
     critic = world_critic() if profile.critic.kind == "world" else None
     return brains_for(profile, model_of, critic)
-
-
-def _check_font(path: Path) -> None:
-    try:
-        check_font(path)
-    except MediaError as error:
-        raise UsageError(f"film.font: {error}") from error

@@ -21,7 +21,7 @@ from agents.captions import as_srt, as_vtt, label, seen_interval, shot_captions
 from agents.errors import EditError, UsageError
 from agents.outcome import ShotOutcome, Tally, shot_outcomes, tally
 from agents.reel import Look, Piece, Placed, Reel
-from agents.takespec import TakeSpec, promised_in
+from agents.takespec import axis_of
 from generators.pictures import Lane, SheetRow, contact_sheet
 from generators.video import Smoothing, ffmpeg_version, find_ffmpeg, write_film
 from storage.media import keep_file
@@ -143,16 +143,6 @@ class Scene:
     take: TakeRecord | None = None
     piece: Piece | None = None
     placed: Placed | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Of its take, or of the shot where there is none: what pictures of it go from 0 to."""
-        return TakeSpec.from_json(self.take.take.request).seconds if self.take else self.shot.shot.seconds
-
-    @property
-    def promised(self) -> list[tuple[float, float]]:
-        """When every promised event should happen on that axis."""
-        return promised_in(self.shot, self.take)
 
 
 def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> FilmFiles:
@@ -284,23 +274,24 @@ def _sheets(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> Iterator[
 
 
 def _sheet(scenes: list[Scene], under: str, plan: FilmPlan) -> bytes:
-    rows = [
-        SheetRow(
-            label=scene.shot.label,
-            text=scene.shot.shot.prompt,
-            seconds=scene.seconds,
-            frames=scene.placed.thumbs if scene.placed else None,
-            lanes=tuple(_lane(scene, index) for index in range(len(scene.shot.promised))),
-            missing="" if scene.take else scene.outcome.why,
-        )
-        for scene in scenes
-    ]
     font = Path(plan.options.font) if plan.options.font else None
-    return contact_sheet(plan.record.run.title, under, rows, font=font)
+    return contact_sheet(plan.record.run.title, under, [_row(scene) for scene in scenes], font=font)
 
 
-def _lane(scene: Scene, index: int) -> Lane:
-    event, outcome, promised = scene.shot.promised[index], scene.outcome.events[index], scene.promised[index]
+def _row(scene: Scene) -> SheetRow:
+    seconds, promised = axis_of(scene.shot, scene.take)
+    return SheetRow(
+        label=scene.shot.label,
+        text=scene.shot.shot.prompt,
+        seconds=seconds,
+        frames=scene.placed.thumbs if scene.placed else None,
+        lanes=tuple(_lane(scene, index, bar) for index, bar in enumerate(promised)),
+        missing="" if scene.take else scene.outcome.why,
+    )
+
+
+def _lane(scene: Scene, index: int, promised: tuple[float, float]) -> Lane:
+    event, outcome = scene.shot.promised[index], scene.outcome.events[index]
     seen = seen_interval(scene.take.verdict if scene.take else None, index)
     if seen is None and outcome.seen:
         seen = promised  # seen, but the critic did not say when

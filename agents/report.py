@@ -22,7 +22,7 @@ from agents.editor import FILM, Figure, FilmFiles, FilmPlan, Scene
 from agents.errors import EditError
 from agents.outcome import ShotOutcome, ShotState, tally
 from agents.reel import THUMB_WIDTH, Piece, load
-from agents.takespec import TakeSpec, promised_in
+from agents.takespec import axis_of
 from generators.clip import Frames
 from generators.pictures import strip_jpeg, thumbnails
 from generators.seams import seam_verdict
@@ -145,13 +145,14 @@ def _shot_view(plan: FilmPlan, scene: Scene) -> ShotView:
     outcome, counted = scene.outcome, tally([scene.outcome])
     facts = [f"{shot.seconds:g} s", shot.camera, shot.transition, *([shot.place] if shot.place else [])]
     facts += [f"at {_clock(scene.placed.begins)}"] if scene.placed else []
+    seconds, _ = axis_of(scene.shot, scene.take)
     return ShotView(
         label=scene.shot.label,
         prompt=shot.prompt,
         facts=(*facts, *shot.subjects),
         rewording=f"revision {shot.revision}: {shot.reason}" if shot.revision > 1 else "",
-        seconds=scene.seconds,
-        ticks=tuple((second, 100 * second / scene.seconds) for second in range(int(scene.seconds) + 1)),
+        seconds=seconds,
+        ticks=tuple((second, 100 * second / seconds) for second in range(int(seconds) + 1)),
         events=chosen.events if chosen else _event_views(scene, None),
         state=outcome.state,
         why=outcome.why,
@@ -214,9 +215,9 @@ def _judged(verdict: Verdict) -> str:
 
 def _event_views(scene: Scene, record: TakeRecord | None) -> tuple[EventView, ...]:
     verdict = record.verdict if record else None
-    length = TakeSpec.from_json(record.take.request).seconds if record else scene.shot.shot.seconds
+    length, bars = axis_of(scene.shot, record)
     views = []
-    for index, (event, bar) in enumerate(zip(scene.shot.promised, promised_in(scene.shot, record), strict=True)):
+    for index, (event, bar) in enumerate(zip(scene.shot.promised, bars, strict=True)):
         judged: dict[str, Any] = verdict.events[index] if verdict and index < len(verdict.events) else {}
         seen, done = seen_interval(verdict, index), bool(judged.get("done"))
         became: Became = "not judged" if record else "not filmed"

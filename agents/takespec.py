@@ -110,11 +110,12 @@ class TakeSpec:
         return [(round(lead + e.start * scale, 4), round(lead + e.end * scale, 4)) for e in shot.promised]
 
 
-def promised_in(shot: ShotRecord, record: TakeRecord | None) -> list[tuple[float, float]]:
-    """Seconds of a take in which each promised event should be; of the shot where there is no take."""
+def axis_of(shot: ShotRecord, record: TakeRecord | None) -> tuple[float, list[tuple[float, float]]]:
+    """Length of a take in seconds, and when in it each promised event should be; of the shot where there is none."""
     if record is None:
-        return [(event.start, event.end) for event in shot.promised]
-    return TakeSpec.from_json(record.take.request).promised_in(shot)
+        return shot.shot.seconds, [(event.start, event.end) for event in shot.promised]
+    spec = TakeSpec.from_json(record.take.request)
+    return spec.seconds, spec.promised_in(shot)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,10 +162,10 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 @contextlib.contextmanager
 def _alone(connection: sa.Connection) -> Iterator[None]:
     """Nobody else brings this server's schema to its newest form meanwhile; SQLite's own write lock sees to that."""
-    lock, free = _LOCKS.get(connection.dialect.name, (None, None))
-    if lock is None or free is None:
+    if connection.dialect.name not in _LOCKS:
         yield
         return
+    lock, free = _LOCKS[connection.dialect.name]
     connection.exec_driver_sql(lock)
     connection.commit()  # what is read from here on was there when the lock was got
     try:
@@ -178,7 +178,7 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
 
 _MYSQL = (f"SELECT GET_LOCK('fabula', {int(BUSY_SECONDS)})", "SELECT RELEASE_LOCK('fabula')")
 _LOCKS = {
-    "postgresql": ("SELECT pg_advisory_lock(7306)", "SELECT pg_advisory_unlock(7306)"),
+    "postgresql": ("SELECT pg_advisory_lock(hashtext('fabula'))", "SELECT pg_advisory_unlock(hashtext('fabula'))"),
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
 }

@@ -166,9 +166,9 @@ class SeparableBias:
 
     def values(self, rows: slice, logits_BHnM: Tensor) -> Tensor:
         """(1, H, n, C)."""
+        source = rows if self.plan.source is None else self.plan.source[rows]
         if self.probe is not None:
             q, k = self.probe
-            source = rows if self.plan.source is None else self.plan.source[rows]
             logits_BHnM = scores(q[:, :, source], k)
         segment_n = self.plan.segment[rows]
         lift, lower = self.plan.lift[segment_n], self.plan.lower[segment_n]
@@ -181,7 +181,7 @@ class SeparableBias:
             lift,
             lower,
             counts_M=self.counts,
-            video=None if self.video is None else statistics_of(self.video[0][0, :, rows], self.video[1][0]),
+            video=None if self.video is None else statistics_of(self.video[0][0, :, source], self.video[1][0]),
             flags=self.flags,
         )
         return self.strength * bias.unsqueeze(0)

@@ -151,8 +151,8 @@ clip = pipeline(
 ).frames[0]
 ```
 
-How good it is: `python main.py bench world` prints it, with ceiling, floor, interval and count. A few hundred steps
-know places and colours but hardly any event yet; acts come with some thousands, those of two puppets last.
+How good it is: `python main.py bench world` prints it, with ceiling, floor, interval and count. What it was trained
+for, how long and on what machine, and what it scored then, is in fabula's `docs/log.md`.
 
 Settings of the run:
 

@@ -27,10 +27,10 @@ from agents.takespec import (
     Look,
     TakeSpec,
     around,
+    axis_of,
     clip_frames,
     first_spec,
     next_spec,
-    promised_in,
     split_spec,
     subject_words,
     take_seed,
@@ -161,7 +161,7 @@ def test_a_take_longer_than_its_shot_has_its_events_later_and_a_lead_has_none() 
     assert halves.seconds > 1.5 * one.seconds
     led = replace(one, lead=8)
     assert led.promised_in(TWO) == [(1.0, 2.5625), (2.5625, 4.125)]
-    assert promised_in(TWO, None) == [(0.0, 2.0), (2.0, 4.0)]
+    assert axis_of(TWO, None) == (4.0, [(0.0, 2.0), (2.0, 4.0)])
 
 
 def test_a_named_event_is_filmed_again_in_its_window_first() -> None:

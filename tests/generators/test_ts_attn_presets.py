@@ -15,6 +15,7 @@ from generators.controls.base import AttentionCall, Run, Shot, Step
 from generators.controls.config import TSAttn
 from generators.controls.steering import steer
 from generators.controls.ts_attn import TSAttnControl
+from generators.controls.ts_attn_bias import SeparableBias, row_statistics
 from generators.controls.ts_attn_flags import Axis
 from generators.errors import ControlRejected
 from generators.models.base import Layout, Site
@@ -264,6 +265,26 @@ def test_statistics_over_video_columns_walk_the_rows_in_chunks(monkeypatch: pyte
         whole = steer(joint_call(shot), [control])
         monkeypatch.setattr("generators.controls.ts_attn_bias.rows_at_once", lambda q, k: 5)
         torch.testing.assert_close(steer(joint_call(shot), [control]), whole, atol=1e-12, rtol=1e-12)
+
+
+def test_statistics_of_other_rows_are_theirs_over_text_and_video_alike() -> None:
+    shot = described(dogs_events(), sites=(Site(0, 1, "joint"),))
+    call = joint_call(shot)
+    asked = TSAttn(axis="all", statistics="offset", intervals="uniform", edges="token", region=False)
+    [bias] = TSAttnControl(asked, shot).biases(call.over("text"))
+    assert isinstance(bias, SeparableBias)
+    source, columns = bias.plan.source, bias.columns
+    assert source is not None
+    q, everything = call.q[0, :, source], call.q[0, :, source] @ call.k[0].mT / WIDTH**0.5
+    found = bias.values(slice(None), torch.zeros(1, HEADS, *everything.shape[1:]))[0]
+    over = row_statistics(everything)
+    lift, lower = (side[bias.plan.segment] for side in (bias.plan.lift, bias.plan.lower))
+    text = q @ call.over("text").k[0].mT / WIDTH**0.5
+    p = (text[..., columns] - over.top).exp()
+    least = (over.low - over.top).exp()
+    scale = 1 + 0.5 * (1 - (p - least) / (1 - least))
+    wanted = scale * (lift * (over.top - over.mean) + lower * (over.low - over.mean))
+    torch.testing.assert_close(found, wanted, atol=1e-10, rtol=1e-10)
 
 
 def test_video_columns_count_only_where_text_and_video_are_read_together() -> None:
