@@ -11,8 +11,8 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -156,23 +156,22 @@ def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> Film
 
     scenes = _scenes(plan)
     pieces = [scene.piece for scene in scenes if scene.piece is not None]
-    files: dict[str, str] = {}
-    placed: list[Placed] = []
-    if pieces:
-        reel = Reel(pieces, plan.media, plan.options.look, thumbs=plan.options.sheet_frames)
-        files[FILM] = keep_file(plan.folder / FILM, partial(_write, reel=reel, options=plan.options))
-        placed = reel.placed
-    places = iter(placed)
-    scenes = [replace(scene, placed=next(places)) if scene.piece else scene for scene in scenes]
-    captions = [caption for place in placed for caption in place.captions]
+    reel = Reel(pieces, plan.media, plan.options.look, thumbs=plan.options.sheet_frames) if pieces else None
+    with ThreadPoolExecutor(1, "film") as aside:  # an encoder's work is not Python's: what is drawn is drawn meanwhile
+        film = aside.submit(_keep_film, plan.folder / FILM, reel, plan.options) if reel else None
+        places = iter(reel.places() if reel else ())
+        scenes = [replace(scene, placed=next(places)) if scene.piece else scene for scene in scenes]
+        sheets = list(_sheets(scenes, plan))
+    files = {FILM: film.result()} if film else {}
+    captions = [caption for scene in scenes if scene.placed for caption in scene.placed.captions]
     files |= {one.name: keep_file(plan.folder / one.name, one.png) for one in plan.figures if one.png}
     result = _result(plan, scenes, files)
-    versions = _versions(plan.options.ffmpeg, cut=bool(pieces))
+    versions = _versions(plan.options.ffmpeg, cut=reel is not None)
     manifest = _manifest(plan, scenes, files, versions)
     for name, content in (
         (SRT, as_srt(captions).encode()),
         (VTT, as_vtt(captions).encode()),
-        *_sheets(scenes, result, plan),
+        *sheets,
         (MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()),
     ):
         files[name] = keep_file(plan.folder / name, content)
@@ -195,7 +194,7 @@ def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = Non
     if not pieces:
         raise EditError(f"{manifest} is of a film without a single shot")
     reel = Reel(pieces, media, options.look)
-    sha256 = keep_file(folder / FILM, partial(_write, reel=reel, options=options))
+    sha256 = _keep_film(folder / FILM, reel, options)
     if sha256 != said["film"]:
         now = _versions(ffmpeg, cut=True)
         differ = [f"{k} {v} then, {now.get(k)} now" for k, v in said["versions"].items() if now.get(k) != v]
@@ -203,16 +202,21 @@ def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = Non
     return folder / FILM
 
 
-def _write(path: Path, *, reel: Reel, options: EditOptions) -> None:
-    write_film(
-        path,
-        reel.frames(),
-        reel.fps,
-        factor=1 if reel.enlarged else reel.factor,
-        smoothing=options.smoothing,
-        crf=options.crf,
-        ffmpeg=options.ffmpeg,
-    )
+def _keep_film(path: Path, reel: Reel, options: EditOptions) -> str:
+    """Write the film; gives its sha256."""
+
+    def write(temporary: Path) -> None:
+        write_film(
+            temporary,
+            reel.frames(),
+            reel.fps,
+            factor=1 if reel.enlarged else reel.factor,
+            smoothing=options.smoothing,
+            crf=options.crf,
+            ffmpeg=options.ffmpeg,
+        )
+
+    return keep_file(path, write)
 
 
 def _scenes(plan: FilmPlan) -> list[Scene]:
@@ -251,24 +255,33 @@ def _piece(shot: ShotRecord, take: TakeRecord, cut: Cut, joined: bool) -> Piece:
 
 
 def _result(plan: FilmPlan, scenes: list[Scene], files: dict[str, str]) -> FilmFiles:
-    last = next((scene.placed for scene in reversed(scenes) if scene.placed), None)
     return FilmFiles(
         folder=plan.folder,
         film=plan.folder / FILM if FILM in files else None,
         files=files,
         takes=tuple(scene.take.take.id for scene in scenes if scene.take),
         missing=tuple(scene.shot.label for scene in scenes if scene.take is None),
-        seconds=last.begins + last.seconds if last else 0.0,
-        tally=tally(scene.outcome for scene in scenes),
+        seconds=_seconds(scenes),
+        tally=_tally(scenes),
     )
 
 
-def _sheets(scenes: list[Scene], result: FilmFiles, plan: FilmPlan) -> Iterator[tuple[str, bytes]]:
+def _seconds(scenes: list[Scene]) -> float:
+    """The film's length."""
+    last = next((scene.placed for scene in reversed(scenes) if scene.placed), None)
+    return last.begins + last.seconds if last else 0.0
+
+
+def _tally(scenes: list[Scene]) -> Tally:
+    return tally(scene.outcome for scene in scenes)
+
+
+def _sheets(scenes: list[Scene], plan: FilmPlan) -> Iterator[tuple[str, bytes]]:
     """Names and pictures of the film's contact sheets, one after the other."""
     pages = max(1, math.ceil(len(scenes) / SHEET_SHOTS))
     for page in range(pages):
         name = SHEET if page == 0 else SHEET.replace(".png", f"-{page + 1:02d}.png")
-        under = f"{result.tally.said} · {result.seconds:.1f} s"
+        under = f"{_tally(scenes).said} · {_seconds(scenes):.1f} s"
         under += f" · sheet {page + 1} of {pages}" if pages > 1 else ""
         yield name, _sheet(scenes[page * SHEET_SHOTS : (page + 1) * SHEET_SHOTS], under, plan)
 

@@ -65,14 +65,37 @@ class Placed:
     thumbs: Frames = field(repr=False)
 
 
+@dataclass(kw_only=True)
+class _Splice:
+    """Counts frames piece by piece: how many overlap at each cut, and how many are held back for the next."""
+
+    fade: int
+    """Frames that two pieces overlap at most."""
+    overlap: int = 0
+    """First frames of the piece that fade over the last of the piece before."""
+    held: int = 0
+    """Last frames of the piece that the next may fade over."""
+    _count: int = 0
+
+    def add(self, kept: int, *, joined: bool) -> int:
+        """Put `kept` frames at the end; gives the film's frame that is their first."""
+        self.overlap = 0 if joined else min(self.held, kept // 2)
+        self.held = min(self.fade, kept // 2)
+        begins = self._count - self.overlap
+        self._count = begins + kept
+        return begins
+
+
 class Reel:
-    """Goes through the pieces once; `placed` and `seconds` are known when `frames` has been read to its end."""
+    """The pieces in their order: `places` says where each stands, `frames` are what is seen; each reads every take.
+
+    Two readings, so that what is drawn beside the film need not wait for its encoder.
+    """
 
     def __init__(self, pieces: Sequence[Piece], media: Path, look: Look, *, thumbs: int = 6) -> None:
         """Read the first take for size and rate. Raises ValueError without pieces, EditError."""
         if not pieces:
             raise ValueError("A reel needs at least one piece")
-        self.placed: list[Placed] = []
         self._pieces = pieces
         self._media = media
         self._look = look
@@ -81,38 +104,56 @@ class Reel:
         self._size = first.shape[1:3]
         self.factor = look.scale or watchable_factor(self._size[0])
         """How much larger the film is than its takes."""
-        self._fade = round(look.crossfade * self.fps)
-        self._count = 0
-
-    @property
-    def seconds(self) -> float:
-        """Length of the film so far."""
-        return float(self._count / self.fps)
 
     @property
     def enlarged(self) -> bool:
         """Whether `frames` come enlarged already: captions are drawn on large frames, the rest is left to ffmpeg."""
         return self._look.burn_captions
 
+    def places(self) -> list[Placed]:
+        """Where each piece stands; EditError names the take that is altered or does not fit."""
+        splice = self._splice()
+        placed = []
+        for piece in self._pieces:
+            footage = self._take(piece)
+            count = len(footage) - piece.drop
+            begins = splice.add(count, joined=piece.joined)
+            ends = float((begins + count) / self.fps)
+            shift = float((begins - piece.drop) / self.fps)
+            placed.append(
+                Placed(
+                    begins=float(begins / self.fps),
+                    seconds=float(count / self.fps),
+                    captions=_clipped(piece.captions, shift, float(begins / self.fps), ends),
+                    thumbs=thumbnails(footage, self._thumbs, THUMB_WIDTH),
+                )
+            )
+        return placed
+
     def frames(self) -> Iterator[Frames]:
         """The film's frames in runs; EditError names the take that is altered or does not fit."""
+        splice = self._splice()
         held: Frames | None = None  # the end of the piece before, which the next may fade into
         for piece in self._pieces:
-            fresh, overlap = self._take(piece, held)
+            fresh = self._dressed(self._take(piece)[piece.drop :], piece)
+            splice.add(len(fresh), joined=piece.joined)
+            overlap = splice.overlap
             if held is not None and len(held) > overlap:
                 yield held[: len(held) - overlap]
             if held is not None and overlap:
                 yield _blend(held[-overlap:], fresh[:overlap])
                 fresh = fresh[overlap:]
-            keep = min(self._fade, (len(fresh) + overlap) // 2)
-            if len(fresh) > keep:
-                yield fresh[: len(fresh) - keep]
-            held = fresh[len(fresh) - keep :]
+            if len(fresh) > splice.held:
+                yield fresh[: len(fresh) - splice.held]
+            held = fresh[len(fresh) - splice.held :]
         if held is not None and len(held):
             yield held
 
-    def _take(self, piece: Piece, held: Frames | None) -> tuple[Frames, int]:
-        """One piece as it will be seen, and how many of its frames fade over the held ones; notes where it stands."""
+    def _splice(self) -> _Splice:
+        return _Splice(fade=round(self._look.crossfade * self.fps))
+
+    def _take(self, piece: Piece) -> Frames:
+        """All frames of a piece's take, which is of the film's size and rate and has more than those left out."""
         footage, fps = load(self._media, piece)
         if (footage.shape[1:3], fps) != (self._size, self.fps):
             raise EditError(
@@ -121,20 +162,7 @@ class Reel:
             )
         if piece.drop >= len(footage):
             raise EditError(f"Shot {piece.shot}: {piece.drop} frames to leave out of {len(footage)} leave nothing")
-        kept = footage[piece.drop :]
-        overlap = 0 if held is None or piece.joined else min(len(held), len(kept) // 2)
-        begins = self._count - overlap
-        self._count = begins + len(kept)
-        shift = (begins - piece.drop) / self.fps
-        self.placed.append(
-            Placed(
-                begins=float(begins / self.fps),
-                seconds=float(len(kept) / self.fps),
-                captions=_clipped(piece.captions, float(shift), float(begins / self.fps), self.seconds),
-                thumbs=thumbnails(footage, self._thumbs, THUMB_WIDTH),
-            )
-        )
-        return self._dressed(kept, piece), overlap
+        return footage
 
     def _dressed(self, kept: Frames, piece: Piece) -> Frames:
         if not self.enlarged:

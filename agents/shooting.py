@@ -275,6 +275,7 @@ async def _keep(
     jumps = [clip.seam_jump for clip in clips if clip.seam_jump is not None]
     seconds = sum(clip.seconds_spent for clip in clips)
     write = partial(write_take, frames=frames, fps=spec.fps)
+    stage.clock.counting = True
     done = await _to_the_end(
         stage,
         partial(
@@ -286,10 +287,9 @@ async def _keep(
             notes=notes,
             seconds=seconds,
             weights=clips[0].weights,
+            spent=stage.clock.untold,
         ),
     )
-    stage.clock.counting = True
-    stage.crew.archive.spend(stage.job.run_id, stage.clock.untold())  # no take takes longer than its run
     stage.emit(
         TakeDone(
             run_id=stage.job.run_id,

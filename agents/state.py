@@ -116,6 +116,7 @@ class Clock:
         is written, which tells all of them."""
         self._begun = time.monotonic()
         self._told = 0.0
+        self._telling = threading.Lock()
 
     @property
     def left(self) -> float:
@@ -138,9 +139,10 @@ class Clock:
         return self.left <= self.reserve
 
     def untold(self) -> float:
-        """Seconds since this was last asked: what is still to be kept in the archive."""
-        now = self.elapsed
-        untold, self._told = now - self._told, now
+        """Seconds since this was last asked, by whichever thread: what is still to be kept in the archive."""
+        with self._telling:
+            now = self.elapsed
+            untold, self._told = now - self._told, now
         return untold
 
     def check(self, needed: float = 0.0) -> None:

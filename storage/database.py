@@ -41,6 +41,7 @@ class Database:
         if self._sqlite and self.url.database not in (None, "", ":memory:"):
             make_folder(Path(str(self.url.database)).parent)
         self._engine = self._make_engine()
+        self._writing = self._engine.execution_options(writes=True)
         self._turn: contextlib.AbstractContextManager[Any] = (
             threading.RLock() if self._sqlite else contextlib.nullcontext()
         )
@@ -67,8 +68,7 @@ class Database:
         On SQLite it holds the write lock from its first statement (a reader that turns writer would fail at once
         instead of waiting), and the threads of this process queue up instead of polling the file.
         """
-        engine = self._engine.execution_options(writes=True)
-        with self._named_errors(), self._turn, Session(engine, expire_on_commit=False) as session:
+        with self._named_errors(), self._turn, Session(self._writing, expire_on_commit=False) as session:
             yield session
             session.commit()
 
@@ -95,8 +95,7 @@ class Database:
                     return
             from storage.migrations.upgrade import upgrade  # alembic takes a while to import; rarely needed
 
-            engine = self._engine.execution_options(writes=True)
-            with self._turn, engine.connect() as connection, _alone(connection), connection.begin():
+            with self._turn, self._writing.connect() as connection, _alone(connection), connection.begin():
                 upgrade(connection, _version(connection), self._shown)
 
     @property

@@ -97,8 +97,7 @@ class Runs:
     def spend(self, run_id: int, seconds: float) -> None:
         """Add seconds of work to the run's account."""
         with self._db.write() as session:
-            spent = sa.update(Run).where(col(Run.id) == run_id)
-            session.execute(spent.values(seconds_spent=col(Run.seconds_spent) + seconds))
+            add_seconds(session, run_id, seconds)
 
     def claim(self, run_id: int, owner: str, seconds: float) -> Run:
         """Hold the run for `seconds`; `owner` comes from `storage.lease.new_owner()`.
@@ -147,6 +146,12 @@ class Runs:
         mine = sa.update(Run).where(col(Run.id) == run_id, col(Run.owner) == owner)
         with self._db.write() as session:
             session.execute(mine.values(owner=None, owner_until=None))
+
+
+def add_seconds(session: Session, run_id: int, seconds: float) -> None:
+    """Add seconds of work to the run's account in this transaction."""
+    spent = sa.update(Run).where(col(Run.id) == run_id)
+    session.execute(spent.values(seconds_spent=col(Run.seconds_spent) + seconds))
 
 
 def _keys(story_text: str, profile: str, options: Mapping[str, Any]) -> tuple[str, str]:

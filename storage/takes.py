@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from storage.database import Database
 from storage.errors import NotFound
 from storage.media import Media, Writer
 from storage.records import ShotPlan, TakeRecord
+from storage.runs import add_seconds
 from storage.shots import add_revision
 from storage.tables import Remedy, Shot, Take, TakeStatus, Verdict
 
@@ -68,10 +69,12 @@ class Takes:
         notes: Sequence[str] = (),
         seconds: float = 0.0,
         weights: str | None = None,
+        spent: Callable[[], float] = lambda: 0.0,
     ) -> Take:
         """Put the file on disk, whole, then settle the row. `frames` is the file's bytes or writes it at a path.
 
-        A take that was lost and comes back with other bytes loses its verdict: nobody has judged these. Raises
+        `spent` is asked last, for seconds of work to add to the run's account: no take takes longer than its run. A
+        take that was lost and comes back with other bytes loses its verdict: nobody has judged these. Raises
         DiskError (the take stays `filming` and is taken up again), NotFound.
         """
         take, shot = self._take(take_id)
@@ -80,12 +83,13 @@ class Takes:
         with self._db.write() as session:
             if take.sha256 not in (None, sha256):
                 session.execute(sa.delete(Verdict).where(col(Verdict.take_id) == take_id))
-            take = session.merge(take)
+            session.add(take)
             take.status, take.error = TakeStatus.DONE, None
             take.file, take.sha256 = name, sha256
             take.seam_jump, take.notes, take.weights = seam_jump, list(notes), weights
             take.composition = list(composition) or take.composition
             take.seconds_spent += seconds
+            add_seconds(session, shot.run_id, spent())
         return take
 
     def fail_take(self, take_id: int, error: str, seconds: float = 0.0) -> None:
