@@ -632,14 +632,15 @@ class Studio:
         before: Costs | None = None,
     ) -> AsyncIterator[Crew]:
         """Everybody a run needs; `before` is what it had used when its budget began."""
-        from agents.casting import brains_of, server_for
+        from agents.casting import brains_of
+        from agents.minds import Minds
         from agents.progress import ignore
         from agents.state import Crew
         from storage.records import NOTHING
 
-        server, before = server_for(profile, os.environ), before or NOTHING
+        minds, before = Minds(profile, os.environ), before or NOTHING
         try:
-            brains = brains_of(profile, server, self.archive, run_id, _world_critic, before)
+            brains = brains_of(profile, minds, self.archive, run_id, _world_critic, before)
             yield Crew(
                 archive=self.archive,
                 backend=camera,
@@ -649,8 +650,7 @@ class Studio:
                 on_event=on_event or ignore,
             )
         finally:
-            if server is not None:
-                await server.close()
+            await minds.close()
 
 
 def version() -> str:

@@ -16,6 +16,10 @@ from pydantic import BaseModel, ValidationError
 from agents.brains import LanguageModel, Question, Remembering, Reply, Turn
 from agents.errors import ModelRefused
 
+CHARS_A_TOKEN = 3
+"""Fewer than any common text has, so that tokens are over-estimated; a sign of three bytes counts as one token."""
+IMAGE_TOKENS = 1000
+"""Of a picture at low detail: a round guess, which most models stay under and some do not."""
 REPAIRS = 2
 """How often a wrong answer is sent back."""
 _MOST_PROBLEMS = 8
@@ -79,6 +83,13 @@ def extract_json(text: str) -> object:
                 continue  # a brace in prose, not the start of an object
             raise ValueError(f"the JSON object breaks off or is malformed: {error}") from error
     raise ValueError(f"expected one JSON object, got {text[:120]!r}")
+
+
+def read_at_most(question: Question) -> int:
+    """The most tokens that a model reads for the question, estimated upwards from the text's length."""
+    turns = (turn.answer + turn.objection for turn in question.turns)
+    texts = "".join((question.prompt.system, question.prompt.user, schema_text(question.shape), *turns))
+    return len(texts.encode()) // CHARS_A_TOKEN + IMAGE_TOKENS * len(question.images)
 
 
 def schema_text(shape: type[BaseModel]) -> str:

@@ -29,7 +29,7 @@ class ShotCaption(Shape):
 
 
 class ModelCaptioner(Blocking):
-    """A vision model behind an OpenAI-compatible endpoint, or any other LanguageModel."""
+    """A vision model behind an OpenAI-compatible endpoint or in this process, or any other LanguageModel."""
 
     def __init__(self, model: LanguageModel, closing: Closing | None = None) -> None:
         super().__init__(closing)

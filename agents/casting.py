@@ -18,7 +18,7 @@ from agents.boardfile import parse_board
 from agents.brains import Brains, Critic, LanguageModel
 from agents.editor import EditOptions
 from agents.ensemble import brains_for
-from agents.errors import ProfileError, UsageError
+from agents.errors import UsageError
 from agents.ledger import Ledger, UnderWay
 from agents.order import Order, motion_wishes, read_bytes
 from agents.profile import Profile, load_profile, override, parse_profile
@@ -34,7 +34,7 @@ from storage.records import NOTHING, Costs
 from storage.tables import Run
 
 if TYPE_CHECKING:
-    from agents.llm import Server
+    from agents.minds import Minds
 
 
 def profile_for(order: Order, name: str, model: str | None) -> Profile:
@@ -237,31 +237,9 @@ def _check_picture(profile: Profile, needed: bool, *, there: bool, taken: bool =
         )
 
 
-def server_for(profile: Profile, environment: Mapping[str, str]) -> Server | None:
-    """The profile's endpoint, where it asks one; the key goes to the client and nowhere else."""
-    if not profile.needs_endpoint:
-        return None
-    from agents.llm import Endpoint, Server  # openai takes a while to import, and rules need none
-
-    brains = profile.brains
-    return Server(
-        Endpoint(
-            base_url=brains.base_url,
-            key=environment.get(brains.key_env) or None,
-            key_name=brains.key_env,
-            timeout=brains.timeout,
-            attempts=brains.attempts,
-            max_tokens=brains.max_tokens,
-            temperature=brains.temperature,
-            price_in=brains.price_in,
-            price_out=brains.price_out,
-        )
-    )
-
-
 def brains_of(
     profile: Profile,
-    server: Server | None,
+    minds: Minds,
     archive: Archive,
     run_id: int,
     world_critic: Callable[[], Critic],
@@ -271,12 +249,7 @@ def brains_of(
     out = UnderWay()
 
     def model_of(role: str) -> LanguageModel:
-        from agents.llm import EndpointModel
-
-        if server is None:
-            raise ProfileError(f"Profile {profile.name}: the {role} needs an endpoint (brains.base_url)")
-        model = EndpointModel(server, profile.brains.models.of(role))
-        return Ledger(model, archive, run_id, profile.budget, before, out)
+        return Ledger(minds.of(role), archive, run_id, profile.budget, before, out)
 
     critic = world_critic() if profile.critic.kind == "world" else None
     return brains_for(profile, model_of, critic)

@@ -9,7 +9,7 @@ from agents.critic import CriticOptions, ModelCritic
 from agents.errors import ProfileError
 from agents.offline import OfflinePlanner
 from agents.planner import ModelPlanner, ModelWorldPlanner
-from agents.profile import Profile
+from agents.profile import MINDS, Profile
 from agents.reworder import ModelReworder, RuleReworder
 from agents.scripted import ScriptedCritic
 from agents.segmenter import ModelSegmenter, RuleSegmenter
@@ -19,7 +19,7 @@ ModelOf = Callable[[str], LanguageModel]
 
 
 def brains_for(profile: Profile, model_of: ModelOf | None = None, world_critic: Critic | None = None) -> Brains:
-    """The agents a profile names. `model_of` is needed for endpoints, `world_critic` for the critic `world`.
+    """The agents a profile names. `model_of` is needed where they ask models, `world_critic` for the critic `world`.
 
     Raises ProfileError when one of them is needed and was not given.
     """
@@ -41,7 +41,7 @@ def brains_for(profile: Profile, model_of: ModelOf | None = None, world_critic: 
 
 
 def _critic(profile: Profile, model_of: ModelOf | None, world_critic: Critic | None) -> Critic | None:
-    if profile.critic.kind == "endpoint":
+    if profile.critic.kind in MINDS:
         options = CriticOptions(votes=profile.critic.votes, most_frames=profile.critic.most_frames)
         return ModelCritic(_model(profile, model_of, "critic"), options)
     if profile.critic.kind == "scripted":
@@ -55,5 +55,5 @@ def _critic(profile: Profile, model_of: ModelOf | None, world_critic: Critic | N
 
 def _model(profile: Profile, model_of: ModelOf | None, role: str) -> LanguageModel:
     if model_of is None:
-        raise ProfileError(f"Profile {profile.name}: the {role} needs an endpoint, and none was given")
+        raise ProfileError(f"Profile {profile.name}: the {role} needs a model, and none was given")
     return model_of(role)

@@ -28,14 +28,10 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from agents.answers import schema_text
+from agents.answers import read_at_most, schema_text
 from agents.brains import Question, Reply
 from agents.errors import ModelMisconfigured, ModelRefused, ModelUnavailable
 
-CHARS_A_TOKEN = 3
-"""Fewer than any common text has, so that tokens are over-estimated; a sign of three bytes counts as one token."""
-IMAGE_TOKENS = 1000
-"""Of a picture at low detail: a round guess, which most models stay under and some do not."""
 LONGEST_WAIT = 60.0
 """Seconds; a server that asks for more is given up sooner rather than waited for."""
 
@@ -145,9 +141,7 @@ class EndpointModel:
     def at_most(self, question: Question) -> Reply:
         """The most tokens and money that one answer can come to, estimated upwards from the text's length."""
         endpoint = self.server.endpoint
-        turns = (turn.answer + turn.objection for turn in question.turns)
-        texts = "".join((question.prompt.system, question.prompt.user, schema_text(question.shape), *turns))
-        read = len(texts.encode()) // CHARS_A_TOKEN + IMAGE_TOKENS * len(question.images)
+        read = read_at_most(question)
         cost = (read * endpoint.price_in + endpoint.max_tokens * endpoint.price_out) / 1e6
         return Reply(text="", tokens_in=read, tokens_out=endpoint.max_tokens, cost=cost)
 

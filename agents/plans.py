@@ -96,9 +96,7 @@ def board_result(
 def estimate(profile: Profile, planned: PlanResult | None, take_seconds: float | None) -> Estimate:
     """What filming under this profile would take at most."""
     budget, models = profile.budget, profile.brains.models
-    roles = ["planner", "segmenter", "reworder"] if profile.brains.kind == "endpoint" else []
-    roles += ["critic"] if profile.critic.kind == "endpoint" else []
-    asked = [f"{role}: {models.of(role)}" for role in roles if models.of(role)]
+    asked = [f"{role}: {models.of(role)}" for role in profile.asked]
     return Estimate(
         plan=planned,
         profile=profile.name,

@@ -18,6 +18,8 @@ from agents.errors import ProfileError
 from agents.storyboard import Shape
 
 PROFILES = Path(__file__).parent.parent / "profiles"
+MINDS = ("endpoint", "local")
+"""Kinds of brains and critics that ask a model."""
 Number = int | float
 
 
@@ -49,9 +51,10 @@ class Models(Shape):
 
 
 class BrainsChoice(Shape):
-    """Who plans, times and words anew: rules, or models behind an OpenAI-compatible endpoint."""
+    """Who plans, times and words anew: rules, or models behind an OpenAI-compatible endpoint or in this process."""
 
-    kind: Literal["offline", "endpoint"] = "offline"
+    kind: Literal["offline", "endpoint", "local"] = "offline"
+    """`local`: the models' names are folders or hub ids of chat checkpoints, in safetensors."""
     world: bool = True
     """Plan within the puppet world's words; off for backends that film anything."""
     base_url: str = ""
@@ -68,12 +71,16 @@ class BrainsChoice(Shape):
     """Money per million tokens read."""
     price_out: float = Field(default=0.0, ge=0)
     """Money per million tokens written."""
+    device: str = ""
+    """Of `local` models: a torch device; empty for the accelerator where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of `local` models; `auto` as for the backend."""
 
 
 class CriticChoice(Shape):
     """Who watches the takes. Without a critic the film is cut unjudged, and says so."""
 
-    kind: Literal["world", "endpoint", "scripted", "none"] = "none"
+    kind: Literal["world", "endpoint", "local", "scripted", "none"] = "none"
     votes: int = Field(default=3, ge=1, le=9)
     most_frames: int = Field(default=32, ge=4, le=256)
 
@@ -139,8 +146,20 @@ class Profile(Shape):
 
     @property
     def needs_endpoint(self) -> bool:
-        """Whether any role asks a model."""
-        return self.brains.kind == "endpoint" or self.critic.kind == "endpoint"
+        """Whether any role asks a model behind the endpoint."""
+        return "endpoint" in (self.brains.kind, self.critic.kind)
+
+    def mind(self, role: str) -> str:
+        """Where the model of a role is; it asks none unless that is one of `MINDS`."""
+        return self.critic.kind if role == "critic" else self.brains.kind
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Roles that ask a model."""
+        roles = ["planner"] if self.brains.kind in MINDS else []
+        roles += ["segmenter", "reworder"] if roles and not self.brains.world else []
+        roles += ["critic"] if self.critic.kind in MINDS else []
+        return tuple(roles)
 
 
 def load_profile(name: str, *, backends: Collection[str] | None = None) -> Profile:
@@ -211,16 +230,10 @@ def _problems(profile: Profile, backends: Collection[str] | None) -> list[str]:
         found += _unfit_address(profile.brains.base_url)
     if not profile.brains.key_env.isidentifier():
         found.append("brains.key_env: expected the name of an environment variable, such as OPENAI_API_KEY")
-    if not profile.needs_endpoint:
-        return found
-    asked = [] if profile.brains.kind == "offline" else ["planner"]
-    if profile.brains.kind == "endpoint" and not profile.brains.world:
-        asked += ["segmenter", "reworder"]
-    asked += ["critic"] if profile.critic.kind == "endpoint" else []
-    found += [
-        f"brains.models.{r}: name a model (or brains.models.default)" for r in asked if not profile.brains.models.of(r)
+    named = profile.brains.models
+    return found + [
+        f"brains.models.{role}: name a model (or brains.models.default)" for role in profile.asked if not named.of(role)
     ]
-    return found
 
 
 def _unfit_address(url: str) -> list[str]:

@@ -30,6 +30,12 @@ def weights_digest(folder: Path) -> str:
     return found.hexdigest()
 
 
+def named(place: str) -> str:
+    """What tells a checkpoint apart from others: its folder's name and a digest of its weights, or its hub id."""
+    folder = Path(place)
+    return f"{folder.resolve().name} {weights_digest(folder)[:8]}" if folder.is_dir() else place
+
+
 def file_digest(file: Path) -> bytes:
     """sha256 of one file, sampled when it is larger than `WHOLE`."""
     size = file.stat().st_size

@@ -96,7 +96,7 @@ def test_from_a_video_to_trained_adapters(
         (("train", "scenes-data", "nowhere"), "expected a folder of videos, got nowhere"),
         (("train", "scenes-data", "CLIPS", "--threshold", 0), "threshold: expected more than 0"),
         (("train", "scenes-data", "CLIPS", "--encoder", "nowhere"), "expected a folder with a model's config.json"),
-        (("train", "scenes-data", "CLIPS", "--captions", "bundled"), "a profile whose critic is behind an endpoint"),
+        (("train", "scenes-data", "CLIPS", "--captions", "bundled"), "a profile whose critic asks a vision model"),
         (("train", "world", "vae", "--often", "jump=2"), "--often: belongs to the denoiser; leave it out for the vae"),
         (("train", "world", "denoiser", "--often", "jump"), "--often: expected VERB=WEIGHT, such as jump=2; got jump"),
         (("train", "world", "denoiser", "--often", "fly=2"), "expected verbs of the world, got fly"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.errors import UsageError
+from agents.profile import MINDS
 from workshop.evaluations import RESULTS
 
 if TYPE_CHECKING:
@@ -131,16 +132,13 @@ def _panel(profile: Profile, environment: Mapping[str, str]) -> Iterator[Panel]:
         with closing(Panel(WorldCritic(belief=unknown))) as panel:
             yield panel
         return
-    if profile.critic.kind != "endpoint":
+    if profile.critic.kind not in MINDS:
         raise UsageError(f"eval calibrate: profile {profile.name} has no critic to calibrate: {profile.critic.kind!r}")
-    from agents.casting import server_for
     from agents.critic import CriticOptions, ModelCritic
-    from agents.llm import EndpointModel
+    from agents.minds import Minds
 
-    server = server_for(profile, environment)
-    if server is None:
-        raise UsageError(f"Profile {profile.name}: its critic needs an endpoint (brains.base_url)")
+    minds = Minds(profile, environment)
     options = CriticOptions(votes=profile.critic.votes, most_frames=profile.critic.most_frames)
-    critic = ModelCritic(EndpointModel(server, profile.brains.models.of("critic")), options, unknown)
-    with closing(Panel(critic, server.close)) as panel:
+    critic = ModelCritic(minds.of("critic"), options, unknown)
+    with closing(Panel(critic, minds.close)) as panel:
         yield panel

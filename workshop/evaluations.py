@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agents.errors import UsageError
+from agents.profile import MINDS
 
 if TYPE_CHECKING:
     from agents.profile import Profile
@@ -189,15 +190,12 @@ def _released(verdicts: Path, prompts: Path, judged: str) -> Verifier:
 def _verifier(profile: Profile, environment: Mapping[str, str]) -> Iterator[Verifier | NotMeasured]:
     from evals.metrics.score import NotMeasured
 
-    if profile.critic.kind != "endpoint":
-        yield NotMeasured(reason=f"no verifier: profile {profile.name} has no critic behind an endpoint")
+    if profile.critic.kind not in MINDS:
+        yield NotMeasured(reason=f"no verifier: profile {profile.name} has no critic that asks a vision model")
         return
-    from agents.casting import server_for
-    from agents.llm import EndpointModel
-    from evals.benchmarks.verifiers import EndpointVerifier
+    from agents.minds import Minds
+    from evals.benchmarks.verifiers import ModelVerifier
 
-    server = server_for(profile, environment)
-    if server is None:
-        raise UsageError(f"Profile {profile.name}: its critic needs an endpoint (brains.base_url)")
-    with closing(EndpointVerifier(EndpointModel(server, profile.brains.models.of("critic")), server.close)) as verifier:
+    minds = Minds(profile, environment)
+    with closing(ModelVerifier(minds.of("critic"), minds.close)) as verifier:
         yield verifier

@@ -201,14 +201,14 @@ def _captioner(profile: str | None, environment: Mapping[str, str]) -> Iterator[
         yield None
         return
     from agents.captioner import ModelCaptioner
-    from agents.casting import profile_for, server_for
-    from agents.llm import EndpointModel
+    from agents.casting import profile_for
+    from agents.minds import Minds
     from agents.order import Order
+    from agents.profile import MINDS
 
     chosen = profile_for(Order(story=""), profile, None)
-    server = server_for(chosen, environment) if chosen.critic.kind == "endpoint" else None
-    if server is None:
-        raise UsageError(f"--captions: expected a profile whose critic is behind an endpoint, got {profile}")
-    model = EndpointModel(server, chosen.brains.models.of("critic"))
-    with closing(ModelCaptioner(model, server.close)) as captioner:
+    if chosen.critic.kind not in MINDS:
+        raise UsageError(f"--captions: expected a profile whose critic asks a vision model, got {profile}")
+    minds = Minds(chosen, environment)
+    with closing(ModelCaptioner(minds.of("critic"), minds.close)) as captioner:
         yield captioner

@@ -134,8 +134,8 @@ class Said(Shape):
     answer: str
 
 
-class EndpointVerifier(Blocking):
-    """A vision model behind an OpenAI-compatible endpoint, or any other LanguageModel."""
+class ModelVerifier(Blocking):
+    """A vision model behind an OpenAI-compatible endpoint, an open one in this process, or any other LanguageModel."""
 
     def __init__(self, model: LanguageModel, closing: Closing | None = None) -> None:
         super().__init__(closing)

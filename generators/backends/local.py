@@ -18,11 +18,7 @@ from generators.adapters import read_adapter, with_adapters
 from generators.backends.checkpoint import fetch_checkpoint
 from generators.backends.clips import check_limits, make_clip
 from generators.backends.opening import (
-    Dtype,
-    best_device,
     check_scenes,
-    checked_device,
-    dtype_of,
     limits_within,
     opened_model,
     times_of_tokens,
@@ -33,6 +29,7 @@ from generators.cast_memory import fewer_at_once
 from generators.cast_plan import Keeps
 from generators.clip import Canvas, Clip, Frames, Limits, OnProgress, Progress, ShotRequest, ShotSet
 from generators.controls.base import Control
+from generators.devices import Dtype, best_device, checked_device, dtype_of
 from generators.digests import weights_digest
 from generators.errors import BackendUnavailable, OutOfMemory, RequestRejected
 from generators.models.base import VideoModel, video_as_frames

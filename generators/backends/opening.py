@@ -5,40 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
 
 from generators.adapters import Adapter
 from generators.clip import Limits
-from generators.devices import devices
 from generators.errors import BackendUnavailable, OutOfMemory
 from generators.models.base import VideoModel
 from generators.models.loading import FAMILIES, MadeFor, class_of, open_model
 from generators.models.scenes import FilmsSets
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-def best_device() -> str:
-    """The accelerator, where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def checked_device(device: str, offload: bool) -> torch.device:
-    """The device, once it was seen to hold a number. Raises BackendUnavailable, naming those that are there."""
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # the last for kinds this torch lacks
-        there = ", ".join(found.name for found in devices())
-        raise BackendUnavailable(
-            f"device: {device!r} cannot be used on this machine ({str(error).splitlines()[0]}); there are {there}"
-        ) from error
-    place = torch.device(device)
-    if offload and place.type == "cpu":
-        raise BackendUnavailable("offload: expected an accelerator to move networks to and from, got device 'cpu'")
-    return place
 
 
 def times_of_tokens(folder: Path, told: bool | None, scenes: bool) -> dict[str, bool]:
@@ -101,10 +77,3 @@ def limits_within(limits: Limits | None, made: MadeFor) -> Limits:
         continues=own.continues,
         films_sets=own.films_sets,
     )
-
-
-def dtype_of(name: Dtype, device: str) -> torch.dtype:
-    """The type of numbers of that name; `auto` is bfloat16 on an accelerator and float32 on a CPU."""
-    if name == "auto":
-        return torch.float32 if device.startswith("cpu") else torch.bfloat16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]

@@ -6,8 +6,7 @@ light: a family's file, and torch with it, is read when one of its checkpoints i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from generators.adapters import Adapter, put_on
 from generators.clip import Extension, Limits
 from generators.errors import BackendUnavailable
+from generators.quiet import quietly
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ def load_pipeline(
 
     dtypes = {"default": dtype or torch.float32, **dict.fromkeys(float32, torch.float32)}
     try:
-        with _quiet(Path(model).is_dir()):
+        with quietly(Path(model).is_dir()):
             pipe: Any = DiffusionPipeline.from_pretrained(model, dtype=dtypes, use_safetensors=True)
     except (OSError, ValueError, ImportError) as error:
         raise BackendUnavailable(
@@ -154,23 +154,6 @@ def _family(kind: str, model: str) -> Family:
         return FAMILIES[kind]
     except KeyError:
         raise BackendUnavailable(f"{model} is a {kind}; expected one of {', '.join(FAMILIES)}") from None
-
-
-@contextmanager
-def _quiet(quiet: bool) -> Iterator[None]:
-    """Loading a folder draws no progress bars; the libraries' switches are left as they were."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    both = (diffusers_logging, transformers_logging)
-    switches = [switch for switch in both if quiet and switch.is_progress_bar_enabled()]
-    for switch in switches:
-        switch.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for switch in switches:
-            switch.enable_progress_bar()
 
 
 def _take_wan(pipe: Any, **options: Any) -> VideoModel:

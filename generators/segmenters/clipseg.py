@@ -19,6 +19,7 @@ from torch import Tensor
 from generators.controls.storyboarding_maths import otsu
 from generators.digests import weights_digest
 from generators.errors import BackendUnavailable, RequestRejected
+from generators.quiet import quietly
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as the published weights were trained with."""
@@ -85,7 +86,8 @@ def _opened(place: str, device: str | torch.device) -> tuple[Any, Any]:
     from transformers import AutoTokenizer, CLIPSegForImageSegmentation
 
     try:
-        loaded: Any = CLIPSegForImageSegmentation.from_pretrained(place, use_safetensors=True, dtype=torch.float32)
+        with quietly(Path(place).is_dir()):
+            loaded: Any = CLIPSegForImageSegmentation.from_pretrained(place, use_safetensors=True, dtype=torch.float32)
         tokenizer: Any = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise BackendUnavailable(

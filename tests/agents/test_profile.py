@@ -72,7 +72,7 @@ def test_endpoints_plan_in_the_worlds_words_or_freely() -> None:
         ({"budget": {"second": 3}}, "budget.second: there is no such key"),
         ({"budget": {"takes_per_shot": 0}}, "budget.takes_per_shot"),
         ({"budget": {"seconds": "long"}}, r"budget.seconds.*'long'"),
-        ({"brains": {"kind": "magic"}}, "brains.kind.*'offline' or 'endpoint'.*'magic'"),
+        ({"brains": {"kind": "magic"}}, "brains.kind.*'offline', 'endpoint' or 'local'.*'magic'"),
         ({"critic": {"kind": "mother"}}, "critic.kind"),
         ({"backend": {}}, "backend.kind: Field required"),
         ({"backend": {"kind": "sora"}}, "backend.kind: expected one of bundled, instant, local, got 'sora'"),
@@ -165,7 +165,7 @@ def test_a_role_without_a_model_of_its_own_takes_the_default() -> None:
 def test_brains_that_lack_what_they_need_are_refused() -> None:
     with pytest.raises(ProfileError, match="world critic"):
         brains_for(load_profile("bundled"))
-    with pytest.raises(ProfileError, match="planner needs an endpoint"):
+    with pytest.raises(ProfileError, match="planner needs a model"):
         brains_for(load_profile("wan"))
 
 

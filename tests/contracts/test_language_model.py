@@ -1,10 +1,11 @@
-"""What every language model must do, be it scripted or behind an endpoint."""
+"""What every language model must do, be it scripted, behind an endpoint or in this process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import cast
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +14,10 @@ from agents.answers import ask
 from agents.brains import LanguageModel, Question, Turn
 from agents.errors import ModelError, ModelRefused, ModelUnavailable
 from agents.llm import Endpoint, EndpointModel, Server
+from agents.local_llm import LocalModel
 from agents.scripted import ScriptedModel
+from generators.chat import ChatCheckpoint, Continuation, Message
+from generators.errors import OutOfMemory
 from prompts.catalog import load
 from tests.loopback import Answer, ChatServer, fails, says
 
@@ -43,7 +47,31 @@ async def endpoint(answers: Sequence[str | None]) -> AsyncIterator[LanguageModel
             await server.close()
 
 
-@pytest.fixture(params=[scripted, endpoint], ids=["scripted", "endpoint"])
+class Checkpoint:
+    """Says what it is told to; a real one is in tests/generators/test_chat.py."""
+
+    sees = True
+
+    def __init__(self, answers: Sequence[str | None]) -> None:
+        self.answers = list(answers)
+
+    def answer(self, talk: Sequence[Message], *, most: int, **_: object) -> Continuation:
+        text = self.answers.pop(0)
+        if text is None:
+            raise OutOfMemory("no memory is left")
+        return Continuation(text=text, tokens_in=len(talk), tokens_out=min(most, 9), cut_off=False)
+
+
+@asynccontextmanager
+async def local(answers: Sequence[str | None]) -> AsyncIterator[LanguageModel]:
+    model = LocalModel("small", lambda: cast(ChatCheckpoint, Checkpoint(answers)))
+    try:
+        yield model
+    finally:
+        await model.close()
+
+
+@pytest.fixture(params=[scripted, endpoint, local], ids=["scripted", "endpoint", "local"])
 def open_model(request: pytest.FixtureRequest) -> Open:
     found: Open = request.param
     return found

@@ -30,7 +30,7 @@ from evals.benchmarks.verifiers import (
     LLAVA,
     RULES,
     TAG,
-    EndpointVerifier,
+    ModelVerifier,
     ReplayVerifier,
     Rules,
     key_indices,
@@ -259,7 +259,7 @@ def test_the_replay_of_an_empty_run_is_a_run_without_vote() -> None:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[tuple[ChatServer, EndpointVerifier]]:
+def endpoint() -> Iterator[tuple[ChatServer, ModelVerifier]]:
     def answer(asked: dict[str, Any]) -> Answer:
         text = asked["messages"][-1]["content"][0]["text"]
         return says(json.dumps({"answer": f"Reasons.\n{TAG} 1, 0" if TAG in text else "A fox jumps."}))
@@ -267,13 +267,13 @@ def endpoint() -> Iterator[tuple[ChatServer, EndpointVerifier]]:
     server = ChatServer(answer)
     with server.running() as url:
         connection = Server(Endpoint(base_url=url, first_wait=0.01))
-        verifier = EndpointVerifier(EndpointModel(connection, "seer"), connection.close)
+        verifier = ModelVerifier(EndpointModel(connection, "seer"), connection.close)
         yield server, verifier
         verifier.close()
 
 
 def test_an_endpoint_describes_first_and_scores_with_the_description(
-    prompts: Path, endpoint: tuple[ChatServer, EndpointVerifier]
+    prompts: Path, endpoint: tuple[ChatServer, ModelVerifier]
 ) -> None:
     server, verifier = endpoint
     bench = StoryEval(StoryEvalSettings(prompts=prompts), verifier)
@@ -291,7 +291,7 @@ def test_an_endpoint_describes_first_and_scores_with_the_description(
 
 def test_a_server_that_is_away_stops_the_run_instead_of_scoring_it(prompts: Path) -> None:
     away = Server(Endpoint(base_url="http://127.0.0.1:9/v1", attempts=1))
-    verifier = EndpointVerifier(EndpointModel(away, "seer"), away.close)
+    verifier = ModelVerifier(EndpointModel(away, "seer"), away.close)
     bench = StoryEval(StoryEvalSettings(prompts=prompts), verifier)
     with pytest.raises(ModelUnavailable):
         bench.judge(bench.units()[0], [FILM])
