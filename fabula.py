@@ -111,7 +111,15 @@ if TYPE_CHECKING:
     from workshop.inspecting import inspect_attention
     from workshop.motion import MotionOutcome as MotionOutcome
     from workshop.motion import evaluate_motion
-    from workshop.training import distil_world, export_world, import_world, mean_world, train_world, train_world_text
+    from workshop.training import (
+        distil_world,
+        export_world,
+        import_world,
+        mean_world,
+        train_reader,
+        train_world,
+        train_world_text,
+    )
     from workshop.training_scenes import SceneWishes, prepare_scenes, train_scenes
     from workshop.worlds import evaluate_world
 
@@ -164,9 +172,10 @@ __all__ = [
     "mean_world",
     "prepare_scenes",
     "size_of",
-    "train_world_text",
+    "train_reader",
     "train_scenes",
     "train_world",
+    "train_world_text",
     "version",
 ]
 _VALUES = {

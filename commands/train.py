@@ -71,6 +71,31 @@ train_part("vae", "Train the autoencoder, or go on.")
 train_part("denoiser", "Train the transformer and its text encoder, or go on.")
 
 
+@group.command()
+def reader(
+    out: Annotated[Path | None, typer.Option(help="Folder of the training run; training/reader by default.")] = None,
+    to: Annotated[Path | None, typer.Option(help="The finished file; where `eval world` looks by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all; the rate falls to zero.")] = None,
+    minutes: Minutes = None,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> int:
+    """Teach the network by whose features `eval world` compares films with the truth (FVD-SW); or go on."""
+    outcome = fabula.train_reader(
+        out=out,
+        to=to,
+        steps=steps,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        threads=threads,
+        on_progress=None if json else screen.tell_training,
+    )
+    return screen.show_training(outcome, json)
+
+
 @world.command()
 def text(
     out: Out = None,

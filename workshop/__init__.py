@@ -13,7 +13,15 @@ _ROOM = {
     "evaluations": ("evaluate", "evaluation_report"),
     "inspecting": ("inspect_attention",),
     "motion": ("evaluate_motion",),
-    "training": ("distil_world", "export_world", "import_world", "mean_world", "train_world_text", "train_world"),
+    "training": (
+        "distil_world",
+        "export_world",
+        "import_world",
+        "mean_world",
+        "train_reader",
+        "train_world",
+        "train_world_text",
+    ),
     "training_scenes": ("SceneWishes", "prepare_scenes", "train_scenes"),
     "worlds": ("evaluate_world",),
 }

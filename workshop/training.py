@@ -99,6 +99,28 @@ def train_world_text(
     return train_roles(config, on_progress)
 
 
+def train_reader(
+    *,
+    out: Path | None = None,
+    to: Path | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    on_progress: OnTrainingProgress | None = None,
+) -> TrainingOutcome:
+    """Teach the network that reads clips of the world (FVD-SW), or go on: half an hour on two cores."""
+    from evals.world.reader_training import ReaderTraining
+    from evals.world.reader_training import train_reader as train
+
+    usual = ReaderTraining()
+    schedule = _schedule(usual.schedule, steps, steps, minutes)
+    machine = Machine(device=device, threads=threads)
+    config = replace(usual, out=out or usual.out, to=to or usual.to, seed=seed, schedule=schedule, machine=machine)
+    return train(config, on_progress)
+
+
 def distil_world(
     film_steps: int = 8,
     guidance: float = 3.0,

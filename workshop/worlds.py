@@ -53,13 +53,18 @@ def evaluate_world(
     from evals.benchmarks.world_films import World
     from evals.metrics.score import NotMeasured
     from evals.suite import finish, run
+    from evals.world.reader import open_reader
 
     counts = {} if list(sets) == [FILMS] else _counts(sets, cases, quick)
     chosen = profile_for(Order(story=""), profile, model)
     with _backend(chosen, needed=clips is None and not controls) as backend:
         try:
             autoencoder = NotMeasured(reason=FOREIGN) if clips and not controls else _autoencoder(backend)
-            world = World(counts, autoencoder, seed) if counts else Stories(cases or STORIES, autoencoder, seed)
+            world = (
+                World(counts, autoencoder, seed, open_reader())
+                if counts
+                else Stories(cases or STORIES, autoencoder, seed)
+            )
             footages = list(_footages(world, backend, controls, clips, name, autoencoder, seed))
         except ValueError as error:
             raise UsageError(f"eval world: {error}") from error

@@ -17,6 +17,7 @@ from evals.benchmarks.protocol import ALL, Line
 from evals.metrics.curves import INTERVALS, interval_counts, interval_curve, shared_area, similarity
 from evals.metrics.frechet import Distance, frechet, kernel, reduced
 from evals.metrics.score import Case, Metric, NotMeasured, Outcome, Score, together
+from evals.metrics.video_embedders import VideoEmbedder
 from evals.world.detectors import Frames
 from evals.world.tracks import Scene
 from generators.world.motion import TALL
@@ -24,7 +25,9 @@ from generators.world.script import Script
 from generators.world.words import HEIGHT, WIDTH
 
 NEAR = "similarities"
-"""The name of the facts that interval curves are made of."""
+"""The name of the facts that interval curves are made of, …"""
+READ = "features"
+"""… and of those that a network made of film and truth."""
 PIXELS = "24x16 pixels"
 MOMENTS = 8
 """Times, spread over a clip, at which states are read."""
@@ -89,22 +92,27 @@ def states(scene: Scene, script: Script) -> list[float]:
     return [round(value, 4) for value in found]
 
 
-def distance_lines(facts: Sequence[Mapping[str, Any]]) -> list[Line]:
+def distance_lines(facts: Sequence[Mapping[str, Any]], reader: VideoEmbedder | NotMeasured) -> list[Line]:
     """FVD-SW and KVD-SW over all films, and how far their interval histograms overlap the truth's."""
     if len(facts) < 2:
         few = NotMeasured(reason="a distance needs at least two films")
         return [Line(group=ALL, summary=together("FVD-SW and KVD-SW", few, len(facts)))]
-    real, made = (np.array([one["states"][which] for one in facts]) for which in ("truth", "film"))
-    axes = min(AXES, len(facts) - 1)
-    found = [
-        crowd_line(f"FVD-SW (detector states, {axes} axes)", frechet(*reduced(real, made, axes))),
-        crowd_line("KVD-SW (detector states)", kernel(real, made)),
-        Line(group=ALL, summary=together("FVD-SW (3-D network)", NO_NETWORK, len(facts))),
-    ]
+    found = _crowd(facts, "states", "detector states")
+    if isinstance(reader, NotMeasured):
+        found.append(Line(group=ALL, summary=together("FVD-SW (3-D network)", reader, len(facts))))
+    else:
+        found += _crowd(facts, READ, reader.name)
     return found + _overlaps(facts)
 
 
-NO_NETWORK = NotMeasured(reason="missing weights: no network was trained to name the world's events")
+def _crowd(facts: Sequence[Mapping[str, Any]], vectors: str, said: str) -> list[Line]:
+    """Both distances between films and their truth, by these vectors."""
+    real, made = (np.array([one[vectors][which] for one in facts]) for which in ("truth", "film"))
+    axes = min(AXES, len(facts) - 1)
+    return [
+        crowd_line(f"FVD-SW ({said}, {axes} axes)", frechet(*reduced(real, made, axes))),
+        crowd_line(f"KVD-SW ({said})", kernel(real, made)),
+    ]
 
 
 def crowd_line(metric: str, found: Distance) -> Line:

@@ -15,11 +15,12 @@ import numpy as np
 from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
 from evals.benchmarks.timing import timing_facts
 from evals.benchmarks.world import Autoencoder
-from evals.benchmarks.world_distances import NEAR, distance_lines, near_counts, near_metrics, states
+from evals.benchmarks.world_distances import NEAR, READ, distance_lines, near_counts, near_metrics, states
 from evals.metrics.classical import Cuts
 from evals.metrics.flow import DynamicDegree
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import Metric, NotMeasured, Outcome, Score, Summary, summarise
+from evals.metrics.video_embedders import VideoEmbedder
 from evals.world import splits
 from evals.world.controls import film as rendered
 from evals.world.detectors import Frames, sharpness
@@ -40,6 +41,7 @@ LENGTHS = tuple(range(1, 7))
 GROWING = ("ECR", "ECR-id", "Order")
 SMALLEST = 12
 """Films after which growth is first printed; then after twice as many, and so on."""
+NO_READER = NotMeasured(reason="no network was given that reads clips of the world")
 STORY_SCORE = "StoryScore"
 STORIES, EACH = sum(STORY_SHAPE.values()), 200
 QUICK: Mapping[SplitName, int] = {"both": 72, "stories": 18}
@@ -63,12 +65,22 @@ def quick_counts(cases: int | None = None) -> dict[SplitName, int]:
 
 
 class World:
-    """The benchmark; `counts` says how many cases of each set, `autoencoder` gives the ceiling."""
+    """The benchmark; `counts` says how many cases of each set, `autoencoder` gives the ceiling.
+
+    `reader` turns clips into features, by which all films are held against their truth as two crowds.
+    """
 
     name = "world"
 
-    def __init__(self, counts: Mapping[SplitName, int], autoencoder: Autoencoder | NotMeasured, seed: int = 0) -> None:
+    def __init__(
+        self,
+        counts: Mapping[SplitName, int],
+        autoencoder: Autoencoder | NotMeasured,
+        seed: int = 0,
+        reader: VideoEmbedder | NotMeasured = NO_READER,
+    ) -> None:
         self._autoencoder = autoencoder
+        self._reader = reader
         self._seed = seed
         self._pairs: dict[str, tuple[Case, Case]] = {}
         for split, count in counts.items():
@@ -82,7 +94,8 @@ class World:
 
     def settings(self) -> Mapping[str, Any]:
         """Sets are drawn by seed; a set's first cases are the same however many there are."""
-        return {**read_by(), "seed": self._seed}
+        reader = "" if isinstance(self._reader, NotMeasured) else self._reader.name
+        return {**read_by(), "seed": self._seed, "reader": reader}
 
     @property
     def ceiling(self) -> str:
@@ -121,6 +134,7 @@ class World:
             "done": [event.done for event in judged.events],
             "evidence": [event.evidence for event in judged.events],
             "states": {"film": states(scene, case.script), "truth": states(true_scene, case.script)},
+            **self._features(film.frames, truth),
             NEAR: {"film": near_counts(film.frames), "truth": near_counts(truth)},
             **timing_facts([(one.start, one.end) for one in judged.events], case.script.seconds, LENGTHS),
         }
@@ -134,8 +148,15 @@ class World:
         found += [Line(group=group, summary=story_score(some)) for group, some in _sets(judged, groups)]
         found += [Line(group=f"{verb}", summary=one) for verb, one in _by_verb(judged)]
         found += growth(judged)
-        found += distance_lines([one.judgement.facts for one in judged if one.judgement.facts])
+        found += distance_lines([one.judgement.facts for one in judged if one.judgement.facts], self._reader)
         return found + _not_held_back()
+
+    def _features(self, film: Frames, truth: Frames) -> dict[str, Any]:
+        """What the reader makes of a film and of its truth."""
+        if isinstance(self._reader, NotMeasured):
+            return {}
+        pair = {"film": self._reader.embed_clip(film), "truth": self._reader.embed_clip(truth)}
+        return {READ: {name: [round(float(value), 4) for value in vector] for name, vector in pair.items()}}
 
     def _ceiling(self, truth: Frames, case: Case) -> dict[str, Outcome]:
         if isinstance(self._autoencoder, NotMeasured):

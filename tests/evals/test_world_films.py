@@ -62,7 +62,7 @@ def test_rendered_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) 
     assert (named(result)["Frame accuracy"].mean or 0) > 0.95
     assert means(result, "overlap with truth at interval 1 (24x16 pixels)") == [1.0]
     assert named(result)["FVD-SW (detector states, 1 axes)"].mean == pytest.approx(0.0, abs=1e-9)
-    assert "missing weights" in str(named(result)["FVD-SW (3-D network)"])
+    assert "no network was given" in str(named(result)["FVD-SW (3-D network)"])
 
 
 @pytest.mark.slow
