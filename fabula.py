@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from agents.brains import Critic
     from agents.calibration import Rate as Rate
     from agents.checkup import Checkup
+    from agents.minds import Kept
     from agents.profile import Profile
     from agents.progress import OnEvent, RunEvent
     from agents.state import Crew, Illustrator
@@ -238,6 +239,7 @@ class Studio:
         self._database = database or os.environ.get("FABULA_DATABASE") or None
         self._kept: Archive | None = None
         self._cameras: dict[BackendConfig, LazyBackend] = {}
+        self._checkpoints: Kept = {}
 
     def __enter__(self) -> Self:
         return self
@@ -249,9 +251,12 @@ class Studio:
 
     def close(self) -> None:
         """Let go of model and database; calling it twice is harmless."""
+        from agents.minds import close_all
+
         for camera in self._cameras.values():
             camera.close()
         self._cameras.clear()
+        close_all(self._checkpoints)
         if self._kept is not None:
             self._kept.close()
             self._kept = None
@@ -545,7 +550,8 @@ class Studio:
         profile = profile_of(row)
         before = Costs(**row.asked["before"]) if "before" in row.asked else NOTHING
         camera = self._camera(profile, self.archive.weights(run_id))
-        if (row.status.value != "done" and not approve) or again:
+        films = (row.status.value != "done" and not approve) or bool(again)
+        if films:
             async with self._holding(run_id):
                 await asyncio.to_thread(camera.open)
                 self.archive.ask(run_id, row.asked | {"limits": asdict(camera.limits)})
@@ -553,7 +559,7 @@ class Studio:
             camera.known = limits_from(row.asked["limits"])
         job = job_of(row, profile, camera.limits, self.archive.story(run_id))
         job = replace(job, approve=approve, retries=again or {})
-        async with self._crew(profile, run_id, camera, on_event, before) as crew:
+        async with self._crew(profile, run_id, camera, on_event, before, profile.asked if films else ()) as crew:
             crew.illustrator = _illustrator(camera) if row.asked.get("attention") else None
             shots = self.archive.shots(run_id)
             if shots and row.status.value != "planning":
@@ -639,16 +645,21 @@ class Studio:
         camera: LazyBackend,
         on_event: OnEvent | None,
         before: Costs | None = None,
+        opened: Sequence[str] = (),
     ) -> AsyncIterator[Crew]:
-        """Everybody a run needs; `before` is what it had used when its budget began."""
+        """Everybody a run needs; `before` is what it had used when its budget began.
+
+        Models of the roles `opened` are loaded first.
+        """
         from agents.casting import brains_of
         from agents.minds import Minds
         from agents.progress import ignore
         from agents.state import Crew
         from storage.records import NOTHING
 
-        minds, before = Minds(profile, os.environ), before or NOTHING
+        minds, before = Minds(profile, os.environ, self._checkpoints), before or NOTHING
         try:
+            await minds.open(opened)
             brains = brains_of(profile, minds, self.archive, run_id, _world_critic, before)
             yield Crew(
                 archive=self.archive,

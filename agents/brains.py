@@ -1,7 +1,7 @@
 """What the graph thinks with: protocols of the agents and of the models behind them, and the values they exchange.
 
-Every agent has two brains, an endpoint and offline rules; both stand behind these protocols. Knows no network, no
-database and no prompt's wording.
+Agents think by rules, or ask a model behind an endpoint or in this process; all of them stand behind these protocols.
+Knows no network, no database and no prompt's wording.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Reply:
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """Answers one question once. Asking again and checking are `agents.llm.ask`'s."""
+    """Answers one question once. Asking again and checking are `agents.answers.ask`'s."""
 
     @property
     def name(self) -> str:
@@ -90,6 +90,15 @@ class Priced(Protocol):
 
     def at_most(self, question: Question) -> Reply:
         """What one answer can come to: its text is empty, its tokens and cost are the most there can be."""
+        ...
+
+
+@runtime_checkable
+class InProcess(Protocol):
+    """A model that works in this process: a question whose asker is gone, or that failed, is not carried out."""
+
+    async def open(self) -> None:
+        """Load what it needs, if it is not there. Raises ModelMisconfigured or ModelUnavailable."""
         ...
 
 

@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -155,9 +156,10 @@ def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> Film
     from agents.report import render_report  # reads this module's scenes
 
     scenes = _scenes(plan)
+    versions = _versions(plan.options.ffmpeg, cut=bool(plan.cuts))
     pieces = [scene.piece for scene in scenes if scene.piece is not None]
     reel = Reel(pieces, plan.media, plan.options.look, thumbs=plan.options.sheet_frames) if pieces else None
-    with ThreadPoolExecutor(1, "film") as aside:  # an encoder's work is not Python's: what is drawn is drawn meanwhile
+    with ThreadPoolExecutor(1, "film") as aside, _or_stop(reel):  # what is drawn is drawn while an encoder works
         film = aside.submit(_keep_film, plan.folder / FILM, reel, plan.options) if reel else None
         places = iter(reel.places() if reel else ())
         scenes = [replace(scene, placed=next(places)) if scene.piece else scene for scene in scenes]
@@ -166,7 +168,6 @@ def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> Film
     captions = [caption for scene in scenes if scene.placed for caption in scene.placed.captions]
     files |= {one.name: keep_file(plan.folder / one.name, one.png) for one in plan.figures if one.png}
     result = _result(plan, scenes, files)
-    versions = _versions(plan.options.ffmpeg, cut=reel is not None)
     manifest = _manifest(plan, scenes, files, versions)
     for name, content in (
         (SRT, as_srt(captions).encode()),
@@ -178,6 +179,17 @@ def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> Film
     told = replace(plan, record=account()) if account else plan
     files[REPORT] = keep_file(plan.folder / REPORT, render_report(told, scenes, result, versions).encode())
     return result
+
+
+@contextmanager
+def _or_stop(reel: Reel | None) -> Iterator[None]:
+    """What goes wrong meanwhile ends the film too: nobody waits for an encoder in vain."""
+    try:
+        yield
+    except BaseException:
+        if reel is not None:
+            reel.stop()
+        raise
 
 
 def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = None) -> Path:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from agents.brains import LanguageModel, Priced, Question, Reply
+from agents.brains import InProcess, LanguageModel, Priced, Question, Reply
 from agents.errors import BudgetExhausted, ModelUnavailable, StoryError
 from agents.profile import Budget
 from storage.archive import Archive
@@ -111,7 +111,7 @@ class Ledger:
         try:
             reply = await self.model.complete(question)
         except BaseException as error:
-            lost = _unanswered(error)
+            lost = 0 if isinstance(self.model, InProcess) else _unanswered(error)
             reason = str(error) or type(error).__name__
             self.archive.fail_call(call.id, reason, seconds=time.monotonic() - started, unknown=lost > 0)
             self._lose(question, digest, most, lost - 1)

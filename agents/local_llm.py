@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agents.answers import read_at_most, schema_text
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 FURTHER = 0.7
 """Temperature of every vote after the first, where none is given: the likeliest answer would be the same again."""
 
+ANEW = "Correct the profile and run the story anew: a run keeps the profile it was begun with"
+
 
 class LocalModel:
-    """One checkpoint, loaded when it is first asked; questions wait for one another.
+    """One checkpoint, loaded when it is opened or first asked; questions wait for one another.
 
     `temperature` is that of all answers; without one, the first vote on a question is the likeliest answer and further
     ones are drawn. The same question to the same weights has the same answer on the same machine.
@@ -51,9 +54,19 @@ class LocalModel:
 
     @property
     def name(self) -> str:
-        """The checkpoint's name, with a digest of its weights where they lie in a folder."""
+        """The checkpoint's name, with what tells its weights apart from others."""
         self._name = self._name or named(self.place)
         return self._name
+
+    async def open(self) -> None:
+        """Load the checkpoint. Raises ModelMisconfigured where that is impossible, ModelUnavailable without memory."""
+        await asyncio.get_running_loop().run_in_executor(self._hand, self._open)
+
+    async def open_for(self, role: str) -> None:
+        """Load it for this role; a critic that sees no pictures is ModelMisconfigured as well."""
+        await self.open()
+        if role == "critic" and self._loaded is not None and not self._loaded.sees:
+            raise self._blind(role)
 
     async def complete(self, question: Question) -> Reply:
         """Put the question once. Raises ModelMisconfigured, ModelRefused, or ModelUnavailable without memory."""
@@ -76,20 +89,33 @@ class LocalModel:
         """The most tokens that one answer can come to, estimated upwards; it costs no money."""
         return Reply(text="", tokens_in=read_at_most(question), tokens_out=self.max_tokens)
 
-    async def close(self) -> None:
-        """Let go of the weights."""
-        self._hand.shutdown(wait=False, cancel_futures=True)
+    def close(self) -> None:
+        """Let go of the weights, once what is under way is done."""
+        self._hand.submit(self._forget)
+        self._hand.shutdown(wait=False)
+
+    def _forget(self) -> None:
         self._loaded = None
 
+    def _open(self) -> ChatCheckpoint:
+        if self._loaded is None:
+            with _told():
+                self._loaded = self._load()
+            self._name = self._loaded.name
+        return self._loaded
+
+    def _blind(self, role: str) -> ModelMisconfigured:
+        return ModelMisconfigured(
+            f"{self.place} is a language model and sees no pictures: name a vision-language model for the {role}. "
+            f"{ANEW}"
+        )
+
     def _answer(self, question: Question, stopped: threading.Event) -> Continuation:
+        model = self._open()
+        if question.images and not model.sees:
+            raise self._blind(question.role)
         temperature = self.temperature if self.temperature is not None else FURTHER if question.vote else 0.0
-        try:
-            model = self._loaded = self._loaded or self._load()
-            if question.images and not model.sees:
-                raise ModelMisconfigured(
-                    f"{self.place} is a language model and sees no pictures: name a vision-language model for the "
-                    f"{question.role}"
-                )
+        with _told():
             return model.answer(
                 _talk(question),
                 most=self.max_tokens,
@@ -97,12 +123,19 @@ class LocalModel:
                 seed=int(question.digest(self.name)[:15], 16),
                 stopped=stopped,
             )
-        except BackendUnavailable as error:
-            raise ModelMisconfigured(str(error)) from error
-        except RequestRejected as error:
-            raise ModelRefused(str(error)) from error
-        except OutOfMemory as error:
-            raise ModelUnavailable(str(error), unanswered=0) from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The checkpoint's errors as a model's."""
+    try:
+        yield
+    except BackendUnavailable as error:
+        raise ModelMisconfigured(f"{error}. {ANEW}") from error
+    except RequestRejected as error:
+        raise ModelRefused(str(error)) from error
+    except OutOfMemory as error:
+        raise ModelUnavailable(str(error), unanswered=0) from error
 
 
 def _talk(question: Question) -> list[Message]:

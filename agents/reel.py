@@ -1,10 +1,11 @@
 """The reel: take files spliced one after the other into the frames of a film, with the place of each in film time.
 
-Reads one take at a time, so a film may be longer than memory. Knows files, frames and seconds; nothing of verdicts.
+Holds one take at a time, so a film may be longer than memory. Knows files, frames and seconds; nothing of verdicts.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -100,6 +101,7 @@ class Reel:
         self._media = media
         self._look = look
         self._thumbs = thumbs
+        self._stopped = threading.Event()
         first, self.fps = load(media, pieces[0])
         self._size = first.shape[1:3]
         self.factor = look.scale or watchable_factor(self._size[0])
@@ -109,6 +111,10 @@ class Reel:
     def enlarged(self) -> bool:
         """Whether `frames` come enlarged already: captions are drawn on large frames, the rest is left to ffmpeg."""
         return self._look.burn_captions
+
+    def stop(self) -> None:
+        """No more frames come: whoever reads them gets an EditError."""
+        self._stopped.set()
 
     def places(self) -> list[Placed]:
         """Where each piece stands; EditError names the take that is altered or does not fit."""
@@ -135,6 +141,8 @@ class Reel:
         splice = self._splice()
         held: Frames | None = None  # the end of the piece before, which the next may fade into
         for piece in self._pieces:
+            if self._stopped.is_set():
+                raise EditError("the film is given up: what goes beside it could not be made")
             fresh = self._dressed(self._take(piece)[piece.drop :], piece)
             splice.add(len(fresh), joined=piece.joined)
             overlap = splice.overlap

@@ -51,12 +51,13 @@ def test_a_checkpoint_from_a_folder_plans_a_story_once(cli: Cli, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_critic_that_cannot_see_is_named_and_the_run_goes_on_with_another(cli: Cli, tmp_path: Path) -> None:
+def test_a_critic_that_cannot_see_is_named_before_anything_is_filmed(cli: Cli, tmp_path: Path) -> None:
     model = tiny_language_model(tmp_path / "blind", "yes")
     done = cli("run", STORY, "--profile", profile(tmp_path, model, brains="offline", critic="local"))
     assert done.code == 1
     assert "blind is a language model and sees no pictures: name a vision-language model for the critic" in done.err
-    assert "main.py resume 1" in done.err
+    assert "run the story anew: a run keeps the profile it was begun with" in done.err
+    assert cli("show", "1", "--json").data["shots"] == []
 
 
 @pytest.mark.slow

@@ -31,6 +31,29 @@ def tiny_language_model(folder: Path, says: str | None = None, *, template: str 
     return folder
 
 
+def tiny_qwen_vl(folder: Path) -> Path:
+    """A random Qwen2.5-VL, whose processor would read videos too."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    marks = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    shown = "<|vision_start|><|image_pad|><|vision_end|>"
+    tokenizer = _tokenizer(TEMPLATE.replace("<image>", shown), list(marks))
+    torch.manual_seed(0)
+    ids = {name: tokenizer.convert_tokens_to_ids(mark) for name, mark in zip(QWEN_IDS, marks, strict=True)}
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10_000.0}
+    text = _llama(tokenizer) | {"num_key_value_heads": 2, "rope_parameters": rope}
+    sees = {"depth": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "out_hidden_size": 32}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=sees | {"fullatt_block_indexes": [0]}, **ids)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=56 * 56).save_pretrained(folder)
+    return folder
+
+
+QWEN_IDS = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+
+
 def tiny_vision_language_model(folder: Path, says: str | None = None) -> Path:
     """A random LLaVA, CLIP's pictures in a Llama of one block; with `says`, that is its answer to everything."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor

@@ -50,7 +50,7 @@ async def endpoint(answers: Sequence[str | None]) -> AsyncIterator[LanguageModel
 class Checkpoint:
     """Says what it is told to; a real one is in tests/generators/test_chat.py."""
 
-    sees = True
+    sees, name = True, "small"
 
     def __init__(self, answers: Sequence[str | None]) -> None:
         self.answers = list(answers)
@@ -68,7 +68,7 @@ async def local(answers: Sequence[str | None]) -> AsyncIterator[LanguageModel]:
     try:
         yield model
     finally:
-        await model.close()
+        model.close()
 
 
 @pytest.fixture(params=[scripted, endpoint, local], ids=["scripted", "endpoint", "local"])

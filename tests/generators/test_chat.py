@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from generators.chat import ChatCheckpoint, Message, _Gumbel
 from generators.errors import BackendUnavailable, RequestRejected
-from tests.tiny_chat import NO_SYSTEM, tiny_language_model, tiny_vision_language_model
+from tests.tiny_chat import NO_SYSTEM, tiny_language_model, tiny_qwen_vl, tiny_vision_language_model
 
 TALK = (Message(role="system", text="Be brief."), Message(role="user", text="What does the fox do?"))
 
@@ -77,6 +79,46 @@ def test_pictures_are_seen(seer: ChatCheckpoint) -> None:
     red, blue = (250, 10, 10), (10, 10, 250)
     assert shown(red) == shown(red)
     assert len({shown(red), shown(blue), shown(red, blue), shown(blue, red)}) == 4
+
+
+def test_a_model_whose_processor_reads_videos_too_is_shown_pictures(tmp_path: Path) -> None:
+    model = ChatCheckpoint(str(tiny_qwen_vl(tmp_path)), device="cpu")
+
+    def said(*colours: tuple[int, int, int]) -> str:
+        pictures = tuple(picture(colour) for colour in colours)
+        return model.answer([Message(role="user", text="What?", pictures=pictures)], most=8).text
+
+    assert len({said((250, 9, 9)), said((9, 9, 250)), said((250, 9, 9), (9, 9, 250))}) == 3
+
+
+def test_penalties_of_the_checkpoint_do_not_bend_the_likeliest_answer(tmp_path: Path) -> None:
+    folder = tiny_language_model(tmp_path)
+    plain = ChatCheckpoint(str(folder), device="cpu").answer(TALK, most=12).text
+    told = json.loads((folder / "generation_config.json").read_text())
+    bent = told | {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "do_sample": True, "temperature": 9.0}
+    (folder / "generation_config.json").write_text(json.dumps(bent))
+    assert ChatCheckpoint(str(folder), device="cpu").answer(TALK, most=12).text == plain
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_instead_of_filled_with_chance(tmp_path: Path) -> None:
+    folder = tiny_language_model(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackendUnavailable, match=r"lacks 1 of its model's weights, such as lm_head\.weight"):
+        ChatCheckpoint(str(folder), device="cpu")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BackendUnavailable, match="expected a folder or hub id of a chat model"):
+        ChatCheckpoint(str(folder), device="cpu")
+
+
+def test_a_template_that_refuses_the_conversation_is_named(tmp_path: Path) -> None:
+    model = ChatCheckpoint(
+        str(tiny_language_model(tmp_path, template="{{ raise_exception('two in a row') }}")), device="cpu"
+    )
+    with pytest.raises(RequestRejected, match="its chat template refuses the conversation: two in a row"):
+        model.answer(TALK, most=1)
 
 
 def test_the_logits_are_those_of_the_model_run_by_hand(seer: ChatCheckpoint) -> None:

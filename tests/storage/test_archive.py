@@ -117,6 +117,32 @@ def test_a_take_file_lies_under_the_media_folder_and_is_checked_on_every_use(arc
     assert archive.take_file(take) is None
 
 
+def test_a_take_and_the_seconds_it_took_are_kept_together_or_not_at_all(archive: Archive, run_id: int) -> None:
+    archive.spend(run_id, 1.5)
+    take = begin(archive, archive.shots(run_id)[0].shot.id)
+
+    def disk_full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    def asked() -> float:
+        raise AssertionError("nothing was kept")
+
+    with pytest.raises(DiskError):
+        archive.finish_take(take.id, disk_full, spent=asked)
+    assert archive.run(run_id).seconds_spent == 1.5
+    archive.finish_take(take.id, b"frames", seconds=3.0, spent=lambda: 4.0)
+    assert (archive.run(run_id).seconds_spent, archive.take(take.id).seconds_spent) == (5.5, 3.0)
+
+    def fails() -> float:
+        raise RuntimeError("while the row is written")
+
+    lost = begin(archive, archive.shots(run_id)[1].shot.id)
+    with pytest.raises(RuntimeError):
+        archive.finish_take(lost.id, b"frames", spent=fails)
+    assert archive.take(lost.id).status == TakeStatus.FILMING
+    assert archive.run(run_id).seconds_spent == 5.5
+
+
 def test_a_lost_take_that_comes_back_the_same_keeps_its_verdict(archive: Archive, run_id: int) -> None:
     take = begin(archive, archive.shots(run_id)[0].shot.id)
     archive.finish_take(take.id, b"frames")
