@@ -23,9 +23,6 @@ from generators.world.renderer import render
 from generators.world.script import Script
 from generators.world.words import LONG, SHORT
 
-UNSEEN = 128
-"""Clips of held-out combinations on which the reader is examined."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderTraining:
@@ -38,6 +35,8 @@ class ReaderTraining:
     batch: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
+    unseen: int = 128
+    """Clips of held-out combinations on which the finished reader is examined."""
     machine: Machine = Machine()
     schedule: Schedule = field(
         default_factory=lambda: Schedule(
@@ -46,7 +45,7 @@ class ReaderTraining:
     )
 
     def __post_init__(self) -> None:
-        for name in ("batch", "learning_rate"):
+        for name in ("batch", "learning_rate", "unseen"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"ReaderTraining.{name}: expected more than 0, got {getattr(self, name)}")
 
@@ -87,7 +86,7 @@ class ReaderTrainee:
 
     def examine(self, path: Path) -> Losses:
         """Shares of right answers over clips of held-out combinations."""
-        return examine(self.network, UNSEEN, self.config.seed)
+        return examine(self.network, self.config.unseen, self.config.seed)
 
 
 def draw(rng: np.random.Generator, count: int, frames: int, split: Split) -> tuple[Tensor, Answers]:

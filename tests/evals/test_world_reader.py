@@ -40,7 +40,7 @@ LIFT = Script(
 
 def tiny(folder: Path, steps: int) -> ReaderTraining:
     schedule = Schedule(steps=steps, warmup=1, decay_steps=4, log_every=1, sample_every=0)
-    return ReaderTraining(out=folder, to=folder / "reader.safetensors", batch=2, schedule=schedule)
+    return ReaderTraining(out=folder, to=folder / "reader.safetensors", batch=2, unseen=4, schedule=schedule)
 
 
 def test_the_right_answers_are_the_scripts_own() -> None:
