@@ -25,7 +25,7 @@ from generators.models.tiny_skyreels import tiny_skyreels_pipeline
 from generators.models.tiny_unet import tiny_unet_pipeline
 from generators.sampler import Settings, sample
 
-SETTINGS = Settings(steps=4, guidance=3.0)
+SETTINGS = Settings(steps=3, guidance=3.0)
 FEW = Settings(steps=4, guidance=1.0)
 """As few-step adapters are filmed with."""
 TRANSFORMERS: dict[str, Callable[[], Any]] = {
@@ -175,6 +175,7 @@ def test_every_method_does_in_bfloat16_what_it_does_in_float32(family: str) -> N
 
 def add_adapter(pipe: Any) -> None:
     peft = pytest.importorskip("peft")
+    torch.manual_seed(0)  # peft draws from it; how much a control moves hangs on the adapter
     config = peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
     if hasattr(network(pipe), "add_adapter"):
         network(pipe).add_adapter(config)
