@@ -551,6 +551,8 @@ class Studio:
         before = Costs(**row.asked["before"]) if "before" in row.asked else NOTHING
         camera = self._camera(profile, self.archive.weights(run_id))
         films = (row.status.value != "done" and not approve) or bool(again)
+        plans = row.status.value == "planning"
+        opened = [role for role in profile.asked if films or (plans and role != "critic")]
         if films:
             async with self._holding(run_id):
                 await asyncio.to_thread(camera.open)
@@ -559,7 +561,7 @@ class Studio:
             camera.known = limits_from(row.asked["limits"])
         job = job_of(row, profile, camera.limits, self.archive.story(run_id))
         job = replace(job, approve=approve, retries=again or {})
-        async with self._crew(profile, run_id, camera, on_event, before, profile.asked if films else ()) as crew:
+        async with self._crew(profile, run_id, camera, on_event, before, opened) as crew:
             crew.illustrator = _illustrator(camera) if row.asked.get("attention") else None
             shots = self.archive.shots(run_id)
             if shots and row.status.value != "planning":

@@ -291,10 +291,10 @@ def _tally(scenes: list[Scene]) -> Tally:
 def _sheets(scenes: list[Scene], plan: FilmPlan) -> Iterator[tuple[str, bytes]]:
     """Names and pictures of the film's contact sheets, one after the other."""
     pages = max(1, math.ceil(len(scenes) / SHEET_SHOTS))
+    whole = f"{_tally(scenes).said} · {_seconds(scenes):.1f} s"
     for page in range(pages):
         name = SHEET if page == 0 else SHEET.replace(".png", f"-{page + 1:02d}.png")
-        under = f"{_tally(scenes).said} · {_seconds(scenes):.1f} s"
-        under += f" · sheet {page + 1} of {pages}" if pages > 1 else ""
+        under = whole + (f" · sheet {page + 1} of {pages}" if pages > 1 else "")
         yield name, _sheet(scenes[page * SHEET_SHOTS : (page + 1) * SHEET_SHOTS], under, plan)
 
 

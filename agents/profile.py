@@ -72,7 +72,7 @@ class BrainsChoice(Shape):
     price_out: float = Field(default=0.0, ge=0)
     """Money per million tokens written."""
     device: str = ""
-    """Of `local` models: a torch device; empty for the accelerator where there is one."""
+    """Of `local` models: a torch device; empty for CUDA where there is any."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of `local` models; `auto` as for the backend."""
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quietly(quiet: bool = True) -> Iterator[None]:
+def quietly(quiet: bool) -> Iterator[None]:
     """Draw no bars meanwhile, where `quiet`: a folder loads in seconds, while a download shows how far it is.
 
     The libraries' switches are left as they were.
