@@ -148,10 +148,17 @@ class Runs:
             session.execute(mine.values(owner=None, owner_until=None))
 
 
+_SPEND = (
+    sa.update(Run)
+    .where(col(Run.id) == sa.bindparam("run"))
+    .values(seconds_spent=col(Run.seconds_spent) + sa.bindparam("seconds"))
+    .execution_options(synchronize_session=False)
+)
+
+
 def add_seconds(session: Session, run_id: int, seconds: float) -> None:
     """Add seconds of work to the run's account in this transaction."""
-    spent = sa.update(Run).where(col(Run.id) == run_id)
-    session.execute(spent.values(seconds_spent=col(Run.seconds_spent) + seconds))
+    session.execute(_SPEND, {"run": run_id, "seconds": seconds})
 
 
 def _keys(story_text: str, profile: str, options: Mapping[str, Any]) -> tuple[str, str]:

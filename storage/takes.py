@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from storage.database import Database
@@ -16,6 +17,39 @@ from storage.records import ShotPlan, TakeRecord
 from storage.runs import add_seconds
 from storage.shots import add_revision
 from storage.tables import Remedy, Shot, Take, TakeStatus, Verdict
+
+_LIVE = select(Take).where(
+    Take.shot_id == sa.bindparam("shot"),
+    Take.request_digest == sa.bindparam("digest"),
+    Take.status != TakeStatus.FAILED,
+)
+"""Statements that every take asks are put together once: it takes as long as running them."""
+_WITH_SHOT = select(Take, Shot).select_from(Take).join(Shot).where(Take.id == sa.bindparam("take"))
+_VERDICT = select(Verdict).where(Verdict.take_id == sa.bindparam("take"))
+_OF_RUN = (
+    select(Take, Shot, Verdict, Remedy)
+    .select_from(Take)
+    .join(Shot)
+    .outerjoin(Verdict, col(Verdict.take_id) == Take.id)
+    .outerjoin(Remedy, col(Remedy.after_take_id) == Take.id)
+    .where(Shot.run_id == sa.bindparam("run"))
+    .order_by(col(Shot.number), col(Shot.part), col(Take.number))
+)
+_OF_SHOTS = _OF_RUN.where(col(Shot.number).in_(sa.bindparam("numbers", expanding=True)))
+_REVISION = aliased(Shot)
+_LAST_NUMBER = (
+    select(sa.func.count(col(Shot.id)), sa.func.max(Take.number))
+    .select_from(Shot)
+    .join(
+        _REVISION,
+        (col(_REVISION.run_id) == Shot.run_id)
+        & (col(_REVISION.number) == Shot.number)
+        & (col(_REVISION.part) == Shot.part),
+    )
+    .outerjoin(Take, col(Take.shot_id) == _REVISION.id)
+    .where(Shot.id == sa.bindparam("shot"))
+)
+"""Whether there is such a shot, and the highest number of a take of any of its revisions."""
 
 
 class Takes:
@@ -41,8 +75,7 @@ class Takes:
         Look at the status: a `done` take need not be filmed. A failed one is not taken up; it stays as it was.
         """
         with self._db.write() as session:
-            live = (Take.shot_id == shot_id, Take.request_digest == digest, Take.status != TakeStatus.FAILED)
-            found = session.exec(select(Take).where(*live)).first()
+            found = session.exec(_LIVE, params={"shot": shot_id, "digest": digest}).first()
             if found is not None:
                 return found
             take = Take(
@@ -118,18 +151,9 @@ class Takes:
 
     def takes(self, run_id: int, numbers: Sequence[int] | None = None) -> list[TakeRecord]:
         """Takes of all revisions with verdict and remedy, by shot and in the order they were begun; one query."""
-        mine = [col(Shot.run_id) == run_id] + ([] if numbers is None else [col(Shot.number).in_(numbers)])
-        rows = (
-            select(Take, Shot, Verdict, Remedy)
-            .select_from(Take)
-            .join(Shot)
-            .outerjoin(Verdict, col(Verdict.take_id) == Take.id)
-            .outerjoin(Remedy, col(Remedy.after_take_id) == Take.id)
-            .where(*mine)
-            .order_by(col(Shot.number), col(Shot.part), col(Take.number))
-        )
+        asked = {"run": run_id} if numbers is None else {"run": run_id, "numbers": list(numbers)}
         with self._db.read() as session:
-            found = session.exec(rows).all()
+            found = session.exec(_OF_RUN if numbers is None else _OF_SHOTS, params=asked).all()
         return [TakeRecord(take=t, shot=s, verdict=v, remedy=r) for t, s, v, r in found]
 
     def weights(self, run_id: int) -> str | None:
@@ -164,7 +188,7 @@ class Takes:
         The first verdict on a take stays: saving another gives back the one that stands.
         """
         with self._db.write() as session:
-            found = session.exec(select(Verdict).where(Verdict.take_id == take_id)).first()
+            found = session.exec(_VERDICT, params={"take": take_id}).first()
             if found is not None:
                 return found
             verdict = Verdict(
@@ -182,7 +206,7 @@ class Takes:
     def verdict(self, take_id: int) -> Verdict | None:
         """What the critic saw in the take, when it was judged."""
         with self._db.read() as session:
-            return session.exec(select(Verdict).where(Verdict.take_id == take_id)).first()
+            return session.exec(_VERDICT, params={"take": take_id}).first()
 
     def save_remedy(
         self,
@@ -214,7 +238,7 @@ class Takes:
 
     def _take(self, take_id: int) -> tuple[Take, Shot]:
         with self._db.read() as session:
-            found = session.exec(select(Take, Shot).select_from(Take).join(Shot).where(Take.id == take_id)).first()
+            found = session.exec(_WITH_SHOT, params={"take": take_id}).first()
         if found is None:
             raise NotFound(f"No take with id {take_id} in this archive")
         return found[0], found[1]
@@ -222,9 +246,7 @@ class Takes:
 
 def _next_number(session: Session, shot_id: int) -> int:
     """Takes of a shot are counted through all its revisions."""
-    shot = session.get(Shot, shot_id)
-    if shot is None:
+    there, last = session.exec(_LAST_NUMBER, params={"shot": shot_id}).one()
+    if not there:
         raise NotFound(f"No shot with id {shot_id} in this archive")
-    same = (Shot.run_id == shot.run_id, Shot.number == shot.number, Shot.part == shot.part)
-    last = session.exec(select(sa.func.max(Take.number)).select_from(Take).join(Shot).where(*same)).one()
-    return (last or 0) + 1
+    return int(last or 0) + 1
