@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from generators.training.preparing.prepare import PreparingProgress as PreparingProgress
     from storage.archive import Archive
     from storage.records import Costs
+    from storage.tables import Run
     from workshop.ablations import AblationOutcome as AblationOutcome
     from workshop.ablations import evaluate_cast, evaluate_extension, evaluate_retry, evaluate_steering
     from workshop.benches import bench_controls, bench_graph, bench_sampler, bench_scenes, bench_world
@@ -313,7 +314,7 @@ class Studio:
 
     async def aresume(
         self,
-        run: int,
+        run: int | None = None,
         *,
         from_plan: Path | None = None,
         out: Path | None = None,
@@ -321,7 +322,7 @@ class Studio:
         budget: Caps = Caps(),
         on_event: OnEvent | None = None,
     ) -> FilmResult:
-        """Go on with a run; a storyboard that waited for a person is approved as its file says now.
+        """Go on with a run, the newest where none is named; a storyboard that waited is approved as its file says now.
 
         `out` is another folder for its film. `attention` puts into the report where the model looked, as `run` does,
         also when the film is there already.
@@ -329,27 +330,27 @@ class Studio:
         from agents.casting import profile_of
         from agents.profile import override
 
-        row = self.archive.run(run)
+        row = self._named(run)
         profile = profile_of(row)
         changed = override(profile, budget.changes())
         if attention:
             _check_looks(profile)
         waits = row.status.value == "approval"
         if from_plan is not None and not waits:
-            raise UsageError(f"Run {run} does not wait for approval; film another storyboard with run --from-plan")
+            raise UsageError(f"Run {row.id} does not wait for approval; film another storyboard with run --from-plan")
         asked: dict[str, object] = {"budget": changed.budget.model_dump(mode="json")}
         asked |= {"attention": True} if attention else {}
         asked |= {"out": str(out.resolve())} if out is not None else {}
-        self._ask(run, asked)
+        self._ask(row.id, asked)
         if waits:
-            await self._approve(run, from_plan)
-        return await self._take_up(run, on_event=on_event)
+            await self._approve(row.id, from_plan)
+        return await self._take_up(row.id, on_event=on_event)
 
     resume = _twin(aresume)
 
     async def aretry(
         self,
-        run: int,
+        run: int | None = None,
         *,
         shot: str | None = None,
         event: str | None = None,
@@ -358,13 +359,14 @@ class Studio:
     ) -> FilmResult:
         """Film again what was not seen, or one shot (`3`) or event (`3.1`), with the whole budget anew.
 
-        The best take stays in the film; `retried` says of every shot what its new takes came to.
+        Of the newest run where none is named. The best take stays in the film; `retried` says of every shot what its
+        new takes came to.
         """
         before = self.show(run)
         again = retries(before, shot, event)
         if not again:
             return replace(before, retried=())
-        after = await self._take_up(run, again=again, anew=budget, on_event=on_event)
+        after = await self._take_up(before.run, again=again, anew=budget, on_event=on_event)
         return replace(after, retried=compare(before, after, again))
 
     retry = _twin(aretry)
@@ -373,7 +375,7 @@ class Studio:
         """A run as it stands; the newest where none is named. Raises NotFound."""
         from agents.filing import lost
 
-        record = self.archive.record(self.archive.newest().id if run is None else run)
+        record = self.archive.record(self._named(run).id)
         found, asked = result(record), record.run.asked.get("storyboard")
         gone = () if found.holder else lost(record)  # whoever holds it may be cutting the film anew
         return replace(
@@ -499,6 +501,9 @@ class Studio:
         asked |= {"attention": True} if order.attention else {}
         self._ask(run.id, asked)
         return run.id
+
+    def _named(self, run: int | None) -> Run:
+        return self.archive.newest() if run is None else self.archive.run(run)
 
     def _ask(self, run_id: int, changes: dict[str, object]) -> None:
         """Keep how a run is asked for from now on. Raises RunBusy, and DiskError or UsageError for an unfit folder."""

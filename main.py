@@ -46,7 +46,6 @@ from commands.options import (
     MotionShare,
     MotionSource,
     Profile,
-    RunNumber,
     Scenes,
     Seconds,
     Seed,
@@ -205,7 +204,7 @@ def run(
 
 @app.command(rich_help_panel=FILM)
 def resume(
-    run: RunNumber,
+    run: MaybeRun = None,
     from_plan: Annotated[Path | None, typer.Option(help="The edited storyboard, when it was moved.")] = None,
     out: Annotated[Path | None, typer.Option(help="Another folder for the film.")] = None,
     attention: Attention = False,
@@ -227,7 +226,7 @@ def resume(
 
 @app.command(rich_help_panel=FILM)
 def retry(
-    run: RunNumber,
+    run: MaybeRun = None,
     shot: Annotated[str | None, typer.Option(metavar="N", help="Only this shot.")] = None,
     event: Annotated[str | None, typer.Option(metavar="N.M", help="Only event M of shot N.")] = None,
     budget_takes: Takes = None,

@@ -12,7 +12,6 @@ FILM, LOOK, NIGHT, WORKSHOP, BUDGET = "Film a story", "Look", "Overnight", "Work
 
 StoryText = Annotated[str, typer.Argument(help="A text file, the story itself, or - for stdin.")]
 MaybeStory = Annotated[str | None, typer.Argument(help="A text file, the story itself, or - for stdin.")]
-RunNumber = Annotated[int, typer.Argument(metavar="RUN", help="The run's number; `runs` lists them.")]
 MaybeRun = Annotated[
     int | None, typer.Argument(metavar="RUN", help="The run's number, the newest by default; `runs` lists them.")
 ]

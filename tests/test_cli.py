@@ -147,8 +147,8 @@ def test_a_storyboard_waits_is_edited_and_filmed_as_edited(cli: Cli, desk: Path)
     board.write_text(yaml.safe_dump(data))
     again = cli("run", STORY, "--approve", "--json")
     assert again.code == 5, "asking once more does not approve"
-    filmed = cli("resume", 1, "--json")
-    assert (filmed.code, filmed.data["title"], len(filmed.data["shots"])) == (0, "Only the fox", 1)
+    filmed = cli("resume", "--json")
+    assert (filmed.code, filmed.data["title"], len(filmed.data["shots"])) == (0, "Only the fox", 1), "the newest run"
 
 
 @pytest.mark.slow
