@@ -9,7 +9,7 @@ import typer
 
 import fabula
 import screen
-from commands.options import Json
+from commands.options import FilmGuidance, FilmSteps, Json, Lora
 
 group = typer.Typer(help="Measure fabula itself.", no_args_is_help=True)
 
@@ -51,11 +51,25 @@ def world(
     cases: Annotated[int, typer.Option(min=1, help="Cases of one event, and as many of two.")] = 96,
     out: Annotated[Path | None, typer.Option(help="Where the rows go, bench/world by default; goes on.")] = None,
     stock: Annotated[bool, typer.Option("--stock", help="Film with diffusers alone, at its own defaults.")] = False,
+    steps: FilmSteps = None,
+    guidance: FilmGuidance = None,
+    lora: Lora = None,
     split: Annotated[str, typer.Option(help="What was kept from training, with commas between.")] = "both",
     seed: Annotated[int, typer.Option(min=0, help="Which cases are drawn.")] = 0,
     json: Json = False,
 ) -> int:
     """What a puppet-world model can do: held-out cases between their ceiling and their floor."""
     told = None if json else screen.tell_case
-    rows = fabula.bench_world(model, cases=cases, out=out, stock=stock, splits=split.split(","), seed=seed, on_row=told)
+    rows = fabula.bench_world(
+        model,
+        cases=cases,
+        out=out,
+        stock=stock,
+        splits=split.split(","),
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        lora=lora or (),
+        on_row=told,
+    )
     return screen.show_rows(rows, json)

@@ -55,13 +55,15 @@ def bench_world(
     stock: bool = False,
     splits: Sequence[str] = ("both",),
     seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    lora: Sequence[str] = (),
     on_row: Callable[[Row], None] | None = None,
 ) -> list[WorldRow]:
     """Scores of a puppet-world model on cases kept from training; goes on where `out` (bench/world) stopped.
 
-    Another `seed` draws other cases.
-
-    `stock` films with diffusers alone and its own steps and guidance instead of our sampler and profile.
+    Another `seed` draws other cases. `stock` films with diffusers alone and its own steps and guidance instead of our
+    sampler and profile. Steps and guidance may be named for either, and adapters (`PATH` or `PATH@SCALE`) put on top.
     """
     if cases < 1:
         raise UsageError(f"bench world: expected at least 1 case, got {cases}")
@@ -72,7 +74,7 @@ def bench_world(
     named: list[SplitName] = [split for split in SPLITS if split in splits]
     if unknown := sorted(set(splits) - set(named)):
         raise UsageError(f"bench world: expected splits of {', '.join(SPLITS)}; got {', '.join(unknown)}")
-    camera = open_camera(model, stock=stock)
+    camera = open_camera(model, stock=stock, steps=steps, guidance=guidance, lora=lora)
     folder = out or Path("bench", "world")
     return bench(
         camera.generate,

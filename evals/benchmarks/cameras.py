@@ -21,6 +21,7 @@ from evals.benchmarks.world import Autoencoder, Generate, Roundtrip
 from evals.world.detectors import Frames
 from evals.world.requests import request_of
 from evals.world.splits import Case
+from generators.adapters import Adapter, put_on, read_adapter, with_adapters
 from generators.backends import BUNDLED_GUIDANCE, BUNDLED_STEPS, BackendConfig, bundled_folder, open_backend
 from generators.backends.local import LocalBackend
 from generators.digests import weights_digest
@@ -43,26 +44,30 @@ def open_camera(
     stock: bool = False,
     steps: int | None = None,
     guidance: float | None = None,
+    lora: Sequence[str] = (),
 ) -> Camera:
     """The model in `folder` (by default the bundled one) behind our backend, or stock.
 
-    Steps and guidance that are not named are the bundled profile's, or for stock what diffusers does unasked.
-    Raises BackendUnavailable when there is none.
+    Steps and guidance that are not named are the bundled profile's, or for stock what diffusers does unasked. `lora`
+    are adapters on top, `PATH` or `PATH@SCALE`. Raises BackendUnavailable for what is not there.
     """
     folder = folder or bundled_folder()
     if not (folder / "model_index.json").is_file():
         raise BackendUnavailable(f"{folder} is not a folder in diffusers' format: it holds no model_index.json")
-    digest = weights_digest(folder)[:16]
+    adapters = [read_adapter(told) for told in lora]
+    digest = with_adapters(weights_digest(folder), adapters)[:16]
     if stock:
         asked = {"num_inference_steps": steps, "guidance_scale": guidance}
         named = {name: value for name, value in asked.items() if value is not None}
-        return _stock(folder, "-".join([digest, "stock", *(f"{value:g}" for value in named.values())]), named)
+        name = "-".join([digest, "stock", *(f"{value:g}" for value in named.values())])
+        return _stock(folder, name, named, adapters)
     steps, guidance = steps or BUNDLED_STEPS, BUNDLED_GUIDANCE if guidance is None else guidance
-    return _ours(folder, f"{digest}-ours-{steps}-{guidance:g}", steps, guidance)
+    config = BackendConfig(model=str(folder), steps=steps, guidance=guidance, lora=tuple(lora))
+    return _ours(f"{digest}-ours-{steps}-{guidance:g}", config)
 
 
-def _ours(folder: Path, name: str, steps: int, guidance: float) -> Camera:
-    backend = open_backend(BackendConfig(model=str(folder), steps=steps, guidance=guidance))
+def _ours(name: str, config: BackendConfig) -> Camera:
+    backend = open_backend(config)
     assert isinstance(backend, LocalBackend)
     assert backend.model is not None
     pipe: Any = backend.model.pipe  # type: ignore[attr-defined]
@@ -74,8 +79,9 @@ def _ours(folder: Path, name: str, steps: int, guidance: float) -> Camera:
     return Camera(name=name, generate=generate, roundtrip=through(pipe.vae))
 
 
-def _stock(folder: Path, name: str, named: Mapping[str, Any]) -> Camera:
+def _stock(folder: Path, name: str, named: Mapping[str, Any], adapters: Sequence[Adapter]) -> Camera:
     pipe: Any = WanPipeline.from_pretrained(str(folder))
+    put_on(pipe, adapters)
     pipe.set_progress_bar_config(disable=True)
     if torch.cuda.is_available():
         pipe.to("cuda")

@@ -14,6 +14,7 @@ from evals.world.splits import cases
 from generators.digests import weights_digest
 from generators.errors import BackendUnavailable
 from generators.models.tiny import tiny_wan
+from tests.tiny_adapters import write_adapter
 
 
 @pytest.mark.slow
@@ -39,6 +40,21 @@ def test_stock_diffusers_films_at_its_own_defaults_unless_told(tmp_path: Path) -
     named = open_camera(tmp_path, stock=True, steps=50, guidance=5.0)  # those of WanPipeline.__call__
     assert unasked.name != named.name
     assert np.array_equal(unasked.generate(listed, [3]), named.generate(listed, [3]))
+
+
+@pytest.mark.slow
+def test_adapters_are_put_on_both_and_are_part_of_the_name(tmp_path: Path) -> None:
+    model = tiny_wan("world", tmp_path / "model")
+    lora = str(write_adapter("world", tmp_path / "lora"))
+    listed = cases("both", 1, 1)
+    plain, ours, stock, weak = (
+        open_camera(model, steps=2, guidance=1.0, stock=stock, lora=adapters)
+        for stock, adapters in ((False, ()), (False, (lora,)), (True, (lora,)), (False, (f"{lora}@0.5",)))
+    )
+    (one,), (other,) = ours.generate(listed, [3]), stock.generate(listed, [3])
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, plain.generate(listed, [3])[0])
+    assert len({plain.name, ours.name, stock.name, weak.name}) == 4
 
 
 def test_an_autoencoder_is_known_by_its_weights_and_make_wherever_it_lies(tmp_path: Path) -> None:

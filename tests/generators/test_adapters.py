@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from diffusers import WanPipeline
-from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from generators.adapters import LORA_FILES, read_adapter, whole_name, with_adapters
@@ -18,23 +17,9 @@ from generators.backends import BackendConfig, open_backend, weights_of
 from generators.clip import Canvas, ShotRequest
 from generators.errors import BackendUnavailable
 from generators.models.loading import open_model
-from generators.models.tiny import tiny_pipeline, tiny_wan
+from generators.models.tiny import tiny_wan
 from generators.models.tiny_cogvideox import tiny_cogvideox
-
-
-def write_adapter(kind: Any, folder: Path, *, seed: int = 0) -> Path:
-    """Random adapters of rank 2 for the tiny Wan of a kind, as diffusers writes them; two files for two experts."""
-    pipe: Any = tiny_pipeline(kind)
-    torch.manual_seed(seed)
-    networks = [pipe.transformer, *([pipe.transformer_2] if getattr(pipe, "transformer_2", None) else [])]
-    for network, name in zip(networks, LORA_FILES, strict=False):
-        network.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-        layers = get_peft_model_state_dict(network)
-        config = network.peft_config["default"].to_dict()
-        pipe.save_lora_weights(
-            folder, transformer_lora_layers=layers, weight_name=name, transformer_lora_adapter_metadata=config
-        )
-    return folder
+from tests.tiny_adapters import write_adapter
 
 
 @pytest.fixture(scope="module")
