@@ -56,9 +56,9 @@ from agents.order import (
     Order,
     Wishes,
     counts_of,
-    decode,
     order_of,
     read_order,
+    read_stream,
     size_of,
 )
 from agents.outcome import (
@@ -154,7 +154,6 @@ __all__ = [
     "bench_world",
     "calibrate",
     "counts_of",
-    "decode",
     "distil_world",
     "doctor",
     "environment",
@@ -173,6 +172,7 @@ __all__ = [
     "inspect_attention",
     "mean_world",
     "prepare_scenes",
+    "read_stream",
     "size_of",
     "train_reader",
     "train_scenes",
@@ -266,11 +266,8 @@ class Studio:
         self, story: str | Path | Order, *, on_event: OnEvent | None = None, **wishes: Unpack[Wishes]
     ) -> PlanResult:
         """Write a story's storyboard, and keep it; `out` is the YAML file, and a film goes where `run` would put it."""
-        from agents.filing import board_path
-
         order = order_of(story, wishes)
-        run_id = self._open(replace(order, out=None))
-        board_path(self.archive.run(run_id), order.out)  # refused before anybody plans
+        run_id = self._open(replace(order, out=None), board=order.out)
         if self.archive.run(run_id).status.value == "planning" or not self.archive.shots(run_id):
             await self._take_up(run_id, approve=True, board=order.out, on_event=on_event)
         return self._planned(run_id, order.out)
@@ -472,10 +469,13 @@ class Studio:
         model = order.model or (self.model if order.profile is None else None)
         return profile_for(order, order.profile or self.profile, model)
 
-    def _open(self, order: Order) -> int:
-        """The run of this order, found or made; keeps where its film goes and what it may cost."""
+    def _open(self, order: Order, board: Path | None = None) -> int:
+        """The run of this order, found or made; keeps where its film goes and what it may cost.
+
+        What is refused is refused before a run is begun that nobody was told of; `board` is a file to write.
+        """
         from agents.casting import first_picture, options_of
-        from agents.filing import film_folder, ready
+        from agents.filing import check_board_file, check_free, film_folder, ready
         from agents.motion import settled
         from agents.offline import check_story
 
@@ -483,18 +483,23 @@ class Studio:
         if order.attention:
             _check_looks(profile)
         order = settled(order, self.archive)
-        text, board = read_order(order)
-        if board is None and profile.brains.kind == "offline":
+        text, planned = read_order(order)
+        if planned is None and profile.brains.kind == "offline":
             check_story(text)
-        if order.out is not None:  # before a run is begun that nobody was told of
+        options = options_of(order, profile)
+        found = self.archive.find_run(text, profile.name, options)
+        if order.out is not None:
+            check_free(self.archive, order.out.resolve(), found)
             ready(order.out.resolve())
-        run = self.archive.open_run(text, profile.name, options_of(order, profile))
+        if board is not None:
+            check_board_file(found, board)
+        run = self.archive.open_run(text, profile.name, options)
         if (picture := first_picture(order, profile)) is not None:
             self.archive.keep_picture(picture)
         asked: dict[str, object] = {"budget": profile.budget.model_dump(mode="json")}
         kept = run.asked.get("out")
         if kept is None or (order.films is not None and Path(kept).parent != order.films.resolve()):
-            asked["out"] = film_folder(self.archive, order, run.id, board)
+            asked["out"] = film_folder(self.archive, order, run.id, planned)
         if not run.asked:  # whatever is refused below, the run can be resumed
             self.archive.ask(run.id, asked)
         asked |= {"out": str(order.out.resolve())} if order.out else {}
@@ -515,7 +520,7 @@ class Studio:
         if row.asked | changes == row.asked:
             return
         if "out" in changes:
-            check_free(self.archive, Path(str(changes["out"])), run_id)
+            check_free(self.archive, Path(str(changes["out"])), row)
             ready(Path(str(changes["out"])))
         with self.archive.hold(run_id, new_owner(), LEASE):  # another process films it as it was asked to
             self.archive.ask(run_id, self.archive.run(run_id).asked | changes)
@@ -546,7 +551,7 @@ class Studio:
         on_event = on_event or ignore
         on_event(RunStarted(run_id=run_id))
         if board is None:  # else no film is made yet
-            check_free(self.archive, Path(row.asked["out"]), run_id)
+            check_free(self.archive, Path(row.asked["out"]), row)
             ready(Path(row.asked["out"]))
         if anew is not None:  # kept, so that a retry that is interrupted goes on under the same limits
             changed, spent = override(profile_of(row), anew.changes()).budget, self.archive.costs(run_id)
@@ -600,7 +605,12 @@ class Studio:
         camera = self._camera(profile)
         async with self._crew(profile, run_id, camera, None) as crew:
             board = None
-            if file is not None and (named or file.exists()):
+            if file is not None and not file.exists() and not named:
+                raise UsageError(
+                    f"The storyboard {file} is gone: name where it is now with --from-plan, or write it anew with "
+                    "`run --approve` on the same story"
+                )
+            if file is not None:
                 edited = Settling(archive=self.archive, folder=file.parent).of_board(read_board(file))
                 job = replace(job_of(row, profile, camera.limits, self.archive.story(run_id)), storyboard=edited)
                 board = await plan_story(job, crew, "")

@@ -328,7 +328,7 @@ def due(home: Home = None, database: Database = None, json: Json = False) -> int
 def read(story: str) -> str | Path:
     """The story's text or file; a word that looks like a file or a folder must be a file. Raises UsageError."""
     if story == "-":
-        return fabula.decode(sys.stdin.buffer.read(), "standard input")
+        return fabula.read_stream(sys.stdin.buffer, "Standard input")
     named = re.fullmatch(r"\S*[/\\]\S*|\S+\.\w{1,8}|.+\.(txt|md)", story)  # one word with a separator or a suffix
     if os.path.isdir(story):  # Path.is_dir raises on long texts
         raise fabula.UsageError(f"{story} is a folder: expected a story's text file, the story itself, or - for stdin")

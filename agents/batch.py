@@ -224,7 +224,13 @@ def _yaml(text: str) -> list[Any]:
 
 
 def _json_lines(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
+    entries = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            entries += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{error.msg} at line {number}, column {error.colno}") from error
+    return entries
 
 
 class Films(Protocol):

@@ -31,7 +31,8 @@ def board_text(board: Storyboard, filmed: Sequence[str] = ()) -> str:
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
     head, begins, shots = text.partition("\nshots:\n")
     said = iter(filmed)
-    shots = re.sub("^- ", lambda item: f"# {next(said, '')}\n- ", shots, flags=re.MULTILINE) if filmed else shots
+    if filmed:  # lists after the shots begin their lines alike
+        shots = re.sub("^- ", lambda _: f"# {next(said)}\n- ", shots, count=len(filmed), flags=re.MULTILINE)
     return HEAD + head + begins + shots
 
 

@@ -6,7 +6,7 @@ They tell the story in its own words, and never as seen what a critic looked for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from storage.records import ShotRecord
@@ -31,19 +31,21 @@ class Caption:
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
 
-def shot_captions(shot: ShotRecord, verdict: Verdict | None) -> tuple[Caption, ...]:
-    """One line an event, in seconds of the take: when it was seen, else when it was to happen, marked if it did not."""
+def shot_captions(
+    shot: ShotRecord, verdict: Verdict | None, promised: Sequence[tuple[float, float]]
+) -> tuple[Caption, ...]:
+    """One line an event, in seconds of the take: when it was seen, else when it was to happen, marked if it did not.
+
+    In the words that the story was first told with, however the take in the film was worded. `promised` are the times
+    of the events in this take.
+    """
     judged = verdict.events if verdict else []
     missed = {number for number, event in enumerate(judged) if event.get("done") is False}
+    times = (seen_interval(verdict, number) or planned for number, planned in enumerate(promised))
     return tuple(
         Caption(start=start, end=end, text=(UNSEEN if number in missed else "") + _sentence(line))
-        for number, (line, (start, end)) in enumerate(zip(_clauses(shot), event_times(shot, verdict), strict=True))
+        for number, (line, (start, end)) in enumerate(zip(_clauses(shot), times, strict=True))
     )
-
-
-def event_times(shot: ShotRecord, verdict: Verdict | None) -> list[tuple[float, float]]:
-    """Seconds of every promised event in the take: seen where it was seen, else as it was filmed."""
-    return [seen_interval(verdict, number) or (filmed.start, filmed.end) for number, filmed in enumerate(shot.events)]
 
 
 def seen_interval(verdict: Verdict | None, index: int) -> tuple[float, float] | None:
@@ -60,6 +62,11 @@ def seen_interval(verdict: Verdict | None, index: int) -> tuple[float, float] | 
 def label(shot: ShotRecord, event: Event) -> str:
     """What a person calls the event: 3.2 is the second one of shot 3."""
     return f"{shot.label}.{event.number}"
+
+
+def in_order(captions: Iterable[Caption]) -> list[Caption]:
+    """As they begin, which players expect; events may be seen in another order than they are told in."""
+    return sorted(captions, key=lambda caption: (caption.start, caption.end))
 
 
 def as_srt(captions: Sequence[Caption]) -> str:
@@ -79,8 +86,8 @@ def as_vtt(captions: Sequence[Caption]) -> str:
 
 def _clauses(shot: ShotRecord) -> Iterator[str]:
     """Each event in the words of the prompt, from the start of its clause: phrases often leave out who acts."""
-    prompt, told = shot.shot.prompt, 0
-    for event in shot.events:
+    prompt, told = shot.first.prompt, 0
+    for event in shot.promised:
         at = prompt.find(event.phrase, told)
         if at < 0:
             yield event.phrase

@@ -56,7 +56,10 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
         if place:
             folder = Path(place).expanduser()
             changes[f"backend.{key}"] = str(folder.resolve()) if folder.is_dir() else place
-    return override(profile, changes)
+    changed = override(profile, changes)
+    if changed.backend.kind == "local" and not changed.backend.model:
+        raise UsageError(f"Profile {profile.name!r} films with any model and names none: expected --model PATH_OR_ID")
+    return changed
 
 
 def options_of(order: Order, profile: Profile) -> dict[str, object]:

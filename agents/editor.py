@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from agents.captions import as_srt, as_vtt, label, seen_interval, shot_captions
+from agents.captions import as_srt, as_vtt, in_order, label, seen_interval, shot_captions
 from agents.errors import EditError, UsageError
 from agents.outcome import ShotOutcome, Tally, shot_outcomes, tally
 from agents.reel import Look, Piece, Placed, Reel
@@ -165,7 +165,7 @@ def edit(plan: FilmPlan, account: Callable[[], RunRecord] | None = None) -> Film
         scenes = [replace(scene, placed=next(places)) if scene.piece else scene for scene in scenes]
         sheets = list(_sheets(scenes, plan))
     files = {FILM: film.result()} if film else {}
-    captions = [caption for scene in scenes if scene.placed for caption in scene.placed.captions]
+    captions = in_order(caption for scene in scenes if scene.placed for caption in scene.placed.captions)
     files |= {one.name: keep_file(plan.folder / one.name, one.png) for one in plan.figures if one.png}
     result = _result(plan, scenes, files)
     manifest = _manifest(plan, scenes, files, versions)
@@ -262,7 +262,7 @@ def _piece(shot: ShotRecord, take: TakeRecord, cut: Cut, joined: bool) -> Piece:
         sha256=take.take.sha256 or "",
         drop=cut.drop if joined else 0,
         joined=joined,
-        captions=shot_captions(shot, take.verdict),
+        captions=shot_captions(shot, take.verdict, axis_of(shot, take)[1]),
     )
 
 
@@ -307,7 +307,7 @@ def _row(scene: Scene) -> SheetRow:
     seconds, promised = axis_of(scene.shot, scene.take)
     return SheetRow(
         label=scene.shot.label,
-        text=scene.shot.shot.prompt,
+        text=scene.shot.first.prompt,
         seconds=seconds,
         frames=scene.placed.thumbs if scene.placed else None,
         lanes=tuple(_lane(scene, index, bar) for index, bar in enumerate(promised)),
@@ -377,7 +377,11 @@ def _take_entry(record: TakeRecord) -> dict[str, Any]:
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}; expected the manifest.json beside a film"
+        ) from error
+    except ValueError as error:
         raise EditError(f"{path} cannot be read as a manifest: {error}") from error
     if not isinstance(said, dict) or said.get("format") != MANIFEST_FORMAT:
         raise EditError(f"{path} is not a manifest of format {MANIFEST_FORMAT}")

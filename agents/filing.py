@@ -40,16 +40,16 @@ def film_folder(archive: Archive, order: Order, run_id: int, board: Storyboard |
     return next(name for name in names if name not in others and film_key(Path(name)) in (None, key))
 
 
-def check_free(archive: Archive, folder: Path, run_id: int) -> None:
-    """Raise UsageError when another run's film lies in `folder`, or is being made for it: it would be lost."""
-    for run in archive.runs():
-        if run.id == run_id or run.asked.get("out") != str(folder):
+def check_free(archive: Archive, folder: Path, run: Run | None) -> None:
+    """Raise UsageError when a film of another run than `run` lies in `folder`, or is being made: it would be lost."""
+    for other in archive.runs():
+        if (run is not None and other.id == run.id) or other.asked.get("out") != str(folder):
             continue
-        film = archive.film(run.id)
+        film = archive.film(other.id)
         there = film is not None and any((Path(film.folder) / name).exists() for name in film.files)
-        if there or holds(run.owner, run.owner_until):
-            raise UsageError(f"{folder} is the folder of run {run.id}'s film: name another one (--out)")
-    if film_key(folder) not in (None, archive.run(run_id).key):
+        if there or holds(other.owner, other.owner_until):
+            raise UsageError(f"{folder} is the folder of run {other.id}'s film: name another one (--out)")
+    if film_key(folder) not in (None, run.key if run else None):
         raise UsageError(
             f"{folder} holds a film that is not in this archive ({MANIFEST} says so): name another one (--out), or "
             "move that film away"
@@ -90,17 +90,23 @@ def write_board(archive: Archive, run_id: int, file: Path | None, filmed: Sequen
     return path
 
 
+def check_board_file(run: Run | None, file: Path) -> None:
+    """Raise UsageError for a file that is there and not the run's storyboard: somebody's edits may be in it."""
+    if file.exists() and (run is None or run.asked.get("storyboard") != str(file.resolve())):
+        raise UsageError(f"{file} is there already, and is no storyboard of this run: name another file (--out)")
+
+
 def board_path(run: Run, file: Path | None) -> Path:
     """Where a run's storyboard is written: in `file`, else where it is kept already, else in the film's folder.
 
-    Raises UsageError for a `file` that is not this run's: somebody's edits may be in it.
+    Raises as `check_board_file`.
     """
+    if file is not None:
+        check_board_file(run, file)
     kept = run.asked.get("storyboard")
     path = file.resolve() if file else Path(kept or Path(run.asked["out"]) / STORYBOARD)
     if str(path) == kept or not path.exists():
         return path
-    if file is not None:
-        raise UsageError(f"{file} is there already, and is not run {run.id}'s storyboard: name another file (--out)")
     return path.with_stem(f"{path.stem}-{run.id}")
 
 

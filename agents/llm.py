@@ -128,11 +128,12 @@ class EndpointModel:
         attempts = _Attempts()
         completion = await self._retrying(question, attempts)
         reply = self._read(completion)
+        endpoint, (tokens_in, tokens_out) = self.server.endpoint, _used(completion)
         return Reply(
             text=reply,
-            tokens_in=completion.usage.prompt_tokens if completion.usage else 0,
-            tokens_out=completion.usage.completion_tokens if completion.usage else 0,
-            cost=self._cost(completion),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            cost=(tokens_in * endpoint.price_in + tokens_out * endpoint.price_out) / 1e6,
             seconds=time.monotonic() - started,
             cut_off=completion.choices[0].finish_reason == "length",
             unanswered=attempts.lost,
@@ -200,17 +201,14 @@ class EndpointModel:
             raise ModelRefused(f"{self._where} refused: {choice.message.refusal}")
         if choice.finish_reason == "content_filter":
             raise ModelRefused(f"{self._where} withheld its answer (content filter)")
-        return choice.message.content or ""
+        said: object = choice.message.content or ""
+        if not isinstance(said, str):
+            raise ModelUnavailable(f"{self._where} answered with no text; is it an OpenAI-compatible server?")
+        return said.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be kept
 
     @property
     def _where(self) -> str:
         return f"Model {self.model!r} at {self.server.endpoint.shown}"
-
-    def _cost(self, completion: ChatCompletion) -> float:
-        if completion.usage is None:
-            return 0.0
-        endpoint, usage = self.server.endpoint, completion.usage
-        return (usage.prompt_tokens * endpoint.price_in + usage.completion_tokens * endpoint.price_out) / 1e6
 
     @contextmanager
     def _named_errors(self, attempts: _Attempts) -> Iterator[None]:
@@ -246,8 +244,17 @@ class EndpointModel:
             ) from error
         except (_NotJson, openai.APIError, ValueError) as error:
             raise ModelUnavailable(
-                f"{self._where} did not answer with whole JSON ({str(error)[:200]}); check base_url"
+                f"{self._where} did not answer with whole JSON ({str(error)[:200]}); correct base_url in the "
+                "profile, then run the story anew: a run keeps the profile it was begun with"
             ) from error
+
+
+def _used(completion: ChatCompletion) -> tuple[int, int]:
+    """Tokens read and written, as the server counts them; 0 for what is no count."""
+    usage: Any = completion.usage
+    counts = (getattr(usage, name, 0) for name in ("prompt_tokens", "completion_tokens"))
+    read, written = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
+    return read, written
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
 from agents.errors import UsageError
 
@@ -165,9 +165,8 @@ def read_story(story: str | Path) -> str:
 def read_bytes(path: Path, what: str, *, most: int) -> bytes:
     """A file's bytes. Raises UsageError naming it, before more than `most` are read."""
     try:
-        if path.is_file() and path.stat().st_size > most:
-            raise UsageError(f"The {what} {path} is larger than {most // 1_000_000} MB; scale it down")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return _at_most(most, file, f"The {what} {path}", "scale it down")
     except OSError as error:
         raise UsageError(f"The {what} {path} cannot be read: {error.strerror or error}") from error
 
@@ -175,15 +174,27 @@ def read_bytes(path: Path, what: str, *, most: int) -> bytes:
 def read_text(path: Path, what: str) -> str:
     """A text file, whatever its line ends and byte order mark. Raises UsageError naming it."""
     try:
-        if path.is_file() and path.stat().st_size > LONGEST_FILE:
-            raise UsageError(f"The {what} {path} is larger than {LONGEST_FILE // 1_000_000} MB; film it in parts")
-        return decode(path.read_bytes(), str(path))
+        with path.open("rb") as file:
+            return _decoded(_at_most(LONGEST_FILE, file, f"The {what} {path}", "film it in parts"), str(path))
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(f"The {what} {path} cannot be read: {reason}; expected a text file") from error
 
 
-def decode(data: bytes, source: str) -> str:
+def read_stream(stream: BinaryIO, source: str) -> str:
+    """The text that a stream gives until it ends. Raises UsageError naming its source."""
+    return _decoded(_at_most(LONGEST_FILE, stream, source, "film it in parts"), source)
+
+
+def _at_most(most: int, stream: BinaryIO, what: str, remedy: str) -> bytes:
+    """All of it; devices and pipes do not say how long they are."""
+    data = stream.read(most + 1)
+    if len(data) > most:
+        raise UsageError(f"{what} is larger than {most // 1_000_000} MB; {remedy}")
+    return data
+
+
+def _decoded(data: bytes, source: str) -> str:
     """UTF-8 text. Raises UsageError naming its source."""
     try:
         text = data.decode("utf-8-sig")

@@ -321,7 +321,7 @@ def _shot(record: RunRecord, shot: ShotRecord, standing: Collection[int], ended:
     verdicts: list[dict[str, Any]] = list(best.verdict.events) if best and best.verdict else []
     return ShotOutcome(
         label=shot.label,
-        prompt=shot.shot.prompt,
+        prompt=shot.first.prompt,
         seconds=shot.shot.seconds,
         continues=shot.shot.transition == "continues",
         events=tuple(

@@ -109,6 +109,8 @@ class ShotDone(ShotEvent):
     state: ShotState
     seen: int
     promised: int
+    unjudged: int = 0
+    """Promised events of which nobody can tell, in a take that was judged."""
     why: str = ""
 
 

@@ -148,7 +148,7 @@ def _shot_view(plan: FilmPlan, scene: Scene) -> ShotView:
     seconds, _ = axis_of(scene.shot, scene.take)
     return ShotView(
         label=scene.shot.label,
-        prompt=shot.prompt,
+        prompt=scene.shot.first.prompt,
         facts=(*facts, *shot.subjects),
         rewording=f"revision {shot.revision}: {shot.reason}" if shot.revision > 1 else "",
         seconds=seconds,
@@ -187,6 +187,7 @@ def _take_view(plan: FilmPlan, scene: Scene, record: TakeRecord) -> TakeView:
     ]
     facts += [seam_verdict(take.seam_jump)] if take.seam_jump is not None else []
     facts += [f"revision {record.shot.revision}"] if record.shot.revision > 1 else []
+    facts += [f"told as “{record.shot.prompt}”"] if record.shot.prompt != scene.shot.first.prompt else []
     return TakeView(
         number=take.number,
         chosen=chosen,

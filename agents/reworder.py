@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from agents.answers import ask
 from agents.brains import LanguageModel, Question
-from agents.storyboard import PlannedShot, Shape
+from agents.storyboard import PlannedShot, Told
 from agents.worldplan import other_wording
 from prompts.catalog import load
 
 
-class Wording(Shape):
+class Wording(Told):
     """The event's new phrase."""
 
     phrase: str

@@ -148,6 +148,7 @@ def _done(stage: Stage, shot: ShotRecord, best: TakeRecord | None, why: str) -> 
         state=state_of(best),
         seen=sum(bool(event["done"]) for event in verdict.events) if verdict else 0,
         promised=len(shot.promised),
+        unjudged=sum(event["done"] is None for event in verdict.events) if verdict else 0,
         why=why,
     )
 

@@ -6,10 +6,11 @@ cast names known). Knows nothing of models, databases or files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agents.errors import PlanError
 from agents.sources import shot_named
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 STALE = "its synopsis was not, and its frames read the synopsis"
 """How a note of a synopsis that was left behind ends."""
 
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tabs and line ends."""
+
 
 class Shape(BaseModel):
     """Base of everything a person or a model may write: values are frozen; unknown keys and infinity are refused."""
@@ -28,21 +32,34 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
 
-class Subject(Shape):
+class Told(Shape):
+    """Base of what is said of a film. It is shown in terminals, which obey control characters: those are left out."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_controls(cls, value: object) -> object:
+        if isinstance(value, str):
+            return CONTROLS.sub("", value)
+        if isinstance(value, list | tuple):
+            return [cls._without_controls(one) if isinstance(one, str) else one for one in value]
+        return value
+
+
+class Subject(Told):
     """One member of the cast, with one fixed description used in every shot."""
 
     name: str = Field(min_length=1)
     description: str = Field(min_length=1)
 
 
-class Place(Shape):
+class Place(Told):
     """Where shots happen."""
 
     name: str = Field(min_length=1)
     description: str = Field(min_length=1)
 
 
-class PlannedEvent(Shape):
+class PlannedEvent(Told):
     """One thing that happens: `phrase` verbatim in the shot's prompt, `start` and `end` in seconds from its start."""
 
     subject: str
@@ -51,7 +68,7 @@ class PlannedEvent(Shape):
     end: float = Field(gt=0)
 
 
-class PlannedShot(Shape):
+class PlannedShot(Told):
     """One uncut clip. `continues` goes on from the shot before it; otherwise it starts with a cut."""
 
     prompt: str = Field(min_length=1)
@@ -67,7 +84,7 @@ class PlannedShot(Shape):
     events: tuple[PlannedEvent, ...] = ()
 
 
-class Storyboard(Shape):
+class Storyboard(Told):
     """Title, style, cast, places and ordered shots; `notes` say what became of the rest of the story."""
 
     title: str = Field(min_length=1)

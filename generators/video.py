@@ -157,7 +157,10 @@ def ffmpeg_version(ffmpeg: str) -> str:
     try:
         said = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise BackendUnavailable(f"{ffmpeg} does not run: {error}") from error
+        raise BackendUnavailable(
+            f"{ffmpeg} does not run ({error}): install ffmpeg, or name a working one; finished takes are kept and the "
+            "run can be resumed"
+        ) from error
     found = re.match(r"ffmpeg version (\S+)", said)
     return found.group(1) if found else said.partition("\n")[0]
 

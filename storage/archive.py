@@ -46,11 +46,15 @@ class Archive(Runs, Shots, Takes, Calls, Schedules):
     def __init__(self, media: Path, url: str | None = None) -> None:
         """Open both, making what is missing and bringing the schema to its newest form.
 
-        `url` is any SQLAlchemy URL; without one the database is a SQLite file in the media folder. Raises DiskError,
+        `url` is any SQLAlchemy URL; without one the database is a SQLite file in the media folder. Others may share
+        the folder: their runs have numbers of their own, and folders that bear the database's mark. Raises DiskError,
         SchemaError.
         """
         self.media = Media(media)
-        self._db = Database(url or f"sqlite:///{(media / DATABASE).resolve()}")
+        own = f"sqlite:///{(media / DATABASE).resolve()}"
+        self._db = Database(url or own)
+        place = self._db.place
+        self._apart = "" if place == own else f"-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
     def close(self) -> None:
         """Let go of the database; calling it twice is harmless."""
@@ -69,7 +73,7 @@ class Archive(Runs, Shots, Takes, Calls, Schedules):
         held_before = self.run(run_id).owner == owner
         run = super().claim(run_id, owner, seconds)
         if not held_before:  # a holder's own temporaries are being written
-            self.media.sweep(f"run-{run_id:06d}")
+            self.media.sweep(self.takes_folder(run_id))
         return run
 
     def keep_picture(self, data: bytes) -> str:

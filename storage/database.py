@@ -6,6 +6,7 @@ Knows SQLAlchemy and SQLite's habits; knows nothing of runs, shots or takes.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sqlite3
 import threading
 import time
@@ -38,7 +39,8 @@ class Database:
             shown = url.rpartition("@")[2]  # what stands before it may hold a password
             raise StorageError(f"Expected a database URL such as sqlite:///fabula.db, got {shown!r}") from error
         self._sqlite = self.url.get_backend_name() == "sqlite"
-        if self._sqlite and self.url.database not in (None, "", ":memory:"):
+        self._memory = self._sqlite and self.url.database in (None, "", ":memory:")
+        if self._sqlite and not self._memory:
             make_folder(Path(str(self.url.database)).parent)
         self._engine = self._make_engine()
         self._writing = self._engine.execution_options(writes=True)
@@ -76,11 +78,10 @@ class Database:
         try:
             if not self._sqlite:
                 return sa.create_engine(self.url, pool_pre_ping=True)
-            memory = self.url.database in (None, "", ":memory:")
             engine = sa.create_engine(
                 self.url,
                 connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
-                poolclass=sa.StaticPool if memory else sa.QueuePool,
+                poolclass=sa.StaticPool if self._memory else sa.QueuePool,
             )
         except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
             raise StorageError(f"No driver for {self.url.drivername!r}: install one, e.g. psycopg ({error})") from error
@@ -101,6 +102,13 @@ class Database:
     @property
     def _shown(self) -> str:
         return without_password(self.url)
+
+    @property
+    def place(self) -> str:
+        """Which database this is, without a password: a file by its whole path; one in memory is like no other."""
+        if not self._sqlite:
+            return self._shown
+        return f"sqlite:///{secrets.token_hex(8) if self._memory else Path(str(self.url.database)).resolve()}"
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:

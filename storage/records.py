@@ -40,6 +40,8 @@ class ShotRecord:
 
     shot: Shot
     events: tuple[Event, ...]
+    first: Shot
+    """Revision 1: what the story was first told with."""
     promised: tuple[Event, ...]
     """The events of revision 1, in the same order as `events`: what verdicts judge (law 5)."""
 

@@ -37,6 +37,12 @@ class Runs:
         except exc.IntegrityError:  # another process made it between our look and our write
             return self._find_or_make(story_text, story, key, profile, dict(options))
 
+    def find_run(self, story_text: str, profile: str, options: Mapping[str, Any]) -> Run | None:
+        """The run that `open_run` would give back, None where it would make one. Raises as it does."""
+        _, key = _keys(story_text, profile, options)
+        with self._db.read() as session:
+            return session.exec(select(Run).where(Run.key == key)).first()
+
     def _find_or_make(self, text: str, story: str, key: str, profile: str, options: dict[str, Any]) -> Run:
         with self._db.write() as session:
             found = session.exec(select(Run).where(Run.key == key)).first()

@@ -95,7 +95,7 @@ def add_revision(session: Session, shot_id: int, plan: ShotPlan, reason: str) ->
     newest = standing.shot
     row = Shot(run_id=newest.run_id, number=newest.number, part=newest.part, **_columns(plan))
     row.revision, row.reason = newest.revision + 1, reason
-    return replace(_add(session, [(row, plan)])[0], promised=standing.promised)
+    return replace(_add(session, [(row, plan)])[0], first=standing.first, promised=standing.promised)
 
 
 def _columns(plan: ShotPlan) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _add(session: Session, rows: list[tuple[Shot, ShotPlan]]) -> list[ShotRecord
     for shot, plan in rows:
         events = tuple(_event(shot, number, event) for number, event in enumerate(plan.events, 1))
         session.add_all(events)
-        records.append(ShotRecord(shot=shot, events=events, promised=events))
+        records.append(ShotRecord(shot=shot, events=events, first=shot, promised=events))
     session.flush()
     return records
 
@@ -143,7 +143,7 @@ def _records(session: Session, run_id: int, number: int | None = None) -> list[S
         first.setdefault((shot.number, shot.part), shot)
         newest[(shot.number, shot.part)] = shot
     return [
-        ShotRecord(shot=shot, events=tuple(events[shot.id]), promised=tuple(events[first[key].id]))
+        ShotRecord(shot=shot, events=tuple(events[shot.id]), first=first[key], promised=tuple(events[first[key].id]))
         for key, shot in newest.items()
     ]
 

@@ -57,6 +57,12 @@ class Takes:
 
     _db: Database
     media: Media
+    _apart: str = ""
+    """Ends the names of folders of takes: empty, or the database's own where several may share the media folder."""
+
+    def takes_folder(self, run_id: int) -> str:
+        """Where new takes of a run are put, under the media folder."""
+        return f"run-{run_id:06d}{self._apart}"
 
     def begin_take(
         self,
@@ -111,7 +117,8 @@ class Takes:
         DiskError (the take stays `filming` and is taken up again), NotFound.
         """
         take, shot = self._take(take_id)
-        name = f"run-{shot.run_id:06d}/shot-{shot.number:03d}{shot.part}-take-{take.number:02d}{suffix}"
+        folder = self.takes_folder(shot.run_id)
+        name = f"{folder}/shot-{shot.number:03d}{shot.part}-take-{take.number:02d}{suffix}"
         sha256 = self.media.keep(name, frames)
         with self._db.write() as session:
             if take.sha256 not in (None, sha256):

@@ -152,6 +152,19 @@ def test_a_storyboard_waits_is_edited_and_filmed_as_edited(cli: Cli, desk: Path)
 
 
 @pytest.mark.slow
+def test_a_storyboard_that_is_gone_is_named_and_not_filmed_as_it_was(cli: Cli, desk: Path) -> None:
+    cli("run", STORY, "--approve", "--out", "film")
+    board = desk / "film" / "storyboard.yaml"
+    board.rename(desk / "mine.yaml")
+    refused = cli("resume")
+    assert refused.code == 2
+    assert "storyboard.yaml is gone: name where it is now with --from-plan" in refused.err.replace("\n", " ")
+    assert cli("run", STORY, "--approve", "--out", "film").code == 5
+    assert board.exists(), "written anew"
+    assert cli("resume", "--from-plan", "mine.yaml").code == 0
+
+
+@pytest.mark.slow
 def test_a_wrong_edit_is_refused_with_every_problem_and_can_be_put_right(cli: Cli, desk: Path) -> None:
     cli("plan", STORY, "--out", "board.yaml")
     text = (desk / "board.yaml").read_text()
@@ -337,6 +350,9 @@ def test_doctor_says_what_would_work_and_never_shows_a_key(
         (["film"], "film"),
         (["resume", "one"], "RUN"),
         (["resume", "12"], "No run 12 in this archive; `runs` lists those there are"),
+        (["resume"], "There is no run in this archive yet"),
+        (["run", "hi", "--profile", "wan"], "expected --model PATH_OR_ID"),
+        (["recut", "nope.json"], "nope.json cannot be read"),
         (["show", "9" * 20], "No run 99999999999999999999 in this archive"),
         (["batch", "none.yaml"], "none.yaml"),
         (["run", "A caf\udce9 burns."], "story: expected UTF-8 text"),

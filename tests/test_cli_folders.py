@@ -59,7 +59,7 @@ def test_a_folder_with_another_runs_film_is_refused_and_that_film_stays(cli: Cli
     assert refused.code == 2
     assert "same is the folder of run 1's film: name another one (--out)" in refused.err.replace("\n", " ")
     assert film.read_bytes() == kept
-    assert cli("resume", 2, "--out", "other").code == 0
+    assert len(cli("runs", "--json").data["runs"]) == 1, "a refused command begins no run"
     away = cli("run", STORY, "--seed", 3, "--home", desk / "another", "--out", "same")
     assert away.code == 2
     assert "same holds a film that is not in this archive" in away.err.replace("\n", " ")
@@ -83,6 +83,7 @@ def test_a_plan_overwrites_no_other_storyboard_and_its_film_no_other_film(cli: C
     cat = "A blue cat dances on the beach."
     refused = cli("plan", cat, "--out", "storyboard.yaml")
     assert (refused.code, "name another file (--out)" in refused.err) == (2, True)
+    assert len(cli("runs", "--json").data["runs"]) == 1, "a refused command begins no run"
     assert cli("plan", cat, "--out", "second.yaml").code == 0
     assert cli("plan", STORY).code == 0
     assert (desk / "storyboard.yaml").read_text() == edited

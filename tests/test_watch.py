@@ -89,6 +89,8 @@ def done(state: ShotState, seen: int, why: str = "") -> str:
 def test_a_shot_that_was_judged_one_that_was_not_and_one_that_was_never_filmed_are_told_apart() -> None:
     assert done("judged", 0) == "shot 2: done, 0 of 3 seen"
     assert done("judged", 1, "the time is up") == "shot 2: done, 1 of 3 seen: the time is up"
+    event = progress.ShotDone(run_id=1, shot="2", take=1, state="judged", seen=1, promised=3, unjudged=2)
+    assert str(sentence(event)) == "shot 2: done, 1 of 3 seen, 2 not judged"
     assert done("not judged", 0, "the critic is busy") == "shot 2: not judged: the critic is busy"
     assert done("not filmed", 0, "out of memory") == "shot 2: not filmed: out of memory"
 

@@ -83,7 +83,7 @@ def test_json_lines_hold_one_story_a_line(tmp_path: Path) -> None:
         ("a.yaml", "[]", "holds no story"),
         ("a.yaml", "- {text: 'a", "cannot be read"),
         ("a.yaml", "- !!python/object/apply:os.system ['true']", "cannot be read"),
-        ("a.jsonl", '{"text": "a"}\n{"text"', "cannot be read"),
+        ("a.jsonl", '{"text": "a"}\n{"text"', "delimiter at line 2, column 8"),
         ("a.yaml", "- {text: a, size: big}", "size"),
         ("a.yaml", "- {text: a}\n- {text: b, size: 5x5}", "story 2: size: expected two numbers"),
         ("a.yaml", "- {text: a}\n- {text: b, budget: {tokns: 5}}", "story 2: b: unknown budget ['tokns']"),

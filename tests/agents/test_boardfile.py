@@ -33,6 +33,19 @@ def board(title: str = "A dance", phrase: str = "dances happily", style: str = "
     )
 
 
+def test_how_shots_are_filmed_stands_above_them_and_above_nothing_else() -> None:
+    text = board_text(board(), ["alone", "goes on"])
+    assert [line for line in text.splitlines() if line in ("# alone", "# goes on")] == ["# alone", "# goes on"]
+    assert "# \n" not in text
+    assert text.endswith("notes:\n- 'a note: with a colon'\n")
+    assert parse_board(text, "board") == board()
+
+
+def test_control_characters_that_terminals_obey_are_left_out() -> None:
+    text = board_text(board()).replace("A dance", r'"A \e[31mred\a dance"').replace("a note:", r"a \u009bnote:")
+    assert parse_board(text, "board").title == "A [31mred dance"
+
+
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "board.yaml").write_text(board_text(board()), encoding="utf-8")
     assert read_board(tmp_path / "board.yaml") == board()

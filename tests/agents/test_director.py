@@ -63,7 +63,7 @@ def shot(*phrases: str, seconds: float = 4.0, transition: str = "cut") -> ShotRe
         Event(id=n, shot_id=1, number=n, subject="Pim", phrase=p, start=(n - 1) * step, end=n * step)
         for n, p in enumerate(phrases, 1)
     )
-    return ShotRecord(shot=row, events=events, promised=events)
+    return ShotRecord(shot=row, events=events, first=row, promised=events)
 
 
 def take(

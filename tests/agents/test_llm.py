@@ -59,6 +59,23 @@ async def test_a_good_answer_comes_with_its_tokens_cost_and_time() -> None:
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": "many"}, {"prompt_tokens": -7, "completion_tokens": 1.5}])
+async def test_what_is_no_count_of_tokens_counts_nothing(usage: object) -> None:
+    answer = replace(GOOD, body=json.dumps(json.loads(GOOD.body) | {"usage": usage}))
+    async with model([answer], price_in=1e6) as (llm, _):
+        reply = await llm.complete(question())
+    assert (reply.tokens_in, reply.tokens_out, reply.cost) == (0, 0, 0.0)
+
+
+async def test_half_a_surrogate_pair_becomes_a_question_mark_and_no_text_is_refused() -> None:
+    body = json.loads(GOOD.body)
+    body["choices"][0]["message"]["content"] = ["red"]
+    async with model([says("a \ud800 fox"), replace(GOOD, body=json.dumps(body))]) as (llm, _):
+        assert (await llm.complete(question())).text == "a ? fox"
+        with pytest.raises(ModelUnavailable, match="answered with no text"):
+            await llm.complete(question())
+
+
 async def test_images_go_along_as_data_uris_and_wrong_answers_as_turns() -> None:
     asked = question(images=(b"\xff\xd8one", b"\xff\xd8two"), turns=(Turn(answer="blue?", objection="No."),))
     async with model([GOOD]) as (llm, server):

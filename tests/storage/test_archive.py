@@ -117,6 +117,23 @@ def test_a_take_file_lies_under_the_media_folder_and_is_checked_on_every_use(arc
     assert archive.take_file(take) is None
 
 
+def test_databases_that_share_a_media_folder_never_touch_one_anothers_takes(tmp_path: Path, plan: ShotPlan) -> None:
+    urls = (None, f"sqlite:///{tmp_path / 'other.db'}", "sqlite://", "sqlite://")
+    archives = [Archive(tmp_path / "media", url) for url in urls]
+    takes = []
+    for number, archive in enumerate(archives):
+        run = archive.open_run("A fox.", "p", {})
+        archive.claim(run.id, f"owner-{number}", 60)
+        [shot] = archive.save_storyboard(run.id, title="The fox", shots=[plan])
+        takes.append(archive.finish_take(begin(archive, shot.shot.id).id, f"frames {number}".encode()))
+    assert all(archive.take_file(take) is not None for archive, take in zip(archives, takes, strict=True))
+    assert takes[0].file == "run-000001/shot-001-take-01.mkv"
+    for archive in archives:
+        archive.close()
+    with Archive(tmp_path / "media", f"sqlite:///{tmp_path / 'media' / '..' / 'other.db'}") as again:
+        assert again.takes_folder(1) == Path(takes[1].file or "").parent.name
+
+
 def test_a_take_and_the_seconds_it_took_are_kept_together_or_not_at_all(archive: Archive, run_id: int) -> None:
     archive.spend(run_id, 1.5)
     take = begin(archive, archive.shots(run_id)[0].shot.id)

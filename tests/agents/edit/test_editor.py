@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.captions import shot_captions
+from agents.captions import Caption, in_order, shot_captions
 from agents.editor import Cut, EditOptions, FilmPlan, edit, recut
 from agents.errors import EditError
 from agents.outcome import Tally
@@ -23,7 +23,7 @@ from generators.errors import BackendUnavailable, MediaError
 from generators.video import read_take, write_take
 from storage.errors import DiskError
 from storage.media import file_sha256, keep_file
-from storage.records import ShotRecord
+from storage.records import EventPlan, ShotRecord
 from storage.tables import Event, Shot
 
 Puppet = Callable[[int, int], Frames]
@@ -159,8 +159,32 @@ def test_a_caption_says_who_acts_in_the_words_of_the_prompt() -> None:
     prompt = f"By day, {'very ' * 20}long scenery shows. The fox leaps up. Next the cat, tired, leaps up; sleeps"
     events = [Event(number=n, subject="s", phrase=p, start=n, end=n + 1) for n, p in enumerate(["leaps up"] * 2)]
     events += [Event(number=3, subject="s", phrase="sleeps", start=3, end=4)]
-    shot = ShotRecord(shot=Shot(prompt=prompt, number=1), events=tuple(events), promised=tuple(events))
-    assert [c.text for c in shot_captions(shot, None)] == ["The fox leaps up", "Leaps up", "Sleeps"]
+    row, times = Shot(prompt=prompt, number=1), [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0)]
+    shot = ShotRecord(shot=row, events=tuple(events), first=row, promised=tuple(events))
+    assert [c.text for c in shot_captions(shot, None, times)] == ["The fox leaps up", "Leaps up", "Sleeps"]
+
+
+def test_captions_stand_in_the_order_they_begin_in() -> None:
+    told = [Caption(start=s, end=e, text=t) for s, e, t in ((2.0, 3.0, "b"), (1.0, 2.0, "a"), (2.0, 2.5, "c"))]
+    assert [caption.text for caption in in_order(told)] == ["a", "c", "b"]
+
+
+def test_a_shot_is_told_as_the_story_was_first_told_whatever_words_came_later(filmed: Any) -> None:
+    before = edit(filmed.plan(out="before"))
+    shot = filmed.archive.shots(filmed.run_id)[0]
+    later = replace(
+        shot.plan,
+        prompt="The red fox strolls. Then it hops.",
+        events=(
+            EventPlan(subject="Rena", phrase="strolls", start=0.4, end=0.9),
+            EventPlan(subject="Rena", phrase="it hops", start=1.0, end=1.3),
+        ),
+    )
+    filmed.archive.revise_shot(shot.shot.id, later, "in other words")
+    after = edit(filmed.plan(out="after"))
+    for name in ("film.srt", "film.vtt", "contact-sheet.png"):
+        assert (after.folder / name).read_bytes() == (before.folder / name).read_bytes()
+    assert "strolls" not in after.report.read_text()
 
 
 def test_a_caption_of_what_the_critic_looked_for_and_did_not_see_says_so(filmed: Any) -> None:
