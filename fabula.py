@@ -432,6 +432,8 @@ class Studio:
         """Store a batch to be due again and again, by this machine's clock; one of the same name is replaced."""
         from agents.batch import next_time, read_batch
 
+        if name is not None and not name.strip():
+            raise UsageError("name: expected a name for the stored batch, got none")
         listed = read_batch(file, self._profile)
         when = next_time(cron, datetime.now(UTC))
         rows = [story.model_dump(exclude_none=True) for story in listed]

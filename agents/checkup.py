@@ -153,6 +153,10 @@ def _share(rate: Rate) -> str:
 
 def _lacking(profile: Profile, environment: Mapping[str, str]) -> Iterator[str]:
     """What a profile needs and does not find, without opening a model or a connection."""
+    try:
+        ffmpeg_version(find_ffmpeg())
+    except BackendUnavailable:
+        yield "no ffmpeg (above)"
     if profile.backend.kind == "bundled" and not profile.backend.model:
         try:
             bundled_folder()

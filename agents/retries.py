@@ -97,10 +97,12 @@ def _rank(take: TakeOutcome) -> tuple[bool, int, float, float, int]:
 def retries(film: FilmResult, shot: str | None, event: str | None) -> dict[int, int | None]:
     """Which shots to film again: the one named, or all with something unseen; an event's number as the value.
 
-    Raises UsageError when there is no such shot or event, or nothing was planned yet.
+    Raises UsageError when there is no such shot or event, or nothing was planned or approved yet.
     """
     if not film.shots:
         raise UsageError(f"Run {film.run} has no storyboard yet; resume it first")
+    if film.status == "approval":
+        raise UsageError(f"Run {film.run} waits for you to look at its storyboard; resume it first")
     if shot is not None and event is not None:
         raise UsageError("Expected --shot N or --event N.M, got both")
     if event is not None:

@@ -154,6 +154,8 @@ def test_a_storyboard_waits_is_edited_and_filmed_as_edited(cli: Cli, desk: Path)
 @pytest.mark.slow
 def test_a_storyboard_that_is_gone_is_named_and_not_filmed_as_it_was(cli: Cli, desk: Path) -> None:
     cli("run", STORY, "--approve", "--out", "film")
+    early = cli("retry")
+    assert (early.code, "waits for you to look at its storyboard" in early.err) == (2, True)
     board = desk / "film" / "storyboard.yaml"
     board.rename(desk / "mine.yaml")
     refused = cli("resume")
@@ -332,6 +334,18 @@ def test_doctor_says_what_would_work_and_never_shows_a_key(
     assert {"bundled", "wan"} <= set(profiles)
     assert any(finding["name"] == "OPENAI_API_KEY" and finding["fine"] for finding in data.data["keys"])
     assert any(finding["name"] == "ffmpeg" for finding in data.data["installed"])
+
+
+def test_without_a_working_ffmpeg_no_profile_would_work_and_the_remedy_is_named(
+    cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(desk))
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(desk / "broken"))
+    data = cli("doctor", "--json").data
+    assert not any(finding["fine"] for finding in data["profiles"])
+    [found] = [finding for finding in data["installed"] if finding["name"] == "ffmpeg"]
+    assert not found["fine"]
+    assert "install ffmpeg" in found["says"] or "install it" in found["says"]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def test_stored_batches_are_listed_with_when_they_are_due_and_can_be_forgotten(c
 
 def test_a_name_without_a_time_is_refused(cli: Cli, desk: Path) -> None:
     (desk / "night.yaml").write_text("- text: A red fox jumps.\n")
+    assert cli("batch", "night.yaml", "--cron", "0 2 * * *", "--name", " ").code == 2
     refused = cli("batch", "night.yaml", "--name", "nightly")
     assert refused.code == 2
     assert "--name names a stored batch; give --cron too" in refused.err
