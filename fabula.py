@@ -291,7 +291,7 @@ class Studio:
     ) -> AsyncIterator[RunEvent | FilmResult]:
         """A run's events while they happen, and its result as the last of them. A number resumes that run.
 
-        Leaving the loop early stops the run; it can be resumed.
+        Closing it (`contextlib.aclosing`) stops the run; it can be resumed.
         """
         news: asyncio.Queue[RunEvent | None] = asyncio.Queue()
         work = (
@@ -325,6 +325,7 @@ class Studio:
         also when the film is there already.
         """
         from agents.casting import profile_of
+        from agents.filing import edited_board
         from agents.profile import override
 
         row = self._named(run)
@@ -338,9 +339,10 @@ class Studio:
         asked: dict[str, object] = {"budget": changed.budget.model_dump(mode="json")}
         asked |= {"attention": True} if attention else {}
         asked |= {"out": str(out.resolve())} if out is not None else {}
+        board = edited_board(row, from_plan) if waits else None
         self._ask(row.id, asked)
         if waits:
-            await self._approve(row.id, from_plan)
+            await self._approve(row.id, board)
         return await self._take_up(row.id, on_event=on_event)
 
     resume = _twin(aresume)
@@ -386,7 +388,8 @@ class Studio:
     def recut(self, manifest: Path, folder: Path | None = None) -> Path:
         """Make a film again, bit for bit, from its manifest and the takes in this home; into `again` beside it.
 
-        Raises EditError when a take is gone or altered, or the bytes differ.
+        Raises UsageError when the manifest cannot be read or the folder holds the earlier film, EditError when a take
+        is gone or altered, or the bytes differ.
         """
         from agents.editor import recut
 
@@ -469,7 +472,12 @@ class Studio:
         from agents.casting import profile_for
 
         model = order.model or (self.model if order.profile is None else None)
-        return profile_for(order, order.profile or self.profile, model)
+        profile = profile_for(order, order.profile or self.profile, model)
+        if profile.backend.kind == "local" and not profile.backend.model:
+            raise UsageError(
+                f"Profile {profile.name!r} films with any model and names none: expected --model PATH_OR_ID"
+            )
+        return profile
 
     def _open(self, order: Order, board: Path | None = None) -> int:
         """The run of this order, found or made; keeps where its film goes and what it may cost.
@@ -480,6 +488,7 @@ class Studio:
         from agents.filing import check_board_file, check_free, film_folder, ready
         from agents.motion import settled
         from agents.offline import check_story
+        from storage.runs import run_key
 
         profile = self._profile(order)
         if order.attention:
@@ -489,12 +498,12 @@ class Studio:
         if planned is None and profile.brains.kind == "offline":
             check_story(text)
         options = options_of(order, profile)
-        found = self.archive.find_run(text, profile.name, options)
+        key = run_key(text, profile.name, options)
         if order.out is not None:
-            check_free(self.archive, order.out.resolve(), found)
+            check_free(self.archive, order.out.resolve(), key)
             ready(order.out.resolve())
         if board is not None:
-            check_board_file(found, board)
+            check_board_file(self.archive.find_run(key), board)
         run = self.archive.open_run(text, profile.name, options)
         if (picture := first_picture(order, profile)) is not None:
             self.archive.keep_picture(picture)
@@ -522,7 +531,7 @@ class Studio:
         if row.asked | changes == row.asked:
             return
         if "out" in changes:
-            check_free(self.archive, Path(str(changes["out"])), row)
+            check_free(self.archive, Path(str(changes["out"])), row.key)
             ready(Path(str(changes["out"])))
         with self.archive.hold(run_id, new_owner(), LEASE):  # another process films it as it was asked to
             self.archive.ask(run_id, self.archive.run(run_id).asked | changes)
@@ -553,7 +562,7 @@ class Studio:
         on_event = on_event or ignore
         on_event(RunStarted(run_id=run_id))
         if board is None:  # else no film is made yet
-            check_free(self.archive, Path(row.asked["out"]), row)
+            check_free(self.archive, Path(row.asked["out"]), row.key)
             ready(Path(row.asked["out"]))
         if anew is not None:  # kept, so that a retry that is interrupted goes on under the same limits
             changed, spent = override(profile_of(row), anew.changes()).budget, self.archive.costs(run_id)
@@ -601,17 +610,11 @@ class Studio:
         from agents.graph import approve, plan_story
         from agents.motion import Settling, check_board
 
-        row, named = self.archive.run(run_id), file is not None
-        file = file or (Path(row.asked["storyboard"]) if "storyboard" in row.asked else None)
+        row = self.archive.run(run_id)
         profile = profile_of(row)
         camera = self._camera(profile)
         async with self._crew(profile, run_id, camera, None) as crew:
             board = None
-            if file is not None and not file.exists() and not named:
-                raise UsageError(
-                    f"The storyboard {file} is gone: name where it is now with --from-plan, or write it anew with "
-                    "`run --approve` on the same story"
-                )
             if file is not None:
                 edited = Settling(archive=self.archive, folder=file.parent).of_board(read_board(file))
                 job = replace(job_of(row, profile, camera.limits, self.archive.story(run_id)), storyboard=edited)

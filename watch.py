@@ -194,8 +194,8 @@ def _first(reason: str) -> str:
 
 def _became(event: fabula.progress.ShotDone) -> str:
     """What was seen of a shot, or why nobody saw any of it."""
-    state = f"{event.seen} of {event.promised} seen" if event.state == "judged" else event.state
-    state += f", {event.unjudged} not judged" if event.unjudged else ""
+    counted = fabula.Tally(promised=event.promised, seen=event.seen, unjudged=event.unjudged)
+    state = counted.brief if event.state == "judged" else event.state
     return f"{state}: {event.why}" if event.why else state
 
 

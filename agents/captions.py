@@ -32,19 +32,19 @@ class Caption:
 
 
 def shot_captions(
-    shot: ShotRecord, verdict: Verdict | None, promised: Sequence[tuple[float, float]]
+    shot: ShotRecord, verdict: Verdict | None, times: Sequence[tuple[float, float]]
 ) -> tuple[Caption, ...]:
     """One line an event, in seconds of the take: when it was seen, else when it was to happen, marked if it did not.
 
-    In the words that the story was first told with, however the take in the film was worded. `promised` are the times
-    of the events in this take.
+    In the words that the story was first told with, however the take in the film was worded. `times` are when this take
+    was to show the events.
     """
     judged = verdict.events if verdict else []
     missed = {number for number, event in enumerate(judged) if event.get("done") is False}
-    times = (seen_interval(verdict, number) or planned for number, planned in enumerate(promised))
+    shown = (seen_interval(verdict, number) or planned for number, planned in enumerate(times))
     return tuple(
         Caption(start=start, end=end, text=(UNSEEN if number in missed else "") + _sentence(line))
-        for number, (line, (start, end)) in enumerate(zip(_clauses(shot), times, strict=True))
+        for number, (line, (start, end)) in enumerate(zip(_clauses(shot), shown, strict=True))
     )
 
 

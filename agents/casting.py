@@ -56,10 +56,7 @@ def profile_for(order: Order, name: str, model: str | None) -> Profile:
         if place:
             folder = Path(place).expanduser()
             changes[f"backend.{key}"] = str(folder.resolve()) if folder.is_dir() else place
-    changed = override(profile, changes)
-    if changed.backend.kind == "local" and not changed.backend.model:
-        raise UsageError(f"Profile {profile.name!r} films with any model and names none: expected --model PATH_OR_ID")
-    return changed
+    return override(profile, changes)
 
 
 def options_of(order: Order, profile: Profile) -> dict[str, object]:

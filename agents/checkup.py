@@ -65,12 +65,14 @@ def look(home: Path, environment: Mapping[str, str]) -> Checkup:
     """Look at everything; loads torch, so it takes a second or two."""
     profiles = dict(_profiles())
     loaded = [profile for profile in profiles.values() if isinstance(profile, Profile)]
+    installed = tuple(_installed())
+    lacking = [f"{found.name} (above)" for found in installed if not found.fine]
     names = sorted({profile.brains.key_env for profile in loaded if profile.needs_endpoint})
     return Checkup(
-        installed=tuple(_installed()),
+        installed=installed,
         machine=(*_machine(), _home(home)),
         keys=tuple(_key(name, environment) for name in names),
-        profiles=tuple(_profile(name, profile, environment) for name, profile in profiles.items()),
+        profiles=tuple(_profile(name, profile, environment, lacking) for name, profile in profiles.items()),
         critics=tuple(_critics(loaded)),
     )
 
@@ -118,13 +120,15 @@ def _profiles() -> Iterator[tuple[str, Profile | ProfileError]]:
             yield name, error
 
 
-def _profile(name: str, profile: Profile | ProfileError, environment: Mapping[str, str]) -> Finding:
+def _profile(
+    name: str, profile: Profile | ProfileError, environment: Mapping[str, str], lacking: Sequence[str]
+) -> Finding:
     needed = name == "bundled"
     if isinstance(profile, ProfileError):
         return Finding(name=name, fine=False, says=str(profile), needed=needed)
-    lacking = list(_lacking(profile, environment))
-    says = "; ".join(lacking) if lacking else profile.description
-    return Finding(name=name, fine=not lacking, says=says, needed=needed)
+    wanting = [*lacking, *_lacking(profile, environment)]
+    says = "; ".join(wanting) if wanting else profile.description
+    return Finding(name=name, fine=not wanting, says=says, needed=needed)
 
 
 def _critics(profiles: Sequence[Profile]) -> Iterator[Finding]:
@@ -153,10 +157,6 @@ def _share(rate: Rate) -> str:
 
 def _lacking(profile: Profile, environment: Mapping[str, str]) -> Iterator[str]:
     """What a profile needs and does not find, without opening a model or a connection."""
-    try:
-        ffmpeg_version(find_ffmpeg())
-    except BackendUnavailable:
-        yield "no ffmpeg (above)"
     if profile.backend.kind == "bundled" and not profile.backend.model:
         try:
             bundled_folder()

@@ -21,20 +21,20 @@ from PIL import Image
 from agents.answers import ask
 from agents.brains import EventVerdict, LanguageModel, Question, VerdictResult, Viewing
 from agents.calibration import Belief, belief_in, believed, warn
-from agents.storyboard import Told
+from agents.storyboard import Shown
 from generators.clip import Frames
 from prompts.catalog import load
 
 Size = tuple[int, int]
 
 
-class Description(Told):
+class Description(Shown):
     """What a vision model says the frames show."""
 
     description: str
 
 
-class EventScore(Told):
+class EventScore(Shown):
     """One event: evidence first, decision last, so that the decision rests on it."""
 
     event: int
@@ -45,7 +45,7 @@ class EventScore(Told):
     done: bool
 
 
-class Scores(Told):
+class Scores(Shown):
     """One vote on all events of a take."""
 
     events: list[EventScore]

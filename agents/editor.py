@@ -196,7 +196,8 @@ def recut(manifest: Path, media: Path, folder: Path, *, ffmpeg: str | None = Non
     """Make the film again from its manifest and the takes it names, and check that it is the same, bit for bit.
 
     Raises EditError when the manifest is not one, a take is gone or altered, or the bytes differ (it says which
-    versions do, and the film is there to be watched), UsageError where the earlier film would be overwritten.
+    versions do, and the film is there to be watched), UsageError when the manifest cannot be read and where the earlier
+    film would be overwritten.
     """
     said = _read_manifest(manifest)
     if folder.resolve() == manifest.parent.resolve():

@@ -40,16 +40,16 @@ def film_folder(archive: Archive, order: Order, run_id: int, board: Storyboard |
     return next(name for name in names if name not in others and film_key(Path(name)) in (None, key))
 
 
-def check_free(archive: Archive, folder: Path, run: Run | None) -> None:
-    """Raise UsageError when a film of another run than `run` lies in `folder`, or is being made: it would be lost."""
+def check_free(archive: Archive, folder: Path, key: str) -> None:
+    """Raise UsageError when a film of a run with another key lies in `folder`, or is being made: it would be lost."""
     for other in archive.runs():
-        if (run is not None and other.id == run.id) or other.asked.get("out") != str(folder):
+        if other.key == key or other.asked.get("out") != str(folder):
             continue
         film = archive.film(other.id)
         there = film is not None and any((Path(film.folder) / name).exists() for name in film.files)
         if there or holds(other.owner, other.owner_until):
             raise UsageError(f"{folder} is the folder of run {other.id}'s film: name another one (--out)")
-    if film_key(folder) not in (None, run.key if run else None):
+    if film_key(folder) not in (None, key):
         raise UsageError(
             f"{folder} holds a film that is not in this archive ({MANIFEST} says so): name another one (--out), or "
             "move that film away"
@@ -108,6 +108,22 @@ def board_path(run: Run, file: Path | None) -> Path:
     if str(path) == kept or not path.exists():
         return path
     return path.with_stem(f"{path.stem}-{run.id}")
+
+
+def edited_board(run: Run, named: Path | None) -> Path | None:
+    """The file that a person may have edited: `named`, else where the storyboard was written; None where it never was.
+
+    Raises UsageError when it is gone: the edits in it would be lost unsaid.
+    """
+    kept = run.asked.get("storyboard")
+    if named is not None or kept is None:
+        return named
+    if not Path(kept).exists():
+        raise UsageError(
+            f"The storyboard {kept} is gone: name where it is now with --from-plan, or write it anew with the command "
+            "that planned it"
+        )
+    return Path(kept)
 
 
 def lost(record: RunRecord) -> tuple[Path, ...]:

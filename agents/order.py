@@ -96,10 +96,15 @@ class Order:
             raise UsageError(f"motion share: expected more than 0 and at most 1, got {self.motion_share:g}")
         if self.scenes and self.sets is False:
             raise UsageError("scenes: expected sets too, for it says how sets are filmed; leave one of the two away")
-        if self.steps is not None and not 1 <= self.steps <= 1000:
-            raise UsageError(f"steps: expected 1 to 1000, got {self.steps}")
-        if self.guidance is not None and not 0 <= self.guidance <= 100:
-            raise UsageError(f"guidance: expected 0 to 100, got {self.guidance:g}")
+        check_sampling(self.steps, self.guidance)
+
+
+def check_sampling(steps: int | None, guidance: float | None) -> None:
+    """Raise UsageError for what no one films with."""
+    if steps is not None and not 1 <= steps <= 1000:
+        raise UsageError(f"steps: expected 1 to 1000, got {steps}")
+    if guidance is not None and not 0 <= guidance <= 100:
+        raise UsageError(f"guidance: expected 0 to 100, got {guidance:g}")
 
 
 class Wishes(TypedDict, total=False):

@@ -70,6 +70,8 @@ class TakeOutcome:
     """Digest of the weights that filmed it; None where there are none."""
     staged: str = ""
     """How it was filmed and why: in a set, going on from another shot, or alone."""
+    prompt: str = ""
+    """The words it was filmed with."""
     seam_jump: float | None = None
     """Largest jump where it meets finished frames, over its median frame difference."""
 
@@ -80,6 +82,7 @@ class ShotOutcome:
 
     label: str
     prompt: str
+    """As the story was first told; what a take was filmed with is the take's."""
     seconds: float
     continues: bool
     events: tuple[EventOutcome, ...]
@@ -390,6 +393,7 @@ def _take(take: TakeRecord, in_film: bool) -> TakeOutcome:
         error=take.take.error or "",
         weights=take.take.weights,
         staged=str(take.take.request.get("staged", "")),
+        prompt=take.shot.prompt,
         seam_jump=take.take.seam_jump,
     )
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from agents.answers import ask
 from agents.brains import LanguageModel, Question
-from agents.storyboard import PlannedShot, Told
+from agents.storyboard import PlannedShot, Shown
 from agents.worldplan import other_wording
 from prompts.catalog import load
 
 
-class Wording(Told):
+class Wording(Shown):
     """The event's new phrase."""
 
     phrase: str

@@ -12,7 +12,7 @@ from agents.answers import ask
 from agents.brains import LanguageModel, Question
 from agents.errors import PlanError
 from agents.sentences import states_of
-from agents.storyboard import PlannedEvent, PlannedShot, Shape, Told, shot_problems
+from agents.storyboard import PlannedEvent, PlannedShot, Shape, Shown, shot_problems
 from agents.worldplan import natural, read_phrase, timed
 from prompts.catalog import load
 
@@ -35,7 +35,7 @@ class Shares(Shape):
     shares: list[Share]
 
 
-class Synopsis(Told):
+class Synopsis(Shown):
     """What a shot looks like, one sentence a state."""
 
     states: list[str]

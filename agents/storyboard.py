@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 STALE = "its synopsis was not, and its frames read the synopsis"
 """How a note of a synopsis that was left behind ends."""
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""All but tabs and line ends."""
+BREAKS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1f\x85]")
+CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x9f]")
+"""Neither tabs nor what separates lines."""
 
 
 class Shape(BaseModel):
@@ -32,34 +33,34 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, allow_inf_nan=False)
 
 
-class Told(Shape):
+class Shown(Shape):
     """Base of what is said of a film. It is shown in terminals, which obey control characters: those are left out."""
 
     @field_validator("*", mode="before")
     @classmethod
     def _without_controls(cls, value: object) -> object:
         if isinstance(value, str):
-            return CONTROLS.sub("", value)
+            return CONTROLS.sub("", BREAKS.sub("\n", value))
         if isinstance(value, list | tuple):
             return [cls._without_controls(one) if isinstance(one, str) else one for one in value]
         return value
 
 
-class Subject(Told):
+class Subject(Shown):
     """One member of the cast, with one fixed description used in every shot."""
 
     name: str = Field(min_length=1)
     description: str = Field(min_length=1)
 
 
-class Place(Told):
+class Place(Shown):
     """Where shots happen."""
 
     name: str = Field(min_length=1)
     description: str = Field(min_length=1)
 
 
-class PlannedEvent(Told):
+class PlannedEvent(Shown):
     """One thing that happens: `phrase` verbatim in the shot's prompt, `start` and `end` in seconds from its start."""
 
     subject: str
@@ -68,7 +69,7 @@ class PlannedEvent(Told):
     end: float = Field(gt=0)
 
 
-class PlannedShot(Told):
+class PlannedShot(Shown):
     """One uncut clip. `continues` goes on from the shot before it; otherwise it starts with a cut."""
 
     prompt: str = Field(min_length=1)
@@ -84,7 +85,7 @@ class PlannedShot(Told):
     events: tuple[PlannedEvent, ...] = ()
 
 
-class Storyboard(Told):
+class Storyboard(Shown):
     """Title, style, cast, places and ordered shots; `notes` say what became of the rest of the story."""
 
     title: str = Field(min_length=1)

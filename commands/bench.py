@@ -50,7 +50,9 @@ def world(
     model: Annotated[Path | None, typer.Option(help="A folder in diffusers' format; the bundled model's.")] = None,
     cases: Annotated[int, typer.Option(min=1, help="Cases of one event, and as many of two.")] = 96,
     out: Annotated[Path | None, typer.Option(help="Where the rows go, bench/world by default; goes on.")] = None,
-    stock: Annotated[bool, typer.Option("--stock", help="Film with diffusers alone, at its own defaults.")] = False,
+    stock: Annotated[
+        bool, typer.Option("--stock", help="Film with diffusers alone, at its defaults where none are named.")
+    ] = False,
     steps: FilmSteps = None,
     guidance: FilmGuidance = None,
     lora: Lora = None,

@@ -158,8 +158,7 @@ def ffmpeg_version(ffmpeg: str) -> str:
         said = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise BackendUnavailable(
-            f"{ffmpeg} does not run ({error}): install ffmpeg, or name a working one; finished takes are kept and the "
-            "run can be resumed"
+            f"{ffmpeg} does not run ({error}): install ffmpeg, or name one that does by option"
         ) from error
     found = re.match(r"ffmpeg version (\S+)", said)
     return found.group(1) if found else said.partition("\n")[0]

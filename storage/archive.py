@@ -4,10 +4,11 @@ The only door to storage. One transaction a step, every step safe to repeat: a s
 Safe to call from any thread; rows come back as plain values that outlive their session. Knows nothing of agents,
 models or frames.
 
-    runs        open_run  ask  run  runs  story  set_status  spend  claim  renew  release     (runs.py)
+    runs        open_run  find_run  ask  run  runs  newest  story  set_status  spend          (runs.py)
+                claim  hold  renew  release
     storyboard  save_storyboard  shots  revise_shot  fail_shot                                (shots.py)
     takes       begin_take  finish_take  fail_take  lose_take  take_file  take  take_with     (takes.py)
-                takes  weights
+                takes  takes_folder  weights
     verdicts    save_verdict  verdict  save_remedy                                            (takes.py)
     calls       begin_call  finish_call  fail_call  answered  unknown  calls  costs           (calls.py)
     film        save_film  film  record  keep_picture  picture  keep_clip  clip               (here)

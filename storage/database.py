@@ -42,6 +42,8 @@ class Database:
         self._memory = self._sqlite and self.url.database in (None, "", ":memory:")
         if self._sqlite and not self._memory:
             make_folder(Path(str(self.url.database)).parent)
+        self.place = self._find_place()
+        """Which database this is, by whatever driver it is reached: a file by its path; in memory, like no other."""
         self._engine = self._make_engine()
         self._writing = self._engine.execution_options(writes=True)
         self._turn: contextlib.AbstractContextManager[Any] = (
@@ -103,11 +105,10 @@ class Database:
     def _shown(self) -> str:
         return without_password(self.url)
 
-    @property
-    def place(self) -> str:
-        """Which database this is, without a password: a file by its whole path; one in memory is like no other."""
+    def _find_place(self) -> str:
         if not self._sqlite:
-            return self._shown
+            address = self.url
+            return f"{address.get_backend_name()}://{address.host}:{address.port or ''}/{address.database}"
         return f"sqlite:///{secrets.token_hex(8) if self._memory else Path(str(self.url.database)).resolve()}"
 
     @contextlib.contextmanager

@@ -37,9 +37,8 @@ class Runs:
         except exc.IntegrityError:  # another process made it between our look and our write
             return self._find_or_make(story_text, story, key, profile, dict(options))
 
-    def find_run(self, story_text: str, profile: str, options: Mapping[str, Any]) -> Run | None:
-        """The run that `open_run` would give back, None where it would make one. Raises as it does."""
-        _, key = _keys(story_text, profile, options)
+    def find_run(self, key: str) -> Run | None:
+        """The run with this key (see `run_key`), None where there is none."""
         with self._db.read() as session:
             return session.exec(select(Run).where(Run.key == key)).first()
 
@@ -165,6 +164,11 @@ _SPEND = (
 def add_seconds(session: Session, run_id: int, seconds: float) -> None:
     """Add seconds of work to the run's account in this transaction."""
     session.execute(_SPEND, {"run": run_id, "seconds": seconds})
+
+
+def run_key(story_text: str, profile: str, options: Mapping[str, Any]) -> str:
+    """The key of the run that `open_run` finds or makes. Raises as it does."""
+    return _keys(story_text, profile, options)[1]
 
 
 def _keys(story_text: str, profile: str, options: Mapping[str, Any]) -> tuple[str, str]:

@@ -18,12 +18,12 @@ from storage.runs import add_seconds
 from storage.shots import add_revision
 from storage.tables import Remedy, Shot, Take, TakeStatus, Verdict
 
+# Put together once: that takes as long as running them, and every take asks.
 _LIVE = select(Take).where(
     Take.shot_id == sa.bindparam("shot"),
     Take.request_digest == sa.bindparam("digest"),
     Take.status != TakeStatus.FAILED,
 )
-"""Statements that every take asks are put together once: it takes as long as running them."""
 _WITH_SHOT = select(Take, Shot).select_from(Take).join(Shot).where(Take.id == sa.bindparam("take"))
 _VERDICT = select(Verdict).where(Verdict.take_id == sa.bindparam("take"))
 _OF_RUN = (

@@ -64,6 +64,9 @@ def test_a_folder_with_another_runs_film_is_refused_and_that_film_stays(cli: Cli
     assert away.code == 2
     assert "same holds a film that is not in this archive" in away.err.replace("\n", " ")
     assert film.read_bytes() == kept
+    same = cli("run", STORY, "--home", desk / "third", "--out", "same")
+    assert same.code == 0, "the same film, of a home that was lost"
+    assert film.read_bytes() == kept
     shutil.rmtree(desk / "same")
     gone = cli("show", 1)
     assert f"Altered or gone: {film}" in gone.out

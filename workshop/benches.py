@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from agents.errors import UsageError
+from agents.order import check_sampling
 
 if TYPE_CHECKING:
     from evals.benchmarks.cost_rows import ControlRow
@@ -67,6 +68,7 @@ def bench_world(
     """
     if cases < 1:
         raise UsageError(f"bench world: expected at least 1 case, got {cases}")
+    check_sampling(steps, guidance)
     from evals.benchmarks.cameras import open_camera
     from evals.benchmarks.world import bench_world as bench
     from evals.world.splits import SPLITS, SplitName

@@ -58,10 +58,11 @@ def open_camera(
     digest = with_adapters(weights_digest(folder), adapters)[:16]
     if stock:
         asked = {"num_inference_steps": steps, "guidance_scale": guidance}
-        named = {name: value for name, value in asked.items() if value is not None}
-        name = "-".join([digest, "stock", *(f"{value:g}" for value in named.values())])
+        named = {word: value for word, value in asked.items() if value is not None}
+        name = "-".join([digest, "stock", *(f"{word}={value:g}" for word, value in named.items())])
         return _stock(folder, name, named, adapters)
-    steps, guidance = steps or BUNDLED_STEPS, BUNDLED_GUIDANCE if guidance is None else guidance
+    steps = BUNDLED_STEPS if steps is None else steps
+    guidance = BUNDLED_GUIDANCE if guidance is None else guidance
     config = BackendConfig(model=str(folder), steps=steps, guidance=guidance, lora=tuple(lora))
     return _ours(f"{digest}-ours-{steps}-{guidance:g}", config)
 

@@ -44,6 +44,8 @@ def test_how_shots_are_filmed_stands_above_them_and_above_nothing_else() -> None
 def test_control_characters_that_terminals_obey_are_left_out() -> None:
     text = board_text(board()).replace("A dance", r'"A \e[31mred\a dance"').replace("a note:", r"a \u009bnote:")
     assert parse_board(text, "board").title == "A [31mred dance"
+    fox = Subject(name="fox", description="a red\x0cfox\r\n\tin\x85the snow")
+    assert fox.description == "a red\nfox\n\tin\nthe snow"
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:

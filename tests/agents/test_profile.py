@@ -126,6 +126,7 @@ def test_a_profile_decides_how_the_backend_is_opened(tmp_path: Path) -> None:
 def test_steps_guidance_and_a_models_folder_reach_the_profile_from_the_order(tmp_path: Path) -> None:
     order = Order(story="A fox.", steps=7, guidance=1.0)
     assert profile_for(order, "wan", "some/model").backend.model == "some/model"
+    assert profile_for(order, "wan", None).backend.model == "", "its brains and critic are of use without a model"
     profile = profile_for(order, "wan", str(tmp_path / "."))
     assert (profile.backend.steps, profile.backend.guidance) == (7, 1.0)
     assert profile.backend.model == str(tmp_path.resolve())

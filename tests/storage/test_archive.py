@@ -123,7 +123,11 @@ def test_databases_that_share_a_media_folder_never_touch_one_anothers_takes(tmp_
     takes = []
     for number, archive in enumerate(archives):
         run = archive.open_run("A fox.", "p", {})
+        living = [path.with_name(".part-1.mkv") for path in (tmp_path / "media").glob("run-*/shot-*")]
+        for path in living:
+            path.touch()
         archive.claim(run.id, f"owner-{number}", 60)
+        assert all(path.exists() for path in living), "another database's half-written take"
         [shot] = archive.save_storyboard(run.id, title="The fox", shots=[plan])
         takes.append(archive.finish_take(begin(archive, shot.shot.id).id, f"frames {number}".encode()))
     assert all(archive.take_file(take) is not None for archive, take in zip(archives, takes, strict=True))

@@ -86,14 +86,14 @@ class FilmedRun:
             shots=SHOTS,
         )
         self.cuts = [
-            Cut(shot="1", take_id=self._film(0, 2, [(True, 0.1, 0.9), (False, None, None)])),
-            Cut(shot="2", take_id=self._film(1, 2, [(True, 0.6, 1.9)]), drop=5),
+            Cut(shot="1", take_id=self.film(0, 2, [(True, 0.1, 0.9), (False, None, None)])),
+            Cut(shot="2", take_id=self.film(1, 2, [(True, 0.6, 1.9)]), drop=5),
         ]
-        retake = self._film(2, 0, [(False, None, None)])
+        retake = self.film(2, 0, [(False, None, None)])
         self.archive.save_remedy(
             retake, kind="new_seed", changes={"seed": 99}, reason=f"event 3.1 was not seen {HOSTILE}"
         )
-        self.cuts.append(Cut(shot="3", take_id=self._film(2, 1, [(True, 0.2, 1.8)], seed=99)))
+        self.cuts.append(Cut(shot="3", take_id=self.film(2, 1, [(True, 0.2, 1.8)], seed=99)))
         self.archive.fail_shot(self.archive.shots(run.id)[3].shot.id, f"out of memory {HOSTILE}")
         call = self.archive.begin_call(
             run.id,
@@ -115,7 +115,7 @@ class FilmedRun:
             options=options or EditOptions(scale=2),
         )
 
-    def _film(self, index: int, colour: int, seen: list[tuple[bool, float | None, float | None]], seed: int = 7) -> int:
+    def film(self, index: int, colour: int, seen: list[tuple[bool, float | None, float | None]], seed: int = 7) -> int:
         shot = self.archive.shots(self.run_id)[index]
         spec = TakeSpec(prompt=shot.shot.prompt, frames=17, fps=FPS, width=96, height=64, seed=seed)
         take = self.archive.begin_take(

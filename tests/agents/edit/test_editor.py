@@ -185,6 +185,10 @@ def test_a_shot_is_told_as_the_story_was_first_told_whatever_words_came_later(fi
     for name in ("film.srt", "film.vtt", "contact-sheet.png"):
         assert (after.folder / name).read_bytes() == (before.folder / name).read_bytes()
     assert "strolls" not in after.report.read_text()
+    filmed.cuts[0] = Cut(shot="1", take_id=filmed.film(0, 2, [(True, 0.1, 0.9), (False, None, None)], seed=8))
+    reworded = edit(filmed.plan(out="reworded"))
+    assert (reworded.folder / "film.srt").read_bytes() == (before.folder / "film.srt").read_bytes()
+    assert "told as “The red fox strolls. Then it hops.”" in reworded.report.read_text()
 
 
 def test_a_caption_of_what_the_critic_looked_for_and_did_not_see_says_so(filmed: Any) -> None:
