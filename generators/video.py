@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -153,15 +154,26 @@ def find_ffmpeg(setting: str | None = None) -> str:
 
 
 def ffmpeg_version(ffmpeg: str) -> str:
-    """The version an ffmpeg binary says it has."""
+    """The version an ffmpeg binary says it has; asked once of each file."""
+    try:
+        file = Path(ffmpeg).stat()
+    except OSError as error:
+        raise _broken(ffmpeg, error) from error
+    return _said_version(ffmpeg, file.st_mtime_ns, file.st_size)
+
+
+@lru_cache(maxsize=8)
+def _said_version(ffmpeg: str, changed: int, size: int) -> str:
     try:
         said = subprocess.run([ffmpeg, "-version"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise BackendUnavailable(
-            f"{ffmpeg} does not run ({error}): install ffmpeg, or name one that does by option"
-        ) from error
+        raise _broken(ffmpeg, error) from error
     found = re.match(r"ffmpeg version (\S+)", said)
     return found.group(1) if found else said.partition("\n")[0]
+
+
+def _broken(ffmpeg: str, error: Exception) -> BackendUnavailable:
+    return BackendUnavailable(f"{ffmpeg} does not run ({error}): install ffmpeg, or name one that does by option")
 
 
 _SCALERS: dict[Smoothing, str] = {"nearest": "neighbor", "lanczos": "lanczos"}
