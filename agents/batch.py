@@ -226,8 +226,10 @@ def _yaml(text: str) -> list[Any]:
 def _json_lines(text: str) -> list[Any]:
     entries = []
     for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            entries += [json.loads(line)] if line.strip() else []
+            entries.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise ValueError(f"{error.msg} at line {number}, column {error.colno}") from error
     return entries

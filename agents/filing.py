@@ -103,8 +103,9 @@ def board_path(run: Run, file: Path | None) -> Path:
     """
     if file is not None:
         check_board_file(run, file)
+        return file.resolve()
     kept = run.asked.get("storyboard")
-    path = file.resolve() if file else Path(kept or Path(run.asked["out"]) / STORYBOARD)
+    path = Path(kept or Path(run.asked["out"]) / STORYBOARD)
     if str(path) == kept or not path.exists():
         return path
     return path.with_stem(f"{path.stem}-{run.id}")

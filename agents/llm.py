@@ -128,7 +128,8 @@ class EndpointModel:
         attempts = _Attempts()
         completion = await self._retrying(question, attempts)
         reply = self._read(completion)
-        endpoint, (tokens_in, tokens_out) = self.server.endpoint, _used(completion)
+        tokens_in, tokens_out = _used(completion)
+        endpoint = self.server.endpoint
         return Reply(
             text=reply,
             tokens_in=tokens_in,
