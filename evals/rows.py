@@ -16,20 +16,29 @@ Row = Mapping[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows written so far, none when there is no file; a line that a kill cut short is taken off the file."""
+    """Rows written so far, none when there is no file; what a kill cut short is no row, and stays where it is.
+
+    Nothing is taken off the file: another process may be in the middle of its line.
+    """
     if not path.exists():
         return []
-    written = path.read_bytes()
-    whole = written[: written.rfind(b"\n") + 1]
-    if len(whole) < len(written):
-        os.truncate(path, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = path.read_bytes().split(b"\n")
+    return [row for line in lines if (row := _row(line)) is not None]
 
 
 def add_row(path: Path, row: Row) -> None:
-    """Add one line, and have it on the disk."""
+    """Add one line in one piece, behind those that other processes add, and have it on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
+    with path.open("ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        torn = size > 0 and (file.seek(size - 1), file.read(1))[1] != b"\n"
+        file.write((b"\n" if torn else b"") + json.dumps(row, ensure_ascii=False).encode() + b"\n")
         os.fsync(file.fileno())
+
+
+def _row(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -30,6 +30,7 @@ from evals.benchmarks.shot_sets import ShotSets, ShotSetsSettings
 from evals.benchmarks.storyeval import StoryEval, StoryEvalSettings
 from evals.benchmarks.tempocontrol import TempoControl, TempoControlSettings
 from evals.benchmarks.verifiers import Verifier
+from evals.claims import Claims
 from evals.footage import Footage
 from evals.metrics.embedders import Weights
 from evals.metrics.grounding import open_grounder
@@ -43,6 +44,8 @@ PROTOCOL = 2
 """Goes up whenever a metric's definition or a row's form changes: rows of another number are not read."""
 PACKAGES = ("numpy", "opencv-python-headless", "scipy", "torch", "transformers", "diffusers", "pillow")
 STRIP_WIDTH = 160
+WAIT_SECONDS = 0.5
+"""Between two looks at what only other processes are still making."""
 
 
 Settings = (
@@ -131,22 +134,31 @@ def run(benchmark: Benchmark, footage: Footage, out: Path, seed: int = 0) -> Gen
     films = [_digests(footage, unit, first) for unit, first in zip(units, seeds, strict=True)]
     manifest = _manifest(benchmark, footage, seed, films)
     folder = out / slug(benchmark.name) / slug(footage.name)
-    known = _kept(read_rows(folder / ROWS), manifest)
     keep_file(folder / "manifest.json", _json(asdict(manifest)))
-    rows: list[Row] = []
-    for done, (unit, first, digests) in enumerate(zip(units, seeds, films, strict=True), 1):
-        before = known.get(unit.name, [])
-        usable = [row for row in before if row["films"] == digests]
-        kept = bool(usable)
-        row = usable[-1] if kept else _judge(benchmark, footage, unit, first, digests, folder, manifest)
-        if not kept or row is not before[-1]:
-            add_row(folder / ROWS, row)  # of a unit's rows the last is the table's
-        rows.append(row)
-        yield Progress(done=done, of=len(units), unit=unit.name, kept=kept)
-    lines = tuple(benchmark.lines([_judged(unit, row) for unit, row in zip(units, rows, strict=True)]))
+    book, claims = _Book(folder / ROWS, manifest), Claims(folder)
+    rows: dict[str, Row] = {}
+    waiting = list(zip(units, seeds, films, strict=True))
+    again = False
+    while waiting:
+        elsewhere = []
+        for unit, first, digests in waiting:
+            with claims.claimed(unit.name, again=again) as ours:
+                if not ours:
+                    elsewhere.append((unit, first, digests))
+                    continue
+                row, kept = book.row(unit, digests), True
+                if row is None:
+                    row, kept = _judge(benchmark, footage, unit, first, digests, folder, manifest), False
+                    book.add(row)
+            rows[unit.name] = row
+            yield Progress(done=len(rows), of=len(units), unit=unit.name, kept=kept)
+        if again and len(elsewhere) == len(waiting):
+            time.sleep(WAIT_SECONDS)
+        waiting, again = elsewhere, True
+    lines = tuple(benchmark.lines([_judged(unit, rows[unit.name]) for unit in units]))
     keep_file(folder / "table.json", _json([asdict(line) for line in lines]))
     keep_file(folder / "table.md", markdown(lines).encode())
-    return Result(manifest=manifest, lines=lines, folder=folder, seconds=_seconds(rows))
+    return Result(manifest=manifest, lines=lines, folder=folder, seconds=_seconds([rows[unit.name] for unit in units]))
 
 
 def finish(running: Generator[Progress, None, Result], on_progress: Callable[[Progress], None] | None = None) -> Result:
@@ -208,13 +220,36 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def _kept(rows: Sequence[Row], manifest: Manifest) -> dict[str, list[Row]]:
-    """Rows of this call's benchmark, method and seed by unit, oldest first."""
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        if all(row.get(key) == getattr(manifest, key) for key in KEYS):
-            found.setdefault(row["unit"], []).append(row)
-    return found
+class _Book:
+    """Rows of one call's benchmark, method and seed, also those that other processes add meanwhile."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._read = -1
+        self._rows: dict[str, list[Row]] = {}
+
+    def row(self, unit: Unit, digests: Sequence[str]) -> Row | None:
+        """The newest row of the unit whose clips are these; of a unit's rows it is then the last, the table's."""
+        self._look()
+        rows = self._rows.get(unit.name, [])
+        usable = [row for row in rows if row["films"] == digests]
+        if usable and usable[-1] is not rows[-1]:
+            self.add(usable[-1])
+        return usable[-1] if usable else None
+
+    def add(self, row: Row) -> None:
+        """Write one row."""
+        add_row(self._path, row)
+
+    def _look(self) -> None:
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size == self._read:
+            return
+        self._read, self._rows = size, {}
+        for row in read_rows(self._path):
+            if all(row.get(key) == getattr(self._manifest, key) for key in KEYS):
+                self._rows.setdefault(row["unit"], []).append(row)
 
 
 def _judge(
