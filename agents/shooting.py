@@ -396,10 +396,11 @@ async def _judge(stage: Stage, shot: ShotRecord, take: Take, frames: Frames | No
 
 
 def viewing(stage: Stage, shot: ShotRecord, take: Take, frames: Frames) -> Viewing:
-    """A take as the critic gets it: promised events, their times stretched to this clip."""
+    """A take as the critic gets it: what was promised at first, however it was asked, its times stretched to this clip."""
     spec = TakeSpec.from_json(take.request)
+    promise = shot.first
     events = tuple(
-        Event(subject=subject_words(e.subject, shot.shot.prompt, stage.cast), phrase=e.phrase, start=start, end=end)
+        Event(subject=subject_words(e.subject, promise.prompt, stage.cast), phrase=e.phrase, start=start, end=end)
         for e, (start, end) in zip(shot.promised, spec.promised_in(shot), strict=True)
     )
     return Viewing(
@@ -408,9 +409,9 @@ def viewing(stage: Stage, shot: ShotRecord, take: Take, frames: Frames) -> Viewi
         frames=frames,
         fps=spec.fps,
         events=events,
-        prompt=shot.shot.prompt,
-        subjects=tuple(subject for subject in stage.cast if subject.name in shot.shot.subjects),
-        place=next((place for place in stage.places if place.name == shot.shot.place), None),
+        prompt=promise.prompt,
+        subjects=tuple(subject for subject in stage.cast if subject.name in promise.subjects),
+        place=next((place for place in stage.places if place.name == promise.place), None),
         style=stage.look.style,
     )
 

@@ -67,19 +67,20 @@ async def test_the_best_take_is_kept_when_the_budget_is_spent(studio: Studio) ->
 @pytest.mark.slow
 async def test_verdicts_judge_what_was_first_promised_whatever_was_reworded(studio: Studio) -> None:
     studio.budget = Budget(takes_per_shot=6)
-    seen: list[list[str]] = []
+    seen: list[tuple[str, list[str]]] = []
 
     class Watcher(ScriptedCritic):
         async def judge(self, viewing):  # type: ignore[no-untyped-def]
             if viewing.shot == "1":
-                seen.append([event.phrase for event in viewing.events])
+                seen.append((viewing.prompt, [event.phrase for event in viewing.events]))
             return await super().judge(viewing)
 
     studio.critic = Watcher({("1", n): [False, True] for n in range(1, 7)})
     await studio.film()
-    assert seen == [["jumps up", "spins 1 times"]] * 6
     shot = studio.archive.shots(studio.run_id)[0]
+    assert seen == [(shot.first.prompt, ["jumps up", "spins 1 times"])] * 6
     assert shot.shot.revision > 1
+    assert shot.shot.prompt != shot.first.prompt
     assert shot.events[0].phrase != "jumps up"
     assert [event.phrase for event in shot.promised] == ["jumps up", "spins 1 times"]
 
