@@ -39,6 +39,8 @@ from evals.world import chains
 
 TRUTH = f"control: {AUTOENCODER}"
 """How the ceiling is called among the methods."""
+PAIRS = 6
+"""Fewer of them prove nothing even where all agree: by the sign test five in five have 2 / 2^5 = .06."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,13 +180,18 @@ def forests(methods: Sequence[Method], layout: Layout) -> Iterator[Forest]:
 
 
 def comparable(methods: Sequence[Method], layout: Layout) -> tuple[Method, ...]:
-    """The methods under the baseline's settings, in the layout's order; none without the baseline."""
+    """The methods under the baseline's settings and seed, in the layout's order; none without the baseline."""
     baseline = _baseline(methods, layout)
     if baseline is None:
         return ()
-    same = [method for method in methods if method.manifest["digest"] == baseline.manifest["digest"]]
+    same = [method for method in methods if paired_with(baseline, method)]
     rank = {name: place for place, name in enumerate(layout.order)}
     return tuple(sorted(same, key=lambda method: (rank.get(method.name, len(rank)), method.name)))
+
+
+def paired_with(one: Method, other: Method) -> bool:
+    """Whether the same items of both methods were measured alike and began from the same noise."""
+    return all(one.manifest[key] == other.manifest[key] for key in ("digest", "seed"))
 
 
 def _baseline(methods: Sequence[Method], layout: Layout) -> Method | None:
@@ -222,13 +229,14 @@ def _cell(method: Method, baseline: Method, metric: str, group: str) -> Cell:
     value = f"{one.mean:.3f}"
     short = f"n={one.count} of {one.total}" if one.count < one.total else ""
     apart = None if method is baseline else _difference(method, baseline, metric, group)
-    beside = signed(apart) if isinstance(apart, Interval) else f"[{one.low:.3f}, {one.high:.3f}]"
+    bounds = "one item" if one.low is None else f"[{one.low:.3f}, {one.high:.3f}]"
+    beside = signed(apart) if isinstance(apart, Interval) else bounds
     return Cell(value=value, beside=", ".join(filter(None, (beside, short))))
 
 
 def signed(apart: Interval) -> str:
-    """A difference with its interval, signs shown; a star where the interval leaves zero out."""
-    clear = "*" if apart.low > 0 or apart.high < 0 else ""
+    """A difference with its interval, signs shown; a star where the interval leaves zero out and pairs are enough."""
+    clear = "*" if apart.count >= PAIRS and (apart.low > 0 or apart.high < 0) else ""
     return f"{apart.mean:+.3f}{clear} [{apart.low:+.3f}, {apart.high:+.3f}]"
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evals import plots
 from evals.benchmarks.protocol import ALL, MATRICES
-from evals.comparison import LAYOUTS, Cell, Comparison, comparable, compare, forests
+from evals.comparison import LAYOUTS, Cell, Comparison, comparable, compare, forests, paired_with
 from evals.metrics.curves import jointly_normalised, mean_matrix
 from evals.metrics.score import NotMeasured, Summary, difference
 from evals.plots import Point
@@ -164,14 +164,16 @@ def cell_of(one: Summary | None) -> Cell:
 def _notes(methods: Sequence[Method]) -> tuple[str, ...]:
     if len({method.manifest["digest"] for method in methods}) > 1:
         return ("These methods were measured under different settings or models: their numbers do not compare.",)
+    if len({method.manifest["seed"] for method in methods}) > 1:
+        return ("These methods began from different seeds: their means compare, their single items do not.",)
     return ()
 
 
 def _differences(methods: Sequence[Method], metrics: Sequence[str]) -> tuple[str, ...]:
-    """Every method against the first, where both were measured under the same settings."""
+    """Every method against the first, where both were measured under the same settings and from the same seed."""
     found = []
     for other in methods[1:]:
-        if other.manifest["digest"] != methods[0].manifest["digest"]:
+        if not paired_with(methods[0], other):
             continue
         for metric in metrics:
             apart = difference(other.outcomes(metric), methods[0].outcomes(metric))

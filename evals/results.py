@@ -50,10 +50,19 @@ def read_results(results: Path) -> dict[str, list[Method]]:
 
 
 def read_method(folder: Path) -> Method:
-    """One finished run."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    rows = [row for row in read_rows(folder / ROWS) if all(row.get(key) == manifest.get(key) for key in KEYS)]
+    """One finished run. Raises ValueError naming a folder whose files are not the suite's."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+        lines = tuple(Line(group=one["group"], summary=Summary(**one["summary"])) for one in table)
+        method, _ = manifest["method"], manifest["benchmark"]
+        named = {key: manifest.get(key) for key in KEYS}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{folder} is no result of the suite ({reason}): expected manifest.json and table.json as `eval` writes "
+            "them; run its benchmark again or move the folder away"
+        ) from error
+    rows = [row for row in read_rows(folder / ROWS) if "unit" in row and all(row.get(k) == named[k] for k in KEYS)]
     last = {row["unit"]: row for row in rows}
-    lines = tuple(Line(group=one["group"], summary=Summary(**one["summary"])) for one in table)
-    return Method(name=manifest["method"], folder=folder, manifest=manifest, lines=lines, rows=tuple(last.values()))
+    return Method(name=method, folder=folder, manifest=manifest, lines=lines, rows=tuple(last.values()))

@@ -134,7 +134,7 @@ def run(benchmark: Benchmark, footage: Footage, out: Path, seed: int = 0) -> Gen
     films = [_digests(footage, unit, first) for unit, first in zip(units, seeds, strict=True)]
     manifest = _manifest(benchmark, footage, seed, films)
     folder = out / slug(benchmark.name) / slug(footage.name)
-    keep_file(folder / "manifest.json", _json(asdict(manifest)))
+    _begin(folder, _json(asdict(manifest)))
     book, claims = _Book(folder / ROWS, manifest), Claims(folder)
     rows: dict[str, Row] = {}
     waiting = list(zip(units, seeds, films, strict=True))
@@ -220,6 +220,15 @@ def _version(package: str) -> str:
         return "absent"
 
 
+def _begin(folder: Path, manifest: bytes) -> None:
+    """Lay down the manifest; the table of another one, which may never be finished again, goes before."""
+    known = folder / "manifest.json"
+    if not known.exists() or known.read_bytes() != manifest:
+        for table in ("table.json", "table.md"):
+            (folder / table).unlink(missing_ok=True)
+    keep_file(known, manifest)
+
+
 class _Book:
     """Rows of one call's benchmark, method and seed, also those that other processes add meanwhile."""
 
@@ -239,8 +248,10 @@ class _Book:
         return usable[-1] if usable else None
 
     def add(self, row: Row) -> None:
-        """Write one row."""
-        add_row(self._path, row)
+        """Write one row, unless it says what the unit's last one says: units without a clip are tried every time."""
+        last = self._rows.get(row["unit"], [])[-1:]
+        if [_lasting(one) for one in last] != [_lasting(row)]:
+            add_row(self._path, row)
 
     def _look(self) -> None:
         size = self._path.stat().st_size if self._path.exists() else 0
@@ -248,8 +259,13 @@ class _Book:
             return
         self._read, self._rows = size, {}
         for row in read_rows(self._path):
-            if all(row.get(key) == getattr(self._manifest, key) for key in KEYS):
+            if "unit" in row and all(row.get(key) == getattr(self._manifest, key) for key in KEYS):
                 self._rows.setdefault(row["unit"], []).append(row)
+
+
+def _lasting(row: Row) -> str:
+    """A row without what it took."""
+    return json.dumps({key: value for key, value in row.items() if key not in ("seconds", "judging")}, sort_keys=True)
 
 
 def _judge(

@@ -15,7 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.protocol import ALL, MATRICES, Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import (
+    ALL,
+    MATRICES,
+    Film,
+    Judged,
+    Judgement,
+    Line,
+    Unit,
+    absent_by_reason,
+    crowd_line,
+    lines_by_class,
+)
 from evals.benchmarks.quality import read_lines
 from evals.footage import SUFFIXES
 from evals.metrics.curves import (
@@ -87,7 +98,7 @@ class VideoDistance:
         encoders = {**self._clips, **self._pictures}
         return {
             "prompts": hashlib.sha256(self._settings.prompts.read_bytes()).hexdigest(),
-            "real": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in self._files},
+            "real": {"videos": len(self._files), "digest": _digest(self._files)},
             "encoders": {n: None if isinstance(one, NotMeasured) else one.name for n, one in encoders.items()},
         }
 
@@ -120,21 +131,25 @@ class VideoDistance:
     def lines(self, judged: Sequence[Judged]) -> list[Line]:
         """Slopes and bands of single films, and their curve; then the distances and overlaps of both crowds."""
         facts = [one.judgement.facts for one in judged if one.judgement.facts]
+        absent = absent_by_reason(judged)
         found = lines_by_class(judged)
         for known, one in self._clips.items():
-            found += _distances(known, one, [seen.clips for seen in self._real], facts, len(self._files))
+            found += _distances(known, one, [seen.clips for seen in self._real], facts, absent, len(self._files))
         for known, picture in self._pictures.items():
             if isinstance(picture, NotMeasured):
                 found += [
-                    _line(f"{name} ({known})", picture, len(facts))
+                    _line(f"{name} ({known})", picture, len(facts), absent)
                     for name in (NEAR, APART, "overlap with real videos")
                 ]
                 continue
             real = [seen.looks[known] for seen in self._real if known in seen.looks]
             found += _curve(f"{NEAR} ({known})", [one["means"][known] for one in facts if known in one["means"]])
             found += _curve(f"{NEAR_REAL} ({known})", [look.means for look in real])
-            found += _overlaps(known, [look.counts for look in real], [one["near"].get(known, {}) for one in facts])
-            found.append(_apart(known, real, [one[MATRICES][known] for one in facts if known in one[MATRICES]]))
+            found += _overlaps(
+                known, [look.counts for look in real], [one["near"].get(known, {}) for one in facts], absent
+            )
+            matrices = [one[MATRICES][known] for one in facts if known in one[MATRICES]]
+            found.append(_apart(known, real, matrices, absent))
         return found
 
     @functools.cached_property
@@ -182,6 +197,12 @@ class _Seen:
     looks: dict[str, _Look]
 
 
+def _digest(files: Sequence[Path]) -> str:
+    """Of all names and contents."""
+    each = [f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    return hashlib.sha256("\n".join(each).encode()).hexdigest()[:16]
+
+
 def _look(matrix: Matrix) -> _Look:
     curve = interval_curve([matrix])
     return _Look(
@@ -207,19 +228,20 @@ def _distances(
     encoder: VideoEmbedder | NotMeasured,
     real: Sequence[Mapping[str, Any]],
     facts: Sequence[Mapping[str, Any]],
+    absent: Mapping[str, int],
     files: int,
 ) -> list[Line]:
     few = NotMeasured(reason="a distance needs at least two films") if len(facts) < 2 else None
     if missing := encoder if isinstance(encoder, NotMeasured) else few:
         names = (f"FVD ({known})", f"FVD ({known}, {min(AXES, files - 1)} axes)", f"KVD ({known})")
-        return [_line(name, missing, len(facts)) for name in names]
+        return [_line(name, missing, len(facts), absent) for name in names]
     a, b = np.stack([one[known] for one in real]), np.array([one["clips"][known] for one in facts])
     on_axes = reduced(a, b, min(AXES, len(a) - 1))
     axes = on_axes[0].shape[1]  # never more than features
     return [
-        _line(f"FVD ({known})", frechet(a, b), len(facts)),
-        _line(f"FVD ({known}, {axes} axes)", frechet(*on_axes), len(facts)),
-        _line(f"KVD ({known})", kernel(a, b), len(facts)),
+        _crowd(f"FVD ({known})", frechet(a, b), absent),
+        _crowd(f"FVD ({known}, {axes} axes)", frechet(*on_axes), absent),
+        _crowd(f"KVD ({known})", kernel(a, b), absent),
     ]
 
 
@@ -232,27 +254,31 @@ def _curve(metric: str, means: Sequence[Mapping[str, float]]) -> list[Line]:
     return found
 
 
-def _apart(known: str, real: Sequence[_Look], films: Sequence[Mapping[str, Any]]) -> Line:
+def _apart(known: str, real: Sequence[_Look], films: Sequence[Mapping[str, Any]], absent: Mapping[str, int]) -> Line:
     """How far the mean matrix of the films is from that of the real videos."""
     sides = [[np.array(look.matrix) for look in real], [np.array(one["film"]) for one in films]]
     few = NotMeasured(reason="no film, or no real video, has two frames")
     found = Score(value=matrix_distance(*sides)) if all(sides) else few
-    return _line(f"{APART} ({known})", found, len(films))
+    return _line(f"{APART} ({known})", found, len(films), absent)
 
 
-def _overlaps(known: str, real: Sequence[Mapping[str, Any]], films: Sequence[Mapping[str, Any]]) -> list[Line]:
+def _overlaps(
+    known: str, real: Sequence[Mapping[str, Any]], films: Sequence[Mapping[str, Any]], absent: Mapping[str, int]
+) -> list[Line]:
     found = []
     for interval in map(str, INTERVALS):
         sides = [[one[interval] for one in side if interval in one] for side in (real, films)]
         if all(sides):
             ours, theirs = (np.sum(side, axis=0) for side in sides)
             area = Score(value=shared_area(ours, theirs))
-            found.append(_line(f"overlap with real videos at interval {interval} ({known})", area, len(sides[1])))
+            named = f"overlap with real videos at interval {interval} ({known})"
+            found.append(_line(named, area, len(sides[1]), absent))
     return found
 
 
-def _line(metric: str, found: Distance | Outcome, count: int) -> Line:
-    if not isinstance(found, Distance):
-        return Line(group=ALL, summary=together(metric, found, count))
-    said = f"{found.real} real videos" + (f"; {found.warning}" if found.warning else "")
-    return Line(group=ALL, summary=together(metric, Score(value=found.value), count, said))
+def _line(metric: str, found: Outcome, count: int, absent: Mapping[str, int]) -> Line:
+    return Line(group=ALL, summary=together(metric, found, count, absent=absent))
+
+
+def _crowd(metric: str, found: Distance, absent: Mapping[str, int]) -> Line:
+    return crowd_line(metric, found, f"{found.real} real videos", absent)

@@ -45,4 +45,5 @@ def _cell(result: Result, metric: str, group: str) -> str:
     one = next((r.summary for r in result.lines if (r.summary.metric, r.group) == (metric, group)), None)
     if one is None or one.mean is None:
         return "not measured"
-    return f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f}, n={one.count})"
+    bounds = "" if one.low is None else f"{one.low:.3f} to {one.high:.3f}, "
+    return f"{one.mean:.3f} ({bounds}n={one.count})"

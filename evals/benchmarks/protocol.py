@@ -7,11 +7,13 @@ file can hold it and a stopped run goes on.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from evals.metrics.score import Case, NotMeasured, Outcome, Score, Summary, summarise
+from evals.metrics.frechet import Distance
+from evals.metrics.score import NOTHING, Case, NotMeasured, Outcome, Score, Summary, summarise, together
 from generators.clip import Frames
 
 T = TypeVar("T")
@@ -125,6 +127,23 @@ def chosen(what: str, table: Mapping[str, T], names: Sequence[str], always: str)
 def noise_of(benchmark: str, seed: int, case: str) -> int:
     """The seed of a case's noise: the same for every arm, whatever else is filmed."""
     return zlib.crc32(f"{benchmark}/{seed}/{case}".encode()) >> 1
+
+
+ABSENT = NotMeasured(reason="the film has no such shot")
+"""A shot that a film of several was made without: it shows nothing, where one that failed tells nothing."""
+
+
+def absent_by_reason(judged: Sequence[Judged]) -> Mapping[str, int]:
+    """How many units have no film, by reason."""
+    filmless = [one.judgement.outcomes.values() for one in judged if not one.judgement.facts]
+    return Counter(next((one.reason for one in outcomes if isinstance(one, NotMeasured)), "") for outcomes in filmless)
+
+
+def crowd_line(metric: str, found: Distance, said: str = "", absent: Mapping[str, int] = NOTHING) -> Line:
+    """A distance of two crowds, with its error and its warning."""
+    note = "; ".join(filter(None, (said, found.warning)))
+    number = Score(value=found.value)
+    return Line(group=ALL, summary=together(metric, number, found.made, note, error=found.error, absent=absent))
 
 
 def lines_by_class(judged: Sequence[Judged], classes: Sequence[str] = ()) -> list[Line]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
-from evals.benchmarks.world import Autoencoder
+from evals.benchmarks.protocol import ABSENT, ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.world import Autoencoder, readable
 from evals.metrics.classical import boundary_match, cuts
 from evals.metrics.consistency import GATE, Appearance, gated
 from evals.metrics.entities import occm
@@ -33,7 +33,7 @@ from evals.world.tracks import Scene, watch
 from generators.world.captions import write_caption
 from generators.world.grammar import sample_script
 from generators.world.script import Actor, Script
-from generators.world.words import HEIGHT, HUES, KINDS, PLACES, TIMES, WIDTH
+from generators.world.words import HUES, KINDS, PLACES, TIMES
 
 STORIES = 50
 SHOTS = (3, 4, 5, 6)
@@ -42,6 +42,8 @@ CAST = 3
 LOOK, COLOUR, SIZE, OCCM = "look kept across shots", "colour drift (CIELAB)", "size ratio CV", "OCCM"
 SAME, APART, CUT, ECR = "same place (MAE)", "different places (MAE)", "cut F1", "ECR over shots"
 DECAY, PLACE = "look kept after shots away", "Place over shots"
+BY_SCRIPT = (ECR, OCCM, PLACE)
+"""What counts every shot of a story."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +104,17 @@ class Stories:
         ]
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
-        """A shot that is missing, or of another size, shows nobody and is compared with nothing."""
+        """A shot that the film lacks shows nobody; one that cannot be read leaves unmeasured what counts all shots."""
         shots = self._stories[unit.name]
-        seen = [_see(film, shot.script) for film, shot in zip(films, shots, strict=True)]
+        readings = [readable(film) for film in films]
+        seen = [_see(film, shot.script) for film, shot in zip(readings, shots, strict=True)]
         shifted = [*shots[1:], shots[0]]
         wrong = [_anew(one, shot.script) for one, shot in zip(seen, shifted, strict=True)]
         outcomes = _by_script(shots, seen) | _between(shots, seen)
+        outcomes |= dict.fromkeys(BY_SCRIPT, unread) if (unread := _unread(readings)) else {}
         outcomes |= {f"{name} (ceiling)": one for name, one in self._ceiling(shots, outcomes).items()}
-        outcomes |= {f"{name} (floor)": one for name, one in _by_script(shifted, wrong).items()}
+        floors = dict.fromkeys(BY_SCRIPT, unread) if unread else _by_script(shifted, wrong)
+        outcomes |= {f"{name} (floor)": one for name, one in floors.items()}
         return Judgement(outcomes=outcomes, facts={"gaps": _gaps(_appearances(seen))}, headline=LOOK)
 
     def _ceiling(self, shots: Sequence[Case], names: Iterable[str]) -> dict[str, Outcome]:
@@ -158,9 +163,13 @@ def story(number: int, seed: int = 0) -> tuple[Case, ...]:
 
 
 def _see(film: Film | NotMeasured, script: Script) -> _Seen | None:
-    if isinstance(film, NotMeasured) or film.frames.shape[1:] != (HEIGHT, WIDTH, 3):
-        return None
-    return _watched(film.frames, script)
+    return None if isinstance(film, NotMeasured) else _watched(film.frames, script)
+
+
+def _unread(films: Sequence[Film | NotMeasured]) -> NotMeasured | None:
+    """Why not every shot of a story can be counted; None where it can."""
+    failed = [(at, one) for at, one in enumerate(films, 1) if isinstance(one, NotMeasured) and one != ABSENT]
+    return NotMeasured(reason=f"shot {failed[0][0]}: {failed[0][1].reason}") if failed else None
 
 
 def _watched(frames: Frames, script: Script) -> _Seen:

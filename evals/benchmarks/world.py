@@ -6,11 +6,16 @@ held against another case's script). Knows no model: `generate` films, `roundtri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from evals.benchmarks.protocol import Film
+from evals.metrics.score import NotMeasured
 from evals.rows import ROWS, Row, add_row, read_rows
 from evals.world import splits as world_splits
 from evals.world.detectors import Frames
@@ -21,7 +26,7 @@ from evals.world.splits import Case, SplitName
 from evals.world.tracks import Scene, watch
 from generators.world.renderer import render
 from generators.world.script import Script
-from generators.world.words import VERBS
+from generators.world.words import FPS, HEIGHT, VERBS, WIDTH
 
 Generate = Callable[[Sequence[Case], Sequence[int]], Sequence[Frames]]
 """Cases of one length and a seed each to clips (T, 64, 96, 3), in order."""
@@ -39,6 +44,10 @@ class Autoencoder:
 
 READ = {"completion": "ECR", "colour": "Colour", "kind": "Kind", "place": "Place", "time": "Time", "order": "Order"}
 """What the tables call a score, and its name in `scores.SCORES`."""
+
+
+SHORTEST = SCORE.first + 3 * SCORE.step + 1
+"""Frames that a film needs to be read: four of those that the score looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +106,22 @@ def bench_world(
                     if on_row is not None:
                         on_row(row)
     return tables([known[name] for name in asked])
+
+
+def readable(film: Film | NotMeasured) -> Film | NotMeasured:
+    """A film as the detectors read it, at the world's frame rate by leaving frames out; or why they cannot."""
+    if isinstance(film, NotMeasured):
+        return film
+    height, width = film.frames.shape[1:3]
+    if (height, width) != (HEIGHT, WIDTH):
+        return NotMeasured(reason=f"a film of {width}x{height} pixels; the detectors read {WIDTH}x{HEIGHT}")
+    apart = film.fps / FPS
+    if apart < 0.99:
+        return NotMeasured(reason=f"a film of {film.fps:g} frames a second; the detectors read {FPS}")
+    chosen = np.arange(0, len(film.frames), max(apart, 1.0)).astype(int)
+    if len(chosen) < SHORTEST:
+        return NotMeasured(reason=f"a film of {len(chosen)} frames; the detectors need {SHORTEST}")
+    return replace(film, frames=film.frames[chosen], fps=FPS, lead=math.ceil(film.lead / apart))
 
 
 def judge_case(case: Case, other: Case, film: Frames, roundtrip: Roundtrip) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from evals.benchmarks.protocol import AUTOENCODER, Film
+from evals.benchmarks.protocol import ABSENT, AUTOENCODER, Film
 from evals.benchmarks.world import Autoencoder
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured
@@ -91,7 +91,7 @@ class ControlFootage:
     def film(self, case: Shown, seed: int) -> Film | NotMeasured:
         """The clip of a case; its seed decides nothing."""
         if self._control == DROPPED and case.shot in (0, SHOT):
-            return NotMeasured(reason="this shot was left out" if case.shot else "a film of one shot has none to spare")
+            return ABSENT if case.shot else NotMeasured(reason="a film of one shot has none to spare")
         found = self._frames(*self._cases[case.name])
         return found if isinstance(found, NotMeasured) else Film(frames=found, fps=FPS)
 

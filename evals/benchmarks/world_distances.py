@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from evals.benchmarks.protocol import ALL, Line
+from evals.benchmarks.protocol import ALL, Line, crowd_line
 from evals.metrics.curves import INTERVALS, interval_counts, interval_curve, shared_area, similarity
-from evals.metrics.frechet import Distance, frechet, kernel, reduced
-from evals.metrics.score import Case, Metric, NotMeasured, Outcome, Score, together
+from evals.metrics.frechet import frechet, kernel, reduced
+from evals.metrics.score import NOTHING, Case, Metric, NotMeasured, Outcome, Score, together
 from evals.metrics.video_embedders import VideoEmbedder
 from evals.world.detectors import Frames
 from evals.world.tracks import Scene
@@ -92,35 +92,35 @@ def states(scene: Scene, script: Script) -> list[float]:
     return [round(value, 4) for value in found]
 
 
-def distance_lines(facts: Sequence[Mapping[str, Any]], reader: VideoEmbedder | NotMeasured) -> list[Line]:
-    """FVD-SW and KVD-SW over all films, and how far their interval histograms overlap the truth's."""
+def distance_lines(
+    facts: Sequence[Mapping[str, Any]], reader: VideoEmbedder | NotMeasured, absent: Mapping[str, int] = NOTHING
+) -> list[Line]:
+    """FVD-SW and KVD-SW over all films, and how far their interval histograms overlap the truth's.
+
+    `absent` counts the films that there are not, by reason.
+    """
     if len(facts) < 2:
         few = NotMeasured(reason="a distance needs at least two films")
-        return [Line(group=ALL, summary=together("FVD-SW and KVD-SW", few, len(facts)))]
-    found = _crowd(facts, "states", "detector states")
+        return [Line(group=ALL, summary=together("FVD-SW and KVD-SW", few, len(facts), absent=absent))]
+    found = _crowd(facts, "states", "detector states", absent)
     if isinstance(reader, NotMeasured):
-        found.append(Line(group=ALL, summary=together("FVD-SW (3-D network)", reader, len(facts))))
+        found.append(Line(group=ALL, summary=together("FVD-SW (3-D network)", reader, len(facts), absent=absent)))
     else:
-        found += _crowd(facts, READ, reader.name)
-    return found + _overlaps(facts)
+        found += _crowd(facts, READ, reader.name, absent)
+    return found + _overlaps(facts, absent)
 
 
-def _crowd(facts: Sequence[Mapping[str, Any]], vectors: str, said: str) -> list[Line]:
+def _crowd(facts: Sequence[Mapping[str, Any]], vectors: str, said: str, absent: Mapping[str, int]) -> list[Line]:
     """Both distances between films and their truth, by these vectors."""
     real, made = (np.array([one[vectors][which] for one in facts]) for which in ("truth", "film"))
     axes = min(AXES, len(facts) - 1)
     return [
-        crowd_line(f"FVD-SW ({said}, {axes} axes)", frechet(*reduced(real, made, axes))),
-        crowd_line(f"KVD-SW ({said})", kernel(real, made)),
+        crowd_line(f"FVD-SW ({said}, {axes} axes)", frechet(*reduced(real, made, axes)), absent=absent),
+        crowd_line(f"KVD-SW ({said})", kernel(real, made), absent=absent),
     ]
 
 
-def crowd_line(metric: str, found: Distance) -> Line:
-    """A distance of two crowds, with its warning."""
-    return Line(group=ALL, summary=together(metric, Score(value=found.value), found.made, found.warning))
-
-
-def _overlaps(facts: Sequence[Mapping[str, Any]]) -> list[Line]:
+def _overlaps(facts: Sequence[Mapping[str, Any]], absent: Mapping[str, int]) -> list[Line]:
     found = []
     for interval in map(str, INTERVALS):
         pairs = [(one[NEAR]["truth"], one[NEAR]["film"]) for one in facts]
@@ -128,5 +128,5 @@ def _overlaps(facts: Sequence[Mapping[str, Any]]) -> list[Line]:
         if both:
             truth, film = (np.sum(counts, axis=0) for counts in zip(*both, strict=True))
             area, name = Score(value=shared_area(truth, film)), f"overlap with truth at interval {interval} ({PIXELS})"
-            found.append(Line(group=ALL, summary=together(name, area, len(both))))
+            found.append(Line(group=ALL, summary=together(name, area, len(both), absent=absent)))
     return found

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, lines_by_class
+from evals.benchmarks.protocol import ALL, Film, Judged, Judgement, Line, Unit, absent_by_reason, lines_by_class
 from evals.benchmarks.timing import timing_facts
-from evals.benchmarks.world import Autoencoder
+from evals.benchmarks.world import Autoencoder, readable
 from evals.benchmarks.world_distances import NEAR, READ, distance_lines, near_counts, near_metrics, states
 from evals.metrics.classical import Cuts
 from evals.metrics.flow import DynamicDegree
@@ -28,7 +28,6 @@ from evals.world.scores import MEASURES, SCORES, ClipJudgement, judge_scene
 from evals.world.settings import SCORE, read_by
 from evals.world.splits import NOT_HELD_BACK, SPLITS, STORY_SHAPE, Case, SplitName
 from evals.world.tracks import watch
-from generators.world.words import HEIGHT, WIDTH
 
 BESIDE = (*SCORES, *MEASURES)
 """Whatever is read from a film stands between a ceiling and a floor, …"""
@@ -95,7 +94,7 @@ class World:
     def settings(self) -> Mapping[str, Any]:
         """Sets are drawn by seed; a set's first cases are the same however many there are."""
         reader = "" if isinstance(self._reader, NotMeasured) else self._reader.name
-        return {**read_by(), "seed": self._seed, "reader": reader}
+        return {**read_by(), "seed": self._seed, "reader": reader, "frame accuracy": "over the clip"}
 
     @property
     def ceiling(self) -> str:
@@ -115,12 +114,9 @@ class World:
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
         """One film against its script, another script, and its rendered truth."""
-        film, (case, other) = films[0], self._pairs[unit.name]
-        if isinstance(film, Film) and film.frames.shape[1:] != (HEIGHT, WIDTH, 3):
-            height, width = film.frames.shape[1:3]
-            film = NotMeasured(reason=f"a film of {width}x{height} pixels; the detectors read {WIDTH}x{HEIGHT}")
+        film, (case, other) = readable(films[0]), self._pairs[unit.name]
         if isinstance(film, NotMeasured):
-            return Judgement(outcomes=dict.fromkeys(BESIDE, film), facts={}, headline="ECR")
+            return Judgement(outcomes=dict.fromkeys(self._names(), film), facts={}, headline="ECR")
         truth = rendered(case.script)
         scene, true_scene = watch(film.frames, SCORE), watch(truth, SCORE)
         judged = judge_scene(scene, case.script, sharpness(film.frames))
@@ -146,10 +142,26 @@ class World:
         found = lines_by_class(judged, groups)
         found = [line for line in found if line.group == ALL or line.summary.metric in BY_SET]
         found += [Line(group=group, summary=story_score(some)) for group, some in _sets(judged, groups)]
-        found += [Line(group=f"{verb}", summary=one) for verb, one in _by_verb(judged)]
+        found += [Line(group=f"{verb}", summary=one) for verb, one in self._by_verb(judged)]
         found += growth(judged)
-        found += distance_lines([one.judgement.facts for one in judged if one.judgement.facts], self._reader)
+        facts = [one.judgement.facts for one in judged if one.judgement.facts]
+        found += distance_lines(facts, self._reader, absent=absent_by_reason(judged))
         return found + _not_held_back()
+
+    def _by_verb(self, judged: Sequence[Judged]) -> list[tuple[str, Summary]]:
+        found: dict[str, list[Outcome]] = {}
+        for one in judged:
+            verbs, whole = self._pairs[one.unit.name][0].verbs, one.judgement.outcomes["ECR"]
+            done = [] if isinstance(whole, NotMeasured) else one.judgement.facts["done"]
+            flags: list[Outcome] = [Score(value=float(flag)) for flag in done]
+            for verb, outcome in zip(verbs, flags or [whole] * len(verbs), strict=True):
+                found.setdefault(verb, []).append(outcome)
+        return [(verb, summarise("completion of a verb", outcomes)) for verb, outcomes in sorted(found.items())]
+
+    def _names(self) -> list[str]:
+        """Everything that is read from a film."""
+        floors = [f"{name} (floor)" for name in BESIDE if name not in SCRIPTLESS]
+        return [*BESIDE, *(f"{name} (ceiling)" for name in BESIDE), *floors, *(one.name for one in self._metrics)]
 
     def _features(self, film: Frames, truth: Frames) -> dict[str, Any]:
         """What the reader makes of a film and of its truth."""
@@ -231,19 +243,7 @@ _WHY = {
 
 
 def _sets(judged: Sequence[Judged], groups: Sequence[str]) -> list[tuple[str, list[Judged]]]:
-    return [
-        (group, [one for one in judged if one.judgement.facts and (group == ALL or group in one.unit.classes)])
-        for group in (ALL, *groups)
-    ]
-
-
-def _by_verb(judged: Sequence[Judged]) -> list[tuple[str, Summary]]:
-    found: dict[str, list[Outcome]] = {}
-    for one in judged:
-        facts = one.judgement.facts
-        for verb, done in zip(facts.get("verbs", ()), facts.get("done", ()), strict=True):
-            found.setdefault(verb, []).append(Score(value=float(done)))
-    return [(verb, summarise("completion of a verb", outcomes)) for verb, outcomes in sorted(found.items())]
+    return [(group, [one for one in judged if group == ALL or group in one.unit.classes]) for group in (ALL, *groups)]
 
 
 def _not_held_back() -> list[Line]:

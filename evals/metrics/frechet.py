@@ -14,11 +14,16 @@ from evals.metrics.consistency import Vectors
 
 ENOUGH = 5
 """Videos per feature below which a Fréchet distance is badly biased."""
+STEADY = 50
+"""Videos below which a kernel distance scatters as much as it tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distance:
-    """A distance and what it rests on. `warning` is empty when the samples are large enough."""
+    """A distance and what it rests on. `warning` is empty when the samples are large enough.
+
+    `error` is its standard error, None where nobody can tell.
+    """
 
     name: str
     value: float
@@ -26,6 +31,7 @@ class Distance:
     made: int
     features: int
     warning: str = ""
+    error: float | None = None
 
     def __str__(self) -> str:
         warned = f"; {self.warning}" if self.warning else ""
@@ -53,13 +59,25 @@ def frechet(real: Vectors, made: Vectors) -> Distance:
 def kernel(real: Vectors, made: Vectors) -> Distance:
     """Unbiased squared maximum mean discrepancy under `(x.y / d + 1)^3`: right on average at any size, so may be < 0.
 
-    Raises ValueError for fewer than 2 videos or unequal features.
+    Its error is the jackknife's, over the videos of both sides; two on a side leave none. Raises ValueError for fewer
+    than 2 videos or unequal features.
     """
     a, b = _checked("kernel", real, made)
     n, m = len(a), len(b)
-    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (_cubic(a, a), _cubic(b, b))]
-    value = within[0] + within[1] - 2 * _cubic(a, b).mean()
-    return Distance(name="KVD", value=float(value), real=n, made=m, features=a.shape[1])
+    across = _cubic(a, b)
+    within = [k - np.diag(np.diag(k)) for k in (_cubic(a, a), _cubic(b, b))]
+    sums = [k.sum() / (len(k) * (len(k) - 1)) for k in within]
+    value = sums[0] + sums[1] - 2 * across.mean()
+    error = None
+    if min(n, m) > 2:
+        left_out = (
+            _without(within[0], across) + sums[1],
+            _without(within[1], across.T) + sums[0],
+        )
+        error = float(np.sqrt(sum((len(one) - 1) * one.var() for one in left_out)))
+    return Distance(
+        name="KVD", value=float(value), real=n, made=m, features=a.shape[1], warning=_scatters(min(n, m)), error=error
+    )
 
 
 def reduced(real: Vectors, made: Vectors, features: int = 64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -87,6 +105,20 @@ def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cubic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     found: NDArray[np.float64] = (a @ b.T / a.shape[1] + 1) ** 3
     return found
+
+
+def _without(within: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The distance, but for the other side's own term, with each video of this side left out in turn, (n,)."""
+    n, m = across.shape
+    own = (within.sum() - 2 * within.sum(1)) / ((n - 1) * (n - 2))
+    found: NDArray[np.float64] = own - 2 * (across.sum() - across.sum(1)) / ((n - 1) * m)
+    return found
+
+
+def _scatters(videos: int) -> str:
+    if videos >= STEADY:
+        return ""
+    return f"{videos} videos are few: it scatters around the truth, also below 0; read the error beside it"
 
 
 def _few(videos: int, features: int) -> str:

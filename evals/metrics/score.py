@@ -10,9 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from evals.metrics.bootstrap import Interval, interval, paired
+from evals.metrics.bootstrap import Interval, interval, paired, wilson
 from generators.clip import Frames
 
 
@@ -53,6 +54,7 @@ class NotMeasured:
 
 
 Outcome = Score | NotMeasured
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -78,8 +80,8 @@ class Metric(Protocol):
 class Summary:
     """One metric over many items. `mean`, `error` and the bounds are None when none could be measured.
 
-    `error` is the standard error of the mean over items (None for one item); `low` and `high` bound the mean with
-    95 % confidence; `unmeasured` counts items by the reason they have no number.
+    `error` is the standard error of the mean over items; `low` and `high` bound the mean with 95 % confidence; one item
+    has none of them. `unmeasured` counts items by the reason they have no number.
     """
 
     metric: str
@@ -108,13 +110,16 @@ class Summary:
 
 
 def summarise(metric: str, outcomes: Sequence[Outcome], seed: int = 0) -> Summary:
-    """Mean ± standard error and a seeded bootstrap interval over the items that could be measured."""
+    """Mean ± standard error and an interval over the items that could be measured.
+
+    Bounds are a seeded bootstrap's; where all items are 0, or all are 1, it would close, and they are Wilson's.
+    """
     values = [one.value for one in outcomes if isinstance(one, Score)]
     reasons = Counter(one.reason for one in outcomes if isinstance(one, NotMeasured))
-    over = interval(values, seed=seed) if values else None
+    over = bounds(values, seed) if len(values) > 1 else None
     return Summary(
         metric=metric,
-        mean=None if over is None else over.mean,
+        mean=math.fsum(values) / len(values) if values else None,
         error=standard_error(values),
         low=None if over is None else over.low,
         high=None if over is None else over.high,
@@ -124,18 +129,38 @@ def summarise(metric: str, outcomes: Sequence[Outcome], seed: int = 0) -> Summar
     )
 
 
-def together(metric: str, found: Outcome, count: int, note: str = "") -> Summary:
-    """A number that belongs to `count` items at once, such as a distance of two crowds: no error and no bounds."""
+def bounds(values: Sequence[float], seed: int = 0) -> Interval:
+    """A bootstrap interval of the mean, or Wilson's where all values are 0 or all are 1: a bootstrap closes there."""
+    alike = set(values)
+    return wilson([bool(value) for value in values]) if alike in ({0.0}, {1.0}) else interval(values, seed=seed)
+
+
+def together(
+    metric: str,
+    found: Outcome,
+    count: int,
+    note: str = "",
+    *,
+    error: float | None = None,
+    absent: Mapping[str, int] = NOTHING,
+) -> Summary:
+    """A number that belongs to `count` items at once, such as a distance of two crowds, so it has no bounds.
+
+    `absent` counts the items that are not among them, by reason.
+    """
     missing = isinstance(found, NotMeasured)
+    unmeasured = Counter(absent)
+    if isinstance(found, NotMeasured) and count:
+        unmeasured[found.reason] += count
     return Summary(
         metric=metric,
         mean=None if isinstance(found, NotMeasured) else found.value,
-        error=None,
+        error=error,
         low=None,
         high=None,
-        total=count,
+        total=count + sum(absent.values()),
         count=0 if missing else count,
-        unmeasured={found.reason: count} if isinstance(found, NotMeasured) else {},
+        unmeasured=dict(sorted(unmeasured.items())),
         note=note,
     )
 
@@ -150,12 +175,12 @@ def standard_error(values: Sequence[float]) -> float | None:
 
 
 def difference(ours: Mapping[str, Outcome], theirs: Mapping[str, Outcome], seed: int = 0) -> Interval | NotMeasured:
-    """Paired interval of `ours - theirs` over the items that both measured, by item name."""
+    """Paired interval of `ours - theirs` over the items that both measured, by item name; two at least."""
     pairs = [
         (one.value, other.value)
         for name, one in ours.items()
         if isinstance(one, Score) and isinstance(other := theirs.get(name), Score)
     ]
-    if not pairs:
-        return NotMeasured(reason="no item was measured for both methods")
+    if len(pairs) < 2:
+        return NotMeasured(reason="one item alone" if pairs else "no item was measured for both methods")
     return paired([a for a, _ in pairs], [b for _, b in pairs], seed=seed)

@@ -74,6 +74,7 @@ class ClipJudgement:
     """Everything read from one clip."""
 
     setting: str
+    seconds: float
     events: tuple[EventJudgement, ...]
     actors: tuple[ActorJudgement, ...]
     intruders: tuple[str, ...]
@@ -129,6 +130,7 @@ def judge_scene(scene: Scene, script: Script, crisp: float = 1.0) -> ClipJudgeme
     misfit = float(np.median(scene.backdrop.misfit))
     return ClipJudgement(
         setting=scene.setting.name,
+        seconds=scene.seconds,
         events=tuple(
             _judge(scene, promised(script, event), (float(event.start), float(event.end)))
             for event in sorted(script.events, key=lambda e: e.start)
@@ -286,7 +288,7 @@ def mean_iou(clip: ClipJudgement) -> float | None:
 
 def frame_accuracy(clip: ClipJudgement) -> float:
     """TempoControl's accuracy with detectors: mean over events of the share of moments that show it as promised."""
-    moments = np.arange(0, max(event.window[1] for event in clip.events) + 1, 1 / FPS)
+    moments = np.arange(0, clip.seconds, 1 / FPS)
     shares = []
     for event in clip.events:
         start, end = (event.start, event.end) if event.done else (None, None)

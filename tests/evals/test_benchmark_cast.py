@@ -182,7 +182,7 @@ def test_a_stop_leaves_the_arms_level_and_the_report_has_a_band_a_shot(tmp_path:
     methods = read_results(tmp_path)["cast"]
     rows = dict(compare(methods, CAST)[0].rows)
     completion = CAST.columns.index("completion")
-    assert rows["ours"][completion].beside == "+1.000* [+1.000, +1.000]"
+    assert rows["ours"][completion].beside == "+1.000 [+1.000, +1.000]"
     assert rows[ALONE][0].value == "–"
     written = write_report(tmp_path, tmp_path / "report")
     pictures = {path.name for path in (tmp_path / "report" / "pictures").iterdir()}

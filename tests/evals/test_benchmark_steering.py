@@ -79,7 +79,7 @@ def test_a_better_arm_wins_by_a_paired_interval_in_every_form_of_the_report(tmp_
     assert table.head[0] == "completion ↑"
     assert table.title.startswith("all, 3 items")
     assert rows[NONE][0].value == "0.000"
-    assert (rows["ts-attn"][0].value, rows["ts-attn"][0].beside) == ("1.000", "+1.000* [+1.000, +1.000]")
+    assert (rows["ts-attn"][0].value, rows["ts-attn"][0].beside) == ("1.000", "+1.000 [+1.000, +1.000]")
     assert (rows["ts-attn"][-1].value, rows["ts-attn"][-1].beside) == ("2.00", "× 2.00")
     drawn = {one.title.split(":")[0]: one.differences["ts-attn"] for one in forests(methods, STEERING)}
     assert set(drawn) == {"completion", "order", "in time"}

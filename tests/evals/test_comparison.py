@@ -14,7 +14,8 @@ import pytest
 from evals.benchmarks.extension_arms import CUT
 from evals.benchmarks.protocol import ALL, as_json
 from evals.benchmarks.shot_measures import FLOOR, HOLD, PACE
-from evals.comparison import CAST, EXTENSION, LAYOUTS, STEERING, Layout, comparable, compare
+from evals.comparison import CAST, EXTENSION, LAYOUTS, PAIRS, STEERING, Layout, comparable, compare, signed
+from evals.metrics.bootstrap import interval
 from evals.metrics.score import Score, summarise
 from evals.report import page_of
 from evals.results import read_results
@@ -102,3 +103,9 @@ def test_a_report_loads_nothing_that_films_or_measures() -> None:
     told = "import sys, evals.report; print(*{'torch', 'diffusers', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_star_needs_as_many_pairs_as_could_prove_anything() -> None:
+    assert signed(interval([1.0] * (PAIRS - 1))) == "+1.000 [+1.000, +1.000]"
+    assert signed(interval([1.0] * PAIRS)) == "+1.000* [+1.000, +1.000]"
+    assert signed(interval([1.0, -1.0] * PAIRS)).startswith("+0.000 [")

@@ -179,7 +179,7 @@ def test_the_name_says_on_how_many_axes_the_distance_was_taken(prompts: Path, re
 def test_one_film_is_no_crowd(prompts: Path, real: Path, tmp_path: Path) -> None:
     films = folder_of(tmp_path / "made", 1)
     found = measured(prompts, real, films, tmp_path / "out")
-    assert found["FVD (colour)"].unmeasured == {"a distance needs at least two films": 1}
+    assert found["FVD (colour)"].unmeasured == {"a distance needs at least two films": 1, "no video": 3}
     assert sum(found["similarity slope over intervals (colour)"].unmeasured.values()) == 3
 
 

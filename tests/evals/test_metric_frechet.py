@@ -76,3 +76,25 @@ def test_reduction_keeps_what_varies() -> None:
     a, b = reduced(wide, wide + 1, 3)
     assert a.shape == b.shape == (50, 3)
     assert a.var(0).sum() == pytest.approx(wide.var(0).sum(), rel=1e-3)
+
+
+def test_the_error_of_a_kernel_distance_is_the_jackknife_of_its_own_formula() -> None:
+    rng = np.random.default_rng(5)
+    real, made = rng.normal(size=(9, 4)), rng.normal(0.4, 1.2, size=(6, 4))
+    found = kernel(real, made)
+    spread = 0.0
+    for side, other, swap in ((real, made, False), (made, real, True)):
+        left = [np.delete(side, at, 0) for at in range(len(side))]
+        values = np.array([kernel(*((other, one) if swap else (one, other))).value for one in left])
+        spread += (len(side) - 1) / len(side) * ((values - values.mean()) ** 2).sum()
+    assert found.error == pytest.approx(spread**0.5, rel=1e-9)
+    assert "6 videos are few" in found.warning
+    assert kernel(real[:2], made).error is None
+    assert kernel(rng.normal(size=(50, 2)), rng.normal(size=(60, 2))).warning == ""
+
+
+def test_the_error_of_a_kernel_distance_is_as_large_as_it_scatters() -> None:
+    rng = np.random.default_rng(6)
+    drawn = [kernel(rng.normal(size=(40, 3)), rng.normal(0.7, 1, size=(40, 3))) for _ in range(200)]
+    scatter = np.std([one.value for one in drawn])
+    assert np.mean([one.error for one in drawn]) == pytest.approx(scatter, rel=0.25)

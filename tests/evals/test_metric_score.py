@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.metrics.frame_indices import every_k, linspace_end, mid_segments, sec_grid, target_fps
-from evals.metrics.score import NotMeasured, Outcome, Score, difference, standard_error, summarise
+from evals.metrics.score import NotMeasured, Outcome, Score, difference, standard_error, summarise, together
 
 
 def test_items_without_a_number_are_counted_with_their_reasons_and_change_no_mean() -> None:
@@ -48,10 +48,31 @@ def test_the_same_values_give_the_same_interval() -> None:
 def test_methods_are_compared_over_the_items_that_both_measured() -> None:
     ours: dict[str, Outcome] = {"a": Score(value=1.0), "b": Score(value=0.5), "c": NotMeasured(reason="x")}
     theirs: dict[str, Outcome] = {"a": Score(value=0.0), "b": NotMeasured(reason="y"), "c": Score(value=1.0)}
-    found = difference(ours, theirs)
+    found = difference(ours | {"d": Score(value=0.5)}, theirs | {"d": Score(value=0.0)})
     assert not isinstance(found, NotMeasured)
-    assert (found.mean, found.count) == (1.0, 1)
-    assert isinstance(difference({}, theirs), NotMeasured)
+    assert (found.mean, found.count) == (0.75, 2)
+    assert difference(ours, theirs) == NotMeasured(reason="one item alone")
+    assert difference({}, theirs) == NotMeasured(reason="no item was measured for both methods")
+
+
+def test_one_item_has_no_bounds_and_flags_that_are_all_alike_leave_room() -> None:
+    one = summarise("x", [Score(value=0.3)])
+    assert (one.mean, one.error, one.low, one.high, one.count) == (0.3, None, None, None, 1)
+    for value, low, high in ((1.0, 0.4385, 1.0), (0.0, 0.0, 0.5615)):  # Wilson: 3 / (3 + 1.96^2)
+        alike = summarise("x", [Score(value=value)] * 3)
+        assert (alike.mean, alike.low, alike.high) == (
+            value,
+            pytest.approx(low, abs=1e-4),
+            pytest.approx(high, abs=1e-4),
+        )
+    assert summarise("pixels", [Score(value=0.25)] * 3).low == 0.25
+
+
+def test_what_belongs_to_all_items_says_how_many_were_not_among_them() -> None:
+    found = together("FVD", Score(value=2.0), 5, error=0.1, absent={"no video": 2})
+    assert (found.mean, found.error, found.count, found.total, found.unmeasured) == (2.0, 0.1, 5, 7, {"no video": 2})
+    few = together("FVD", NotMeasured(reason="few"), 1, absent={"no video": 2})
+    assert (few.mean, few.count, few.total, few.unmeasured) == (None, 0, 3, {"few": 1, "no video": 2})
 
 
 @given(st.integers(1, 200), st.integers(1, 40))

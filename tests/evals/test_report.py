@@ -50,7 +50,7 @@ def test_lines_of_groups_stand_in_both_forms_of_the_report_with_their_reasons(tm
     assert "<td>completion of a verb</td><td>jump</td><td>0.125" in html
     assert "<td>unseen durations</td><td>not measured<br><small>1 not measured: nothing was kept back" in html
     assert "| completion of a verb | jump | 0.125" in text
-    assert "| look kept | gap 2 | 0.625 (0.625 to 0.625, n=1 of 1) | – |" in text
+    assert "| look kept | gap 2 | 0.625 (n=1 of 1) | – |" in text
     assert "| ECR | unseen durations | not measured (1 not measured: nothing was kept back) | – |" in text
 
 

@@ -29,7 +29,7 @@ from evals.metrics.embedders import Weights
 from evals.metrics.score import Case, NotMeasured, Score, Summary
 from evals.metrics.vbench import RANGES
 from evals.report import timing, write_report
-from evals.results import read_method
+from evals.results import read_method, read_results
 from evals.rows import ROWS, add_row, read_rows
 from evals.suite import Models, Progress, Settings, finish, open_benchmark, run, slug
 from generators.backends.instant import InstantBackend
@@ -170,6 +170,46 @@ def test_a_claim_that_nobody_here_holds_keeps_no_unit_from_being_made(
     finish(run(quality, noise, tmp_path / "out"))
     assert noise.filmed == (["0000", "0002", "0001"] if owner.startswith("elsewhere") else ["0000", "0001", "0002"])
     assert not claims.exists()
+
+
+def test_a_table_of_other_settings_does_not_stay_beside_a_run_that_was_stopped(prompts: Path, tmp_path: Path) -> None:
+    def bench(flow: str) -> Quality:
+        return Quality.with_weights(QualitySettings(prompts=prompts, flow=flow), Weights())
+
+    finish(run(bench("dis"), Strips(), tmp_path / "out"))
+    assert len(read_results(tmp_path / "out")["quality"]) == 1
+    with pytest.raises(KeyboardInterrupt):
+        finish(run(bench("farneback"), Strips(stop_after=1), tmp_path / "out"))
+    assert read_results(tmp_path / "out") == {}
+    finish(run(bench("dis"), Strips(stop_after=0), tmp_path / "out"))  # every row is there still
+    assert len(read_results(tmp_path / "out")["quality"]) == 1
+
+
+def test_a_unit_that_cannot_be_filmed_is_tried_every_time_and_told_once(quality: Quality, tmp_path: Path) -> None:
+    footage = videos(tmp_path / "some", "0000")
+    for _ in range(3):
+        result = finish(run(quality, footage, tmp_path / "out"))
+    assert len(read_rows(result.folder / ROWS)) == 3
+
+
+@pytest.mark.parametrize("broken", ["{}", "[]", "no json", '{"method": "a"}'])
+def test_a_folder_that_is_no_result_is_named(quality: Quality, tmp_path: Path, broken: str) -> None:
+    result = finish(run(quality, Strips(), tmp_path / "out"))
+    add_row(result.folder / ROWS, dict.fromkeys(("digest", "method", "source", "seed", "ceiling")))
+    assert len(read_method(result.folder).rows) == 3
+    (result.folder / "manifest.json").write_text(broken)
+    with pytest.raises(ValueError, match=r"noise is no result of the suite .* run its benchmark again"):
+        read_results(tmp_path / "out")
+
+
+def test_methods_from_other_seeds_are_not_paired(quality: Quality, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 7)):
+        finish(run(quality, Strips(name=name), tmp_path / "out", seed))
+    write_report(tmp_path / "out", tmp_path / "report")
+    told = (tmp_path / "report" / "report.md").read_text()
+    assert "b − a = " in told
+    assert "c − a = " not in told
+    assert "began from different seeds" in told
 
 
 def test_reading_rows_takes_nothing_from_a_line_that_is_being_written(tmp_path: Path) -> None:

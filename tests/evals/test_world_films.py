@@ -27,7 +27,7 @@ from evals.world.splits import SPLITS, STORY_SHAPE, SplitName, cases, mixed, par
 from evals.world.tracks import watch
 from generators.models.tiny import tiny_wan
 from generators.world.grammar import held_out_act, held_out_look, is_held_out
-from generators.world.words import SHORT
+from generators.world.words import FPS, SHORT
 from workshop.worlds import evaluate_world
 
 Cli = Callable[..., Any]
@@ -299,3 +299,36 @@ def test_controls_cost_what_they_must(control: str, tmp_path: Path) -> None:
 def test_every_control_is_named_once() -> None:
     assert len(CONTROLS) == 14
     assert AUTOENCODER not in CONTROLS
+
+
+def test_a_film_of_a_higher_frame_rate_is_read_at_the_worlds(tmp_path: Path) -> None:
+    bench = World({"both": 1}, NO_MODEL)
+    (unit,) = bench.units()
+    truth = controls.film(bench.cases[unit.name][0].script)
+    plain = bench.judge(unit, [Film(frames=truth, fps=FPS)])
+    fast = bench.judge(unit, [Film(frames=np.repeat(truth, 3, axis=0), fps=3 * FPS)])
+    assert fast.outcomes["ECR"] == plain.outcomes["ECR"] == Score(value=1.0)
+    assert fast.outcomes["Onset error (s)"] == plain.outcomes["Onset error (s)"]
+    for film, said in (
+        (Film(frames=truth, fps=4), "a film of 4 frames a second; the detectors read 8"),
+        (Film(frames=truth[:6], fps=FPS), "a film of 6 frames; the detectors need 8"),
+    ):
+        assert bench.judge(unit, [film]).outcomes["ECR"] == NotMeasured(reason=said)
+
+
+def test_a_film_that_is_missing_is_missing_from_every_line(tmp_path: Path) -> None:
+    bench = World({"both": 4}, NO_MODEL)
+    units = bench.units()
+    films = [controls.film(bench.cases[unit.name][0].script) for unit in units[:3]]
+    judged = [
+        Judged(unit=unit, judgement=bench.judge(unit, [film]))
+        for unit, film in zip(
+            units, [*(Film(frames=one, fps=FPS) for one in films), NotMeasured(reason="no video")], strict=True
+        )
+    ]
+    whole = {line.summary.metric: line.summary for line in bench.lines(judged) if line.group == ALL}
+    for name in ("ECR", "ECR (ceiling)", "ECR (floor)", "dynamic degree (dis)", "StoryScore"):
+        assert whole[name].total == 4, name
+    assert next(one for name, one in whole.items() if name.startswith("KVD-SW")).unmeasured == {"no video": 1}
+    verbs = [line.summary for line in bench.lines(judged) if line.summary.metric == "completion of a verb"]
+    assert sum(one.total for one in verbs) == sum(len(bench.cases[unit.name][0].verbs) for unit in units)

@@ -49,6 +49,7 @@ def judged(
     spans = [[seen] if seen else [] for _, seen in events] if sights is None else sights
     return ClipJudgement(
         setting="by hand",
+        seconds=max(window[1] for window, _ in events) + 1,
         events=tuple(
             EventJudgement(
                 promise=promises[number] if promises else (JUMP, SPIN, GROW)[number % 3],
@@ -125,7 +126,7 @@ def test_frame_accuracy_is_the_share_of_moments_that_show_an_event_exactly_where
     shares = []
     for event in clip.events:
         right, moments, at = 0, 0, 0.0
-        while at < 5 + 1:  # a second behind the last promised end
+        while at < clip.seconds:
             asked = event.window[0] <= at < event.window[1]
             shown = event.start is not None and event.end is not None and event.start <= at < event.end
             right, moments, at = right + (asked == shown), moments + 1, at + 1 / FPS

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evals.benchmarks.protocol import Film, Judgement
+from evals.benchmarks.protocol import ABSENT, Film, Judgement
 from evals.benchmarks.stories import APART, COLOUR, CUT, DECAY, ECR, LOOK, OCCM, PLACE, SAME, SIZE, Stories, story
 from evals.benchmarks.world import Autoencoder
 from evals.benchmarks.world_controls import DROPPED, ControlFootage
@@ -27,7 +27,7 @@ NO_MODEL = NotMeasured(reason="no model")
 def judged(films: Sequence[Frames | None]) -> Judgement:
     """The first story of three shots, filmed so."""
     benchmark = Stories(1, NO_MODEL)
-    shown = [NotMeasured(reason="gone") if one is None else Film(frames=one, fps=FPS) for one in films]
+    shown = [ABSENT if one is None else Film(frames=one, fps=FPS) for one in films]
     return benchmark.judge(benchmark.units()[0], shown)
 
 
@@ -96,6 +96,22 @@ def test_a_missing_shot_shows_nobody_and_cuts_cannot_be_judged(truth: list[Frame
     found = judged([None, *truth[1:]])
     assert (value(found, OCCM) or 0.0) == pytest.approx((100 * np.exp(-1) + 200) / 3, abs=1e-3)
     assert found.outcomes[CUT] == NotMeasured(reason="a shot is missing")
+
+
+def test_a_shot_that_cannot_be_read_is_no_zero(truth: list[Frames]) -> None:
+    benchmark = Stories(1, NO_MODEL)
+    films = [Film(frames=one, fps=FPS) for one in truth]
+    wide = Film(frames=np.repeat(truth[1], 2, axis=2), fps=FPS)
+    for broken, said in (
+        (wide, "shot 2: a film of 192x64 pixels"),
+        (NotMeasured(reason="rejected"), "shot 2: rejected"),
+    ):
+        outcomes = benchmark.judge(benchmark.units()[0], [films[0], broken, *films[2:]]).outcomes
+        for name in (ECR, OCCM, PLACE, f"{ECR} (floor)"):
+            found = outcomes[name]
+            assert isinstance(found, NotMeasured)
+            assert found.reason.startswith(said)
+        assert isinstance(outcomes[LOOK], Score)
 
 
 def test_one_picture_for_every_shot_has_no_cuts(truth: list[Frames]) -> None:
