@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,18 @@ class Cost:
     flops: int
     peak_bytes: int
     """Most bytes alive at once during the stretch, in tensors that were made while measuring."""
+
+
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Processor time of the work on one thread: a thread's clock does not see others, and counts waiting for them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begun = time.thread_time()
+        work()
+        return time.thread_time() - begun
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, kw_only=True)

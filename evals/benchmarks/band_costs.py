@@ -6,7 +6,6 @@ over space and time, from the widths of a block; `band_seconds` is the clock of 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from generators.clip import ShotRequest
 from generators.controls.base import Control, Shot, Step, attached
 from generators.controls.config import VSTAR
 from generators.controls.vstar import VSTARControl
-from generators.costs import Cost, measured
+from generators.costs import Cost, measured, processor_seconds
 from generators.models.base import Branch, Start, Text
 from generators.models.tiny_unet import TinyUnetKind, tiny_unet_pipeline
 from generators.models.unet import UnetVideoModel
@@ -59,7 +58,7 @@ def band_seconds(*, frames: int, per_frame: int, heads: int, width: int, pairs: 
     """Time of the banded attention over the plain one's, interleaved pairs of this thread's own processor time."""
     bed = _Bed(frames, per_frame, heads, width, torch.float32)
     return {
-        way: [_seconds(partial(bed.banded, way)) / _seconds(bed.plain) for _ in range(pairs)]
+        way: [processor_seconds(partial(bed.banded, way)) / processor_seconds(bed.plain) for _ in range(pairs)]
         for way in WAYS
     }  # fmt: skip
 
@@ -122,12 +121,6 @@ def _pass_cost(model: UnetVideoModel, shot: Shot, controls: list[Control]) -> Co
         run.branches, run.step = branches, Step(index=0, of=25, sigma=1.0)
         t = torch.tensor(900, device=unet.device)
         return _cost(lambda: model.predict(noise, t, text, branches, Start(noise=noise)))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begun = time.thread_time()
-    work()
-    return time.thread_time() - begun
 
 
 def _cost(work: Callable[[], object]) -> Cost:

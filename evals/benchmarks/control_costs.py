@@ -1,16 +1,15 @@
 """What a control costs: one attention with it beside the same attention without, and a whole clip beside a plain one.
 
-Ratios are medians of interleaved pairs with the interval of their median; time is the thread's own processor time,
-which a busy machine does not touch. FLOPs and bytes are counted. A method joins by one entry in `METHODS`: which
+Ratios are medians of interleaved pairs with the interval of their median; time is processor time of one thread,
+which a busy machine hardly touches. FLOPs and bytes are counted. A method joins by one entry in `METHODS`: which
 attention it is measured on, and its settings. Weights are random, sizes those of real models with fewer tokens.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ from evals.benchmarks.cost_rows import ControlRow, band_rows, tempo_rows, timed_
 from generators.clip import Event, ShotRequest
 from generators.controls import build_control
 from generators.controls.base import Run, Shot, Step
-from generators.controls.config import ControlConfig, TSAttn
-from generators.costs import Cost, measured
+from generators.controls.config import VSTAR, ControlConfig, TSAttn
+from generators.costs import Cost, measured, processor_seconds
 from generators.models.base import Layout, Site
 from generators.models.tiny import tiny_pipeline
 from generators.models.wan import WanVideoModel
@@ -32,6 +31,7 @@ from generators.tokens import TextMap
 
 PROMPT = "A red fox jumps over the wooden box, then the fox walks home along the river."
 PHRASES = ("jumps over the wooden box", "walks home along the river")
+STATES = ("A red fox jumps over the wooden box.", "The red fox walks home along the river.")
 FPS = 16
 
 
@@ -77,7 +77,7 @@ TIME_LIMIT, MAPS_LIMIT, CLIP_LIMIT = 1.5, 0.1, 1.01
 def measure_all(*, pairs: int = 7, on_row: Callable[[ControlRow], None] | None = None) -> list[ControlRow]:
     """The whole table: what steers while denoising, VSTAR's band, and TempoControl's passes."""
     rows = measure(pairs=pairs, on_row=on_row)
-    for row in (*unet_rows(), *band_rows(pairs=pairs), *tempo_rows(), *trajectory_rows()):
+    for row in (*unet_rows(), *band_rows(pairs=pairs), *synopsis_rows(), *tempo_rows(), *trajectory_rows()):
         rows.append(row)
         if on_row is not None:
             on_row(row)
@@ -120,6 +120,17 @@ def attention_rows(
         ControlRow(measure="extra_maps", ratio=extra / a_map, limit=MAPS_LIMIT, **told),
         ControlRow(measure="idle_flops", ratio=idle.flops / plain.flops, limit=1.0, **told),
         ControlRow(measure="idle_bytes", ratio=idle.peak_bytes / plain.peak_bytes, limit=1.0, **told),
+    ]
+
+
+def synopsis_rows(steps: int = 10) -> list[ControlRow]:
+    """FLOPs of a whole clip whose frames read texts of their own, mixed before attention or after it."""
+    site = Site(0, 1, "cross")
+    return [
+        replace(row, limit=None)
+        for blend in ("embeddings", "outputs")
+        for config in [VSTAR(synopsis=STATES, regularise=False, blend=blend)]
+        for row in clip_rows(f"VSTAR synopsis, {blend} mixed", Method(config=config, site=site), steps)
     ]
 
 
@@ -166,9 +177,7 @@ class _Bed:
 
     def seconds(self, which: str) -> float:
         self._prepare(which)
-        begun = time.thread_time()
-        self._forward()
-        return time.thread_time() - begun
+        return processor_seconds(self._forward)
 
     def _prepare(self, which: str) -> None:
         self.run.step = Step(index=39 if which == "idle" else 0, of=40, sigma=1.0)

@@ -126,11 +126,12 @@ def _layer_flops(size: Size, tokens: int) -> int:
 def tempo_rows(size: Size = WAN_1_3B, prefixes: Sequence[int] = (10, 16, 18)) -> Iterator[ControlRow]:
     """TempoControl's moves and probes over the released loop's, counted at full size.
 
-    `activations_of_released` is the most that is alive in one move: what reading takes is told apart from it.
+    `activations_of_released` is the most that is alive in one move: what reading takes is told apart from it. Which
+    prefix a model has is measured on the model; `share_of_blocks` is the longest whose moves stay within the limit.
     """
     _, height, width = size.grid
     tokens = size.grid[0] * height * width
-    released = 0
+    released, flops = 0, dict[int, float]()
     for cost in tempo_costs(size, prefixes):
         told: dict[str, Any] = {"method": f"TempoControl {cost.loop}", "model": size.model, "tokens": tokens}
         if cost.loop == "released":
@@ -138,9 +139,14 @@ def tempo_rows(size: Size = WAN_1_3B, prefixes: Sequence[int] = (10, 16, 18)) ->
             yield ControlRow(measure="flops_of_released", ratio=cost.flops_ratio, **told)
             continue
         limit = ALL_BLOCKS_LIMIT if cost.blocks == size.blocks else PREFIX_LIMIT
+        flops[cost.blocks] = cost.flops_ratio
         yield ControlRow(measure="flops_of_released", ratio=cost.flops_ratio, limit=limit, **told)
         yield ControlRow(measure="readout_of_maps", ratio=cost.readout_ratio, limit=MAPS_LIMIT, **told)
         yield ControlRow(measure="activations_of_released", ratio=cost.peak_bytes / released, **told)
+    if len(flops) > 1:
+        longest = np.interp(PREFIX_LIMIT, sorted(flops.values()), sorted(flops)) // 1 / size.blocks
+        told = {"method": f"TempoControl within {PREFIX_LIMIT}", "model": size.model, "tokens": tokens}
+        yield ControlRow(measure="share_of_blocks", ratio=float(longest), **told)
 
 
 def trajectory_rows(steps: int = 5) -> Iterator[ControlRow]:

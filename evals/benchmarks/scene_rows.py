@@ -6,7 +6,6 @@ are read on fewer tokens. Weights are random: the seam of a window says what its
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from evals.benchmarks.cost_rows import interval_of_median
 from generators.attention_groups import ACROSS, SceneMask, Scenes, attend_groups, groups
 from generators.backends import BackendConfig, open_backend
 from generators.clip import Canvas, Clip, Given, ShotRequest
-from generators.costs import Cost, measured
+from generators.costs import Cost, measured, processor_seconds
 from generators.models.tiny import tiny_wan
 from generators.seams import seam_jump
 
@@ -143,11 +142,8 @@ def _timed(method: str, qkv: Qkv, mask: SceneMask, pairs: int) -> SceneRow:
 
 
 def _seconds(work: Callable[[], Tensor]) -> float:
-    """Of the thread's own processor time, which a busy machine does not touch."""
-    begun = time.thread_time()
     with torch.no_grad():
-        work()
-    return time.thread_time() - begun
+        return processor_seconds(work)
 
 
 def _error(qkv: Qkv, mask: SceneMask) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ class TextGroup(NamedTuple):
     """(n, M, D), or (1, M, D) for one text that all of them read."""
     weights: Tensor
     """(n,) how much what they read counts; over all groups a frame's weights sum to 1."""
+    counts: Tensor | None = None
+    """(M,) how many columns each column stands for; None where each is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,22 +38,44 @@ class FrameText:
     blend: Literal["embeddings", "outputs"]
     """What is mixed: the texts before attention, or what attention makes of each."""
 
-    columns: tuple[int, ...] | None = None
-    """Columns of each state that are read, for families that hide padding; outputs are blended then. None reads all."""
+    tokens: tuple[int, ...]
+    """Columns of each state that are words; behind them stands padding."""
+    hides_padding: bool = False
+    """Whether the family reads words alone; outputs are blended then."""
 
     def groups(self) -> Iterator[TextGroup]:
         """What is attended to, group by group: all frames once, or each state by the frames that read it."""
         shares = self.shares_FS.to(self.states.device)
         if self.blend == "embeddings":
             frames = torch.arange(len(shares), device=shares.device)
-            mixed = torch.einsum("fs,smd->fmd", shares.to(self.states.dtype), self.states)
-            yield TextGroup(frames, mixed, torch.ones_like(frames, dtype=shares.dtype))
+            states, counts = self._read(slice(None), max(self.tokens))
+            mixed = torch.einsum("fs,smd->fmd", shares.to(states.dtype), states)
+            yield TextGroup(frames, mixed, torch.ones_like(frames, dtype=shares.dtype), counts)
             return
         for state in range(len(self.states)):
             frames = shares[:, state].nonzero().flatten()
             if len(frames):
-                read = None if self.columns is None else self.columns[state]
-                yield TextGroup(frames, self.states[state : state + 1, :read], shares[frames, state])
+                states, counts = self._read(slice(state, state + 1), self.tokens[state])
+                yield TextGroup(frames, states, shares[frames, state], counts)
+
+    def _read(self, which: slice, tokens: int) -> tuple[Tensor, Tensor | None]:
+        """The columns that are read, and how many each stands for: padding that is one vector is one column."""
+        states = self.states[which]
+        if self.hides_padding:
+            return states[:, :tokens], None
+        columns = states.shape[1]
+        if columns <= tokens + 1 or not self._padding_equal:
+            return states, None
+        counts = torch.ones(tokens + 1, device=states.device)
+        counts[-1] = columns - tokens
+        return states[:, : tokens + 1], counts
+
+    @cached_property
+    def _padding_equal(self) -> bool:
+        """Whether all padding is one vector, bit for bit, as it is where encoders leave zeros."""
+        padding = [state[tokens:] for state, tokens in zip(self.states, self.tokens, strict=True)]
+        last = self.states[0, -1]
+        return all(bool((one == last).all()) for one in padding)
 
 
 def key_frames(states: int, frames: int) -> list[int]:

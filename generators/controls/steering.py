@@ -62,12 +62,12 @@ def _by_frame(call: AttentionCall, controls: Sequence[Control], text: FrameText,
     """Every group of frames attends to its own text; what several groups give a frame is summed by their weights."""
     q, raw_q = (x.unflatten(2, (call.layout.grid[0], -1)).transpose(1, 2)[0] for x in (call.q, call.raw_q))
     out = torch.zeros_like(q)
-    for frames, states, weights in text.groups():
+    for frames, states, weights, counts in text.groups():
         k, v, raw_k = project(states)
         q_n, raw_n = q[frames], raw_q[frames]
         if len(k) != len(frames):  # one text for all: their rows are one sequence
             q_n, raw_n = (x.transpose(0, 1).flatten(1, 2).unsqueeze(0) for x in (q_n, raw_n))
-        own = replace(call, q=q_n, k=k, v=v, raw_q=raw_n, raw_k=raw_k, counts=None)
+        own = replace(call, q=q_n, k=k, v=v, raw_q=raw_n, raw_k=raw_k, counts=counts)
         made = _steered(own, controls)
         if len(k) != len(frames):
             made = made[0].unflatten(1, (len(frames), -1)).transpose(0, 1)

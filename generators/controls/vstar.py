@@ -74,7 +74,8 @@ class VSTARControl(Control):
             states=text.cond,
             shares_FS=self._shares,
             blend="outputs" if hides_padding else self._blend(lengths),
-            columns=lengths if hides_padding else None,
+            tokens=lengths,
+            hides_padding=hides_padding,
         )
 
     def at(self, site: Site) -> bool:

@@ -28,15 +28,14 @@ Rotary = tuple[Tensor, Tensor]
 class ControlledWanAttention:
     """Runs `plain` untouched where nobody acts."""
 
-    _attention_backend = None
-    _parallel_config = None
-
     def __init__(self, plain: Any, site: Site, run: Run, embed: Callable[[Tensor], Tensor] | None = None) -> None:
         self.plain = plain
         self.site = site
         self.run = run
         self.embed = embed
         """The network's own way from the encoder's text to what its cross-attentions read."""
+        self._attention_backend = getattr(plain, "_attention_backend", None)
+        self._parallel_config = getattr(plain, "_parallel_config", None)
         self._padding_equal: dict[int, bool] = {}
 
     def __call__(
@@ -60,7 +59,7 @@ class ControlledWanAttention:
         ways = partial(_normed, attn), partial(_turned, rotary_emb)
         out = self._attend(attn, acting, text, (q, k, raw[2]), (raw[0], raw[1]), ways).flatten(2, 3).type_as(q)
         if image is not None:
-            out = out + _image_attention(attn, q, image)
+            out = out + self._image_attention(attn, q, image)
         del raw_q, raw, q  # the projection needs their memory
         projected: Tensor = attn.to_out[1](attn.to_out[0](out))
         return projected
@@ -118,6 +117,12 @@ class ControlledWanAttention:
         k, v, raw_k = (_heads(x, attn).transpose(1, 2) for x in (attn.norm_k(raw_k), v, raw_k))
         return k, v, raw_k
 
+    def _image_attention(self, attn: Any, q_BNHD: Tensor, image: Tensor) -> Tensor:
+        key, value = _get_added_kv_projections(attn, image)
+        keys, values = _heads(attn.norm_added_k(key), attn), _heads(value, attn)
+        out: Tensor = dispatch_attention_fn(q_BNHD, keys, values, backend=self._attention_backend)
+        return out.flatten(2, 3).type_as(q_BNHD)
+
     def _is_padding_equal(self, row: int, text: Tensor) -> bool:
         """Whether the row's padding is one vector, bit for bit; asked once a run, since text does not change."""
         request = self.run.request(row)
@@ -146,12 +151,6 @@ def _split_image(attn: Any, states: Tensor | None) -> tuple[Tensor | None, Tenso
         return None, states
     images = states.shape[1] - TEXT_COLUMNS
     return states[:, :images], states[:, images:]
-
-
-def _image_attention(attn: Any, q_BNHD: Tensor, image: Tensor) -> Tensor:
-    key, value = _get_added_kv_projections(attn, image)
-    out: Tensor = dispatch_attention_fn(q_BNHD, _heads(attn.norm_added_k(key), attn), _heads(value, attn))
-    return out.flatten(2, 3).type_as(q_BNHD)
 
 
 def _rotated(x_BNHD: Tensor, rotary: Rotary) -> Tensor:

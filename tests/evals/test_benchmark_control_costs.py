@@ -11,6 +11,7 @@ from evals.benchmarks import control_costs
 from evals.benchmarks.control_costs import METHODS, Width
 from evals.benchmarks.cost_rows import ControlRow, band_rows, interval_of_median, tempo_rows, trajectory_rows, unet_rows
 from evals.benchmarks.tempo_costs import WAN_1_3B
+from generators.costs import processor_seconds
 
 SMALL = Width(model="small", heads=2, head_width=64, grid=(5, 64, 64))
 
@@ -50,6 +51,26 @@ def test_every_method_has_its_rows_in_either_type() -> None:
 def test_a_steered_attention_takes_at_most_half_again_as_long() -> None:
     width = Width(model="Wan-1.3B", heads=12, head_width=128, grid=(3, 10, 20))
     assert by_measure(control_costs.attention_rows("TSAttn", METHODS["TSAttn"], width, pairs=5))["time"].ratio <= 1.5
+
+
+def test_time_is_that_of_one_thread_however_many_there_are() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        counted: list[int] = []
+        assert processor_seconds(lambda: counted.append(torch.get_num_threads())) >= 0
+        assert counted == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_a_synopsis_costs_its_words_and_no_padding() -> None:
+    rows = control_costs.synopsis_rows(steps=2)
+    assert [row.method for row in rows] == ["VSTAR synopsis, embeddings mixed", "VSTAR synopsis, outputs mixed"]
+    for row in rows:
+        assert 0.9 < row.ratio < 1.3
 
 
 def test_an_interval_of_a_median_holds_it() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from generators.controls.frame_text import frame_shares, key_frames
+from generators.attention import attend
+from generators.controls.frame_text import FrameText, frame_shares, key_frames
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,32 @@ def test_the_last_state_is_reached_on_the_last_frame(frames: int, data: st.DataO
     assert keys == sorted(set(keys))
     assert keys[0] == 0
     assert keys[-1] == (frames - 1 if states > 1 else 0)
+
+
+@pytest.mark.parametrize("blend", ["embeddings", "outputs"])
+@pytest.mark.parametrize("padded", ["zeros", "words"])
+def test_padding_that_is_one_vector_is_read_once_and_counts_for_all_of_it(
+    blend: Literal["embeddings", "outputs"], padded: str
+) -> None:
+    states, tokens, columns = torch.randn(2, 20, 8), (3, 5), 20
+    if padded == "zeros":
+        states[0, 3:] = states[1, 5:] = 0
+    text = FrameText(states=states, shares_FS=frame_shares([0, 3], 4), blend=blend, tokens=tokens)
+    q, read = torch.randn(4, 1, 6, 8), list[int]()
+    for group in text.groups():
+        read.append(group.states.shape[1])
+        whole = torch.zeros(len(group.states), columns, 8)  # every column on its own
+        whole[:, : group.states.shape[1]] = group.states
+        ours, _ = attend(q[: len(group.states)], group.states[:, None], group.states[:, None], counts_M=group.counts)
+        slow = F.scaled_dot_product_attention(q[: len(group.states)], whole[:, None], whole[:, None])
+        torch.testing.assert_close(ours, slow, atol=1e-6, rtol=1e-5)
+    compact = [6] if blend == "embeddings" else [4, 6]
+    assert read == (compact if padded == "zeros" else [columns] * len(compact))
+
+
+def test_hidden_padding_is_not_read_at_all() -> None:
+    states = torch.randn(2, 20, 8)
+    text = FrameText(
+        states=states, shares_FS=frame_shares([0, 3], 4), blend="outputs", tokens=(3, 5), hides_padding=True
+    )
+    assert [(group.states.shape[1], group.counts) for group in text.groups()] == [(3, None), (5, None)]

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-from generators.clip import Given, ShotRequest
+from generators.clip import Event, Given, ShotRequest
+from generators.controls.config import TSAttn
 from generators.errors import BackendUnavailable, RequestRejected
+from generators.models import wan_attention
 from generators.models.base import Site, spread_over_tokens
 from generators.models.tiny import TinyKind, tiny_pipeline, tiny_wan
 from generators.models.wan import WanVideoModel
@@ -108,3 +112,24 @@ def test_a_held_prefix_does_not_depend_on_what_comes_after() -> None:
 def test_an_unknown_tiny_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one of"):
         tiny_pipeline("t2v-9")  # type: ignore[arg-type]
+
+
+def test_rows_at_rest_use_the_attention_backend_of_their_own_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tiny_pipeline("t2v-2.2")
+    pipe.transformer.set_attention_backend("_native_math")
+    pipe.transformer_2.set_attention_backend("native")
+    asked: list[str] = []
+    stock = wan_attention.dispatch_attention_fn
+
+    def told(*args: Any, **kwargs: Any) -> torch.Tensor:
+        asked.append(str(kwargs["backend"].value))
+        return stock(*args, **kwargs)
+
+    monkeypatch.setattr(wan_attention, "dispatch_attention_fn", told)
+    event = Event(subject="fox", phrase="jumps", start=0, end=0.5)
+    plain = ShotRequest(prompt="The fox jumps.", frames=9, fps=8, width=32, height=32, seed=1, events=(event,))
+    steered = replace(plain, controls=(TSAttn(steps=1.0, layers="all", region=False),))
+    sample(WanVideoModel.from_pipeline(pipe), [plain, steered], Settings(steps=4, guidance=1.0))
+    assert asked
+    assert set(asked) == {"_native_math", "native"}
+    assert asked == sorted(asked)  # the first network's steps, then the second's
