@@ -45,7 +45,7 @@ def bars(title: str, groups: Sequence[str], series: Series) -> bytes:
                  color=COLOURS[number % len(COLOURS)], ecolor=INK, capsize=2, error_kw={"linewidth": 0.8})  # fmt: skip
     many = len(groups) > 4
     axes.set_xticks(range(len(groups)), groups, rotation=30 if many else 0, ha="right" if many else "center")
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
     return png_bytes(figure)
 
 
@@ -63,7 +63,7 @@ def curves(title: str, across: str, series: Mapping[str, Mapping[int, Point]]) -
         axes.fill_between(at, np.asarray(low, float), np.asarray(high, float), color=colour, alpha=0.15, linewidth=0)
     axes.set_xlabel(across)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
     return png_bytes(figure)
 
 
@@ -105,7 +105,7 @@ def costs(title: str, quality: str, points: Mapping[str, tuple[float, Point]]) -
                       color=COLOURS[number % len(COLOURS)], label=_short(method))  # fmt: skip
     axes.set_xlabel("seconds a clip")
     axes.set_ylabel(quality, fontsize=8)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
     return png_bytes(figure)
 
 
@@ -118,7 +118,7 @@ def trade_off(title: str, across: str, up: str, points: Mapping[str, tuple[Point
                       color=colour, label=_short(method))  # fmt: skip
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(up, fontsize=8)
-    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(axes)
     return png_bytes(figure)
 
 
@@ -136,7 +136,7 @@ def forest(title: str, across: str, series: Series) -> bytes:
     axes.set_yticks(range(len(series)), [_short(method) for method in series])
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.set_xlabel(across)
-    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(axes)
     return png_bytes(figure)
 
 
@@ -167,6 +167,12 @@ def _figure(title: str, wide: float = 6.4, high: float = 3.6) -> tuple[Figure, A
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=FAINT, labelsize=8)
     return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """Beside the picture, so that it hides nothing; none where nothing was drawn."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _errors(points: Sequence[Point]) -> np.ndarray:

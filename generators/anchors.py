@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,6 +26,13 @@ from generators.errors import RequestRejected
 from generators.training.checkpoint import write_whole
 
 FORMAT = "fabula anchors 1"
+MADE = ("weights", "steps", "levels", "guidance", "grid", "steering")
+"""What `made` tells."""
+WINDOWS = ("preserve", "flow", "share", "refine")
+PATHS = ("plain", "sweep0", "sweep1")
+PARTS = ("plain", "steered in the first sweep", "steered in the second")
+LEVEL = 1e-6
+"""How far a level may be from the one it was filmed at: `made` rounds them."""
 Latents = Mapping[int, Tensor]
 """Latents (1, C, F, h, w) as the network read them, by step."""
 
@@ -56,14 +64,22 @@ class Anchors:
 
     def check(self, made: Mapping[str, Any]) -> None:
         """Raise RequestRejected, naming what differs, where a set is to be filmed otherwise than they were."""
-        differ = [
-            f"{key}: {was!r} then, {made.get(key)!r} now" for key, was in self.made.items() if was != made.get(key)
-        ]
+        keys = dict.fromkeys([*self.made, *made])
+        pairs = [(key, self.made.get(key), made.get(key)) for key in keys]
+        differ = [f"{key}: {was!r} then, {now!r} now" for key, was, now in pairs if was != now]
         if differ:
             raise RequestRejected(f"anchors: expected the settings they were filmed with; {'; '.join(differ)}")
 
     def save(self, path: Path) -> str:
-        """Write them to a file, whole or not at all; gives the digest of what is in it."""
+        """Write them to a file, whole or not at all; gives the digest of what is in it.
+
+        Raises RequestRejected where it is not known which weights filmed them: only those may read them again.
+        """
+        if not self.made.get("weights"):
+            raise RequestRejected(
+                "anchors: expected the digest of the weights that filmed them, to keep it in the file; name it in "
+                "CastSettings.weights (`generators.digests.weights_digest` gives that of a folder)"
+            )
         tensors = {name: tensor for i, shot in enumerate(self.shots) for name, tensor in _tensors(i, shot).items()}
         told = {"made": json.dumps(self.made), "shots": json.dumps([_told(shot) for shot in self.shots])}
         digest = _digest(tensors, told)
@@ -79,10 +95,11 @@ class Anchors:
     def load(cls, path: Path, requests: Sequence[ShotRequest] | None = None) -> Anchors:
         """Read a file. `requests` are needed where the anchors had controls or given frames, which no file holds.
 
-        Raises RequestRejected for a file that is missing, damaged or another's, and for other requests.
+        Raises RequestRejected for a file that is missing, damaged or another's, for one that lacks what later shots
+        would read, and for other requests.
         """
         tensors, told = _read(path)
-        shots = json.loads(told["shots"])
+        shots, made = _parsed(path, told)
         if requests is not None and len(requests) != len(shots):
             raise RequestRejected(f"requests: expected those of {len(shots)} anchors, got {len(requests)}")
         asked = [_request(path, shot) for shot in shots] if requests is None else requests
@@ -90,8 +107,9 @@ class Anchors:
             if request.digest() != shot["digest"]:
                 raise RequestRejected(f"requests: {request.prompt!r} is not the request that {path} was filmed from")
         subjects = [shot["subject"] for shot in shots]
+        require_readable(path, tensors, made, len(shots))
         kept = [_kept(*one, i, tensors) for i, one in enumerate(zip(asked, subjects, strict=True))]
-        return cls(shots=tuple(kept), made=json.loads(told["made"]))
+        return cls(shots=tuple(kept), made=made)
 
 
 def _tensors(number: int, shot: KeptAnchor) -> dict[str, Tensor]:
@@ -145,7 +163,10 @@ def _request(path: Path, told: Mapping[str, Any]) -> ShotRequest:
             f"{path} holds an anchor that was filmed with {', '.join(told['beside'])}, which no file keeps; hand in "
             "the anchors' requests"
         )
-    return ShotRequest(**told["request"], events=tuple(Event(**event) for event in told["events"]))
+    try:
+        return ShotRequest(**told["request"], events=tuple(Event(**event) for event in told["events"]))
+    except (TypeError, ValueError) as error:
+        raise RequestRejected(f"anchors: {path} holds a request that is none: {error}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -160,6 +181,125 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if told.pop("sha256", "") != _digest(tensors, told):
         raise RequestRejected(f"anchors: {path} is damaged: its contents do not have the digest it names")
     return tensors, told
+
+
+def _parsed(path: Path, told: Mapping[str, str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The shots and `made`, as they are told. Raises RequestRejected for what could not be compared with a plan."""
+    try:
+        shots, made = json.loads(told["shots"]), json.loads(told["made"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise RequestRejected(f"anchors: {path} does not tell its shots and how they were made: {error}") from error
+    keys = {"subject", "digest", "beside", "events", "request"}
+    if not (isinstance(shots, list) and shots and all(isinstance(one, dict) and keys <= one.keys() for one in shots)):
+        raise RequestRejected(f"anchors: {path}: expected shots with {', '.join(sorted(keys))}")
+    if not isinstance(made, dict) or (lacking := [name for name in MADE if name not in made]):
+        named = ", ".join(lacking if isinstance(made, dict) else MADE)
+        raise RequestRejected(f"anchors: {path} does not tell how they were filmed: expected {named}")
+    _require_told(path, made)
+    return shots, made
+
+
+def _require_told(path: Path, made: Mapping[str, Any]) -> None:
+    levels, grid, steering = made["levels"], made["grid"], made["steering"]
+    windows = [steering.get(part, ()) for part in WINDOWS] if isinstance(steering, dict) else [()]
+    fits = {
+        "weights": isinstance(made["weights"], str) and bool(made["weights"]),
+        "levels": _are_numbers(levels) and len(levels) == made["steps"],
+        "grid": _are_numbers(grid) and len(grid) == 3 and all(isinstance(n, int) and n > 0 for n in grid),
+        "steering": all(window is None or _are_numbers(window) and len(window) == 2 for window in windows),
+    }
+    for name, fit in fits.items():
+        if not fit:
+            raise RequestRejected(
+                f"anchors: {path}: {name} is {made[name]!r:.80}, with which no shot can be compared; film the anchors "
+                "again, with CastSettings.weights"
+            )
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(x, int | float) and math.isfinite(x) for x in values)
+
+
+def require_readable(path: Path, tensors: Mapping[str, Tensor], made: Mapping[str, Any], count: int) -> None:
+    """Raise RequestRejected for a file that lacks what other shots read, or holds what they cannot."""
+    shape: tuple[int, ...] | None = None
+    for number in range(count):
+        own = {name.partition(".")[2]: x for name, x in tensors.items() if name.startswith(f"{number}.")}
+        try:
+            shape = _require_latents(own, made, shape)
+            _require_masks(own, made, count)
+        except ValueError as error:
+            raise RequestRejected(f"anchors: {path}, anchor {number + 1}: {error}") from error
+
+
+def _require_latents(
+    own: Mapping[str, Tensor], made: Mapping[str, Any], shape: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """The shape of the latents, which must be `shape`. Raises ValueError for others, and for missing steps."""
+    for path, part in zip(PATHS, PARTS, strict=True):
+        there = _steps(own, path)
+        least, most = (_read_in(made, path, slack) for slack in (-LEVEL, LEVEL))
+        if not least <= there <= most:
+            raise ValueError(f"{part}: expected latents of the steps {sorted(least)}, got {sorted(there)}")
+        for step in sorted(there):
+            latents = own[f"{path}.{step}"]
+            shape = tuple(latents.shape) if shape is None else shape
+            whole = (
+                len(shape) == 5 and shape[0] == 1 and all(a >= b for a, b in zip(shape[2:], made["grid"], strict=True))
+            )
+            if tuple(latents.shape) != shape or not whole:
+                raise ValueError(
+                    f"{part}, step {step}: expected (1, C, F, h, w) as all others, got {tuple(latents.shape)}"
+                )
+            if not latents.is_floating_point() or not latents.isfinite().all():
+                raise ValueError(f"{part}, step {step}: expected finite numbers")
+    return shape
+
+
+def _require_masks(own: Mapping[str, Tensor], made: Mapping[str, Any], count: int) -> None:
+    """Raise ValueError where masks, features or what refinement found are missing or are not of the clip's tokens."""
+    tokens, refined = math.prod(made["grid"]), made["steering"]["refine"] is not None
+    masks = {step: own[f"mask.{step}"] for step in _steps(own, "mask")}
+    if not masks and _read_in(made, "plain", LEVEL, queried=False):
+        raise ValueError("expected masks of the subject, got none")
+    for step, mask in masks.items():
+        if step > made["steps"] or mask.dtype != torch.bool or tuple(mask.shape) != (tokens,):
+            raise ValueError(f"mask of step {step}: expected ({tokens},) bool, got {tuple(mask.shape)} {mask.dtype}")
+    found = {name for name in ("near", "anchor", "place", "features") if name in own}
+    wanted = ({"features"} if refined else set()) | ({"near", "anchor", "place"} if refined and count > 1 else set())
+    if found != wanted:
+        raise ValueError(
+            f"expected {', '.join(sorted(wanted)) or 'nothing'} of refinement, got {', '.join(sorted(found))}"
+        )
+    if "features" in own:
+        shown, features = int(_last(masks).sum()), own["features"]
+        if features.ndim != 2 or len(features) != shown or not features.isfinite().all():
+            raise ValueError(f"features: expected ({shown}, C) finite numbers, got {tuple(features.shape)}")
+    for name, most in (("near", 2), ("anchor", count - 1), ("place", tokens)):
+        if name in own:
+            x = own[name]
+            if x.is_floating_point() or tuple(x.shape) != (tokens,) or not ((x >= 0) & (x.long() < most)).all():
+                raise ValueError(f"{name}: expected {tokens} numbers of 0..{most - 1}, got {tuple(x.shape)} {x.dtype}")
+
+
+def _steps(own: Mapping[str, Tensor], path: str) -> set[int]:
+    """Steps of a path. Raises ValueError for what is no step."""
+    return {int(name.partition(".")[2]) for name in own if name.startswith(f"{path}.")}
+
+
+def _read_in(made: Mapping[str, Any], path: str, slack: float, *, queried: bool = True) -> set[int]:
+    """Steps in which others read a path; `slack` widens the windows of noise levels, or narrows them."""
+
+    def within(*parts: str) -> set[int]:
+        windows = [window for part in parts if (window := made["steering"][part]) is not None]
+        levels = enumerate(made["levels"])
+        return {i for i, x in levels if any(low - slack <= x <= high + slack for low, high in windows)}
+
+    read, refined = within("share", "refine"), within("refine")
+    if path == "sweep1":
+        return {step for step in read if refined and step >= min(refined)}
+    narrow = path == "plain" and queried and slack < 0  # plain copies ride where queries are asked for, and before
+    return read & within("preserve", "flow") if narrow else read
 
 
 def _digest(tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> str:

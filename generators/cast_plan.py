@@ -26,7 +26,8 @@ class CastSettings:
     keep_anchors: bool = False
     """Whether the sample holds the anchors, for shots that are filmed later."""
     weights: str | None = None
-    """Digest of the model's weights, kept with the anchors."""
+    """Digest of the model's weights (`generators.digests.weights_digest` of its folder), kept with the anchors: these
+    weights alone read them again, and no file is written or read without it."""
     steering: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `Storyboarding`; refinement is on unless `refine` is None here."""
 

@@ -33,7 +33,7 @@ from generators.controls.storyboarding_maths import (
     key_frames,
     subject_attention,
 )
-from generators.controls.storyboarding_subject import COARSE, Sight
+from generators.controls.storyboarding_subject import COARSE, UNSEEN, Sight
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Site, VideoModel
 
@@ -217,6 +217,9 @@ class StoryboardSteering(Control):
     def predicted(self, step: Step, clean: Callable[[], Tensor]) -> None:
         """See where the subject is, for the next step."""
         self.sight.look(step, clean)
+        own = [self] if self.seats.place in self.seats.anchors else []
+        blind = all(anchor.sight.is_blind for anchor in [*self._others, *own])
+        self.notes = ((COARSE,) if self.sight.by_words else ()) + ((UNSEEN,) if blind else ())
 
     def _refines(self, site: Site, step: Step) -> bool:
         within = self.refinement is not None and step.index in self.refined

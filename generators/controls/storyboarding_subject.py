@@ -22,6 +22,11 @@ COARSE = (
     "detectors) finds it in the frames"
 )
 
+UNSEEN = (
+    "the subject was seen in no frame of any anchor, so the shots share nothing; name it in other words, or find it "
+    "with another segmenter"
+)
+
 
 class Sight:
     """Masks of one shot's subject. `seen` holds them by the first step that they hold for."""
@@ -56,6 +61,11 @@ class Sight:
     def last(self) -> Tensor | None:
         """The newest mask."""
         return self.seen[max(self.seen)] if self.seen else None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether it has looked and never saw the subject."""
+        return bool(self.seen) and not any(bool(mask.any()) for mask in self.seen.values())
 
     def watches(self, site: Site, step: Step, branch: Branch) -> bool:
         """Whether the attention to the subject's words is wanted here: in the steps before those that need a mask."""

@@ -6,9 +6,10 @@ A run killed at any moment leaves either the old checkpoint or the new one, neve
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,10 @@ import torch
 
 from generators.errors import TrainingError
 
+log = logging.getLogger(__name__)
+
+PARTS: dict[str, type] = {"step": int, "settings": dict, "trainee": dict}
+"""What every checkpoint holds."""
 WEIGHTS = ("model_index.json", "pytorch_lora_weights*.safetensors")
 """Files that tell an exported model from any other folder."""
 State = dict[str, Any]
@@ -94,14 +99,25 @@ class RunFolder:
         return [found[step] for step in sorted(found)]
 
 
-def read_checkpoint(path: Path) -> State:
-    """Read a checkpoint file. Raises TrainingError naming it when it is missing or damaged."""
+def read_checkpoint(path: Path, *, mapped: bool = False) -> State:
+    """Read a checkpoint file; `mapped` leaves tensors on the disk until they are read.
+
+    Raises TrainingError naming it when it is missing, damaged or no checkpoint.
+    """
     if not path.exists():
         raise TrainingError(f"No checkpoint at {path}; train that part first")
     try:
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
+        state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         raise TrainingError(f"Cannot read the checkpoint {path}: {error}; delete it to start afresh") from error
+    if not isinstance(state, dict):
+        raise TrainingError(f"{path}: expected a checkpoint, got a {type(state).__name__}; delete it to start afresh")
+    lacking = [name for name, kind in PARTS.items() if not isinstance(state.get(name), kind)]
+    if lacking:
+        raise TrainingError(
+            f"{path}: expected a checkpoint with {', '.join(PARTS)}, it lacks {', '.join(lacking)}; delete it to start "
+            "afresh"
+        )
     return state
 
 
@@ -110,8 +126,18 @@ def plain(settings: Any) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
 
 
-def require_same(was: Mapping[str, object], now: Mapping[str, object], where: Path) -> None:
-    """Raise TrainingError naming every setting in which a checkpoint and the new run differ."""
-    differ = [f"{key}: {was.get(key)!r} there, {value!r} now" for key, value in now.items() if was.get(key) != value]
+def require_same(
+    was: Mapping[str, object], now: Mapping[str, object], where: Path, newer: Collection[str] = ()
+) -> None:
+    """Raise TrainingError naming every setting in which a checkpoint and the new run differ.
+
+    Settings of `newer` that an older checkpoint does not tell are logged by name and taken from the new run.
+    """
+    untold = [key for key in now if key in newer and key not in was]
+    told = {key: value for key, value in now.items() if key not in untold}
+    differ = [f"{key}: {was.get(key)!r} there, {value!r} now" for key, value in told.items() if was.get(key) != value]
     if differ:
         raise TrainingError(f"{where} was trained with other settings ({'; '.join(differ)}); use another folder")
+    if untold:
+        taken = ", ".join(f"{key} {now[key]!r}" for key in untold)
+        log.warning("%s is older and does not tell every setting; it goes on with %s", where, taken)

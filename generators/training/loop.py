@@ -11,7 +11,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from generators.errors import TrainingError
 from generators.training.checkpoint import RunFolder, State, require_same
 from generators.training.config import Machine, Schedule
 from generators.training.pictures import draw_losses
@@ -79,19 +80,22 @@ def run(
     on_progress: OnTrainingProgress | None = None,
     *,
     agree: Callable[[bool], bool] = bool,
+    newer: Collection[str] = (),
 ) -> TrainingOutcome:
     """Train from the folder's checkpoint, if any, until the steps are done, the minutes are over, or Ctrl-C.
 
     `settings` are what the checkpoint must have been trained with. Raises TrainingError when they differ. `agree` is
     for a run of several processes: whether any of them wants what this one is asked, so that all stop at one step.
+    `newer` are settings that older checkpoints do not tell, which is logged and no difference.
     """
-    step, fresh = _resume(trainee, folder, settings)
+    step, fresh = _resume(trainee, folder, settings, newer)
     began = time.monotonic()
     saved, report = began, _Report(schedule, folder, trainee.clips_per_step, on_progress)
     reason: Literal["steps", "minutes", "stopped"] = "steps"
 
     def save(name: str = "checkpoint.pt") -> None:
-        folder.save({"step": step, "fresh": fresh, "settings": dict(settings), "trainee": trainee.state()}, name)
+        told = {"step": step, "of": schedule.steps, "fresh": fresh, "settings": dict(settings)}
+        folder.save(told | {"trainee": trainee.state()}, name)
 
     with stop_on_signals() as stop:
         while step < schedule.steps:
@@ -120,14 +124,21 @@ def run(
     return TrainingOutcome(step=step, seconds=time.monotonic() - began, reason=reason, checkpoint=folder.checkpoint)
 
 
-def _resume(trainee: Trainee, folder: RunFolder, settings: Mapping[str, object]) -> tuple[int, int]:
+def _resume(
+    trainee: Trainee, folder: RunFolder, settings: Mapping[str, object], newer: Collection[str]
+) -> tuple[int, int]:
     """The step to go on with, and the one at which the optimiser was new."""
     state = folder.load()
     if state is None:
         return 0, 0
-    require_same(state["settings"], settings, folder.checkpoint)
+    require_same(state["settings"], settings, folder.checkpoint, newer)
     fresh = int(state.get("fresh", 0))
-    trainee.restore(state["trainee"] | {"fresh": fresh})
+    try:
+        trainee.restore(state["trainee"] | {"fresh": fresh})
+    except KeyError as error:
+        raise TrainingError(
+            f"{folder.checkpoint} lacks {error}: it is no checkpoint of this training; use another folder"
+        ) from error
     return int(state["step"]), fresh
 
 

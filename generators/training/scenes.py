@@ -12,9 +12,11 @@ Step i of a stage is a function of the state after step i - 1 and of (seed, stag
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +33,28 @@ from generators.models.loading import FAMILIES, class_of, open_model
 from generators.models.scenes import FilmsSets, SceneModel, SceneSettings
 from generators.sampler import Settings
 from generators.scenes import sample_sets
-from generators.training.checkpoint import RunFolder, State, plain, read_checkpoint, require_same
+from generators.training.checkpoint import RunFolder, State, read_checkpoint, require_same
 from generators.training.loop import Losses, OnTrainingProgress, TrainingOutcome, autocast, fast_dtype, run
 from generators.training.pictures import draw_sheet
 from generators.training.processes import Processes
 from generators.training.scenes_config import ScenesTraining
 from generators.training.scenes_data import DrawnSet, SetSource
 from generators.training.scenes_noise import Lesson, lesson_of, loss_of, objective_of
-from generators.training.scenes_weights import Learning
+from generators.training.scenes_weights import Learning, learnt_digest
+
+log = logging.getLogger(__name__)
 
 LEARNT = "learnt"
 """Folder, in a stage's own, of what stock diffusers loads."""
+FIRST = "first stage"
+"""Setting of stage 2: step and digest of the stage 1 it began from, None where there was none."""
+NEWER = (
+    *("batch", "learning_rate", "betas", "epsilon", "weight_decay", "clip_norm", "warmup", "ema_decay", "noise"),
+    *("caption_dropout", "pool"),
+)
+"""Settings that the first checkpoints of this training did not tell."""
+FREE = ("model", "out", "ema", "schedule", "machine", "checkpointing", "sample_steps", "guidance")
+"""Settings that may change when a training goes on, or are told in other words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,23 +199,28 @@ def train_scenes(
     """Train one stage, or go on training it, in `config.out / "stage-N"`; writes what was learnt when it ends.
 
     `source` draws the sets, `shown` those of the contact sheets. Stage 2 begins where stage 1 of the same folder ended,
-    if there is one. Raises TrainingError for a model that films no sets and when the folder's settings differ.
+    if there is one. Raises TrainingError for a model that films no sets, when the folder's settings differ, for a stage
+    1 that is not finished, and for one that is not, or would no longer be, the one stage 2 began from.
     """
     if config.machine.threads is not None:
         torch.set_num_threads(config.machine.threads)
     processes = Processes(config.machine.device)
     config = replace(config, machine=replace(config.machine, device=str(processes.device)))
-    trainee = ScenesTrainee(config, open_trained(config), source, shown or source, processes)
     folder = processes.folder(config.folder)
     settings = settings_of(config, source)
-    if config.stage == 2 and not folder.checkpoint.exists():
-        _begin_from_first(trainee, config, settings)
+    first = _first_stage(config, settings) if config.stage == 2 else None
+    if config.stage == 1:
+        _require_unread(config)
+    trainee = ScenesTrainee(config, open_trained(config), source, shown or source, processes)
+    if first is not None and not folder.checkpoint.exists():
+        trainee.learning.begin_from(first)
     tell = on_progress if processes.is_first else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")  # norms under autocast
-        outcome = run(trainee, config.schedule, folder, settings, tell, agree=processes.agree)
+        outcome = run(trainee, config.schedule, folder, settings, tell, agree=processes.agree, newer=NEWER)
     if processes.is_first:
         trainee.learning.write(config.folder / LEARNT)
+    processes.agree(False)  # nobody reads this stage before it is written
     return outcome
 
 
@@ -218,27 +236,88 @@ def open_trained(config: ScenesTraining) -> VideoModel:
 def settings_of(config: ScenesTraining, source: SetSource) -> dict[str, Any]:
     """What a checkpoint must have been trained with to go on."""
     folder = Path(config.model)
-    return {
+    told = {name: value for name, value in asdict(config).items() if name not in FREE}
+    settings: dict[str, Any] = json.loads(json.dumps(told))  # as a checkpoint holds them, tuples as lists
+    return settings | {
         "model": weights_digest(folder) if folder.is_dir() else config.model,
-        "stage": config.stage,
-        "seed": config.seed,
-        "shots": config.shots,
-        "mask": config.mask,
         "sequels": config.sequels if config.stage == 2 else None,
-        "lora": None if config.lora is None else plain(config.lora),
         "ema": config.ema is not None,
+        "ema_decay": config.ema,
+        "warmup": config.schedule.warmup,
         "source": source.name,
     }
 
 
-def _begin_from_first(trainee: ScenesTrainee, config: ScenesTraining, settings: dict[str, Any]) -> None:
-    first = RunFolder(replace(config, stage=1).folder)
-    if not first.checkpoint.exists():
+def _first_stage(config: ScenesTraining, settings: dict[str, Any]) -> State | None:
+    """What stage 1 learnt, None without one; `settings` get its step and digest.
+
+    Raises TrainingError when it was trained otherwise, is not finished, or is not the one that stage 2 began from.
+    """
+    first, own = _checkpoints(config)
+    state = read_checkpoint(first, mapped=True) if first.exists() else None
+    learning = None if state is None else _learning(state, first)
+    now = None if state is None or learning is None else {"step": state["step"], "digest": learnt_digest(learning)}
+    if not own.exists():
+        if state is not None:
+            shared = {name: settings[name] for name in ("model", "shots", "mask", "lora")}
+            require_same(state["settings"], shared, first)
+            _require_finished(state, first)
+        settings[FIRST] = now
+        return learning
+    was = read_checkpoint(own, mapped=True)["settings"]
+    if FIRST not in was:
+        log.warning("%s does not tell which stage 1 it began from; it goes on unchecked against %s", own, first)
+        return learning
+    if state is not None and was[FIRST] != now:
+        raise TrainingError(
+            f"{own} began from {_named(was[FIRST])}, and {first} is {_named(now)}; use another folder, or remove "
+            f"{own.parent} to begin stage 2 anew"
+        )
+    settings[FIRST] = was[FIRST]
+    return learning
+
+
+def _require_unread(config: ScenesTraining) -> None:
+    """Raise TrainingError when stage 1 would go on after stage 2 began from it."""
+    first, second = _checkpoints(config)
+    step = read_checkpoint(first, mapped=True)["step"] if first.exists() else 0
+    if step >= config.schedule.steps or not second.exists():
         return
-    state = read_checkpoint(first.checkpoint)
-    shared = {name: settings[name] for name in ("model", "shots", "mask", "lora")}
-    require_same(state["settings"], shared, first.checkpoint)
-    trainee.learning.begin_from(state["trainee"]["learning"])
+    was = read_checkpoint(second, mapped=True)["settings"]
+    if FIRST in was:
+        raise TrainingError(
+            f"{second} began from {_named(was[FIRST])}, and stage 1 would go on from step {step} to "
+            f"{config.schedule.steps}; use another folder, or remove {second.parent} to begin stage 2 anew"
+        )
+
+
+def _require_finished(state: State, path: Path) -> None:
+    if "of" not in state:
+        log.warning(
+            "%s does not tell how many steps it was to have; stage 2 begins from its step %s", path, state["step"]
+        )
+    elif state["step"] < state["of"]:
+        raise TrainingError(
+            f"{path}: expected a finished stage 1 to begin stage 2 from, got step {state['step']} of {state['of']}; go "
+            f"on training it first, or end it there with --stage 1 --steps {state['step']}"
+        )
+
+
+def _checkpoints(config: ScenesTraining) -> tuple[Path, Path]:
+    """Of stage 1 and of stage 2."""
+    return RunFolder(replace(config, stage=1).folder).checkpoint, RunFolder(replace(config, stage=2).folder).checkpoint
+
+
+def _learning(state: State, path: Path) -> State:
+    learning = state["trainee"].get("learning")
+    if not isinstance(learning, dict) or "weights" not in learning:
+        raise TrainingError(f"{path} lacks 'learning': it is no checkpoint of sets of shots; use another folder")
+    return learning
+
+
+def _named(first: dict[str, Any] | None) -> str:
+    """A stage 1 in words."""
+    return "no stage 1" if first is None else f"step {first['step']} of stage 1 ({first['digest'][:12]})"
 
 
 def _known(model: str) -> str:

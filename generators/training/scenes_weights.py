@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +71,7 @@ class Learning:
 
     def begin_from(self, state: State) -> None:
         """Start where another stage ended: from its average, where it kept one."""
-        found = state["average" if "average" in state else "weights"]
+        found = _ended(state)
         self._load(self.parameters, found)
         if self.average is not None:
             self._load(self.average, found)
@@ -79,6 +81,10 @@ class Learning:
         if found.keys() != self.named.keys():
             differ = sorted(found.keys() ^ self.named.keys())
             raise TrainingError(f"The checkpoint learnt other weights: {len(differ)} names differ, {differ[0]} first")
+        for name, own in self.named.items():
+            if found[name].shape != own.shape:
+                sizes = f"{tuple(own.shape)}, got {tuple(found[name].shape)}"
+                raise TrainingError(f"The checkpoint learnt weights of another shape: {name}: expected {sizes}")
         for parameter, name in zip(into, self.named, strict=True):
             parameter.copy_(found[name])
 
@@ -117,10 +123,37 @@ class Learning:
 
         for network, file in zip(self.networks, LORA_FILES, strict=False):
             layers = {name: x.detach().cpu().contiguous() for name, x in get_peft_model_state_dict(network).items()}
-            config = network.peft_config["default"].to_dict()
+            told = network.peft_config["default"].to_dict().items()
+            config = {name: sorted(value) if isinstance(value, set) else value for name, value in told}
             self.pipe.save_lora_weights(
                 to, transformer_lora_layers=layers, weight_name=file, transformer_lora_adapter_metadata=config
             )
+            _sort_metadata(to / file)
+
+
+def learnt_digest(state: State) -> str:
+    """sha256 of the weights with which another stage ended."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_ended(state).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _ended(state: State) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = state["average" if "average" in state else "weights"]
+    return found
+
+
+def _sort_metadata(file: Path) -> None:
+    """Write a safetensors file's metadata in the order of their names: the library's own changes from run to run."""
+    content = file.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    told = json.dumps(header, separators=(",", ":")).encode()
+    told += b" " * (-len(told) % 8)  # tensors begin at a multiple of 8
+    file.write_bytes(len(told).to_bytes(8, "little") + told + content[end:])
 
 
 def add_adapters(network: Any, lora: Lora, seed: int) -> None:

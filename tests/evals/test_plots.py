@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from PIL import Image
 
+from evals import plots
 from evals.plots import Point, heat, matrices, slices, trade_off
 from generators.pictures import COLOURS
 
@@ -68,3 +70,10 @@ def test_lines_of_a_map_bear_their_names() -> None:
     cells = np.zeros((2, 3))
     named, numbered = (pixels(heat("t", "a", "b", cells, names)) for names in (("1 of 2", "2 of 2"), ()))
     assert not np.array_equal(named, numbered)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_plot_of_nothing_is_drawn_without_a_word() -> None:
+    nothing = Point(mean=None)
+    for png in (plots.costs("cost", "completion", {"a": (1.0, nothing)}), plots.bars("by class", [], {})):
+        assert png.startswith(b"\x89PNG")

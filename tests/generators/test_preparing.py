@@ -15,6 +15,7 @@ import pytest
 
 from generators.clip import Frames
 from generators.errors import MediaError, TrainingError
+from generators.training.preparing import footage
 from generators.training.preparing.cuts import CutSettings, find_shots
 from generators.training.preparing.footage import ClipRow, fitted, probe, read_rows, read_window
 from generators.training.preparing.pairs import compared, grouped
@@ -210,6 +211,75 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(TrainingError, match=said):
             read_rows(tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 40 frames."""
+    file = tmp_path_factory.mktemp("forty") / "forty.mkv"
+    write_take(file, shot((9, 9, 9), 40), 8)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"first": 0, "last": 60, "fps": 8}, "expected 0 <= first < last <= 40, its frames, got 0 and 60"),
+        ({"first": -50, "last": 20, "fps": 8}, "got -50 and 20"),
+        ({"first": 9, "last": 9}, "got 9 and 9"),
+        ({"first": 0, "last": 0}, "got 0 and 0"),
+        ({"first": 0.5}, "got 0.5 and 40"),
+        ({"first": [1], "last": 3, "fps": 8}, r"first: expected a number, got \[1\]"),
+        ({"last": True}, "last: expected a number, got True"),
+        ({"fps": float("nan")}, "fps: expected a number, got nan"),
+        ({"fps": "inf"}, "fps: expected a number, got 'inf'"),
+        ({"fps": 0}, "fps: expected more than 0, got 0"),
+        ({"fps": 10**400}, "fps: expected a number, got 1000"),
+        ({"path": "nothere.mkv", "first": 0, "last": 40, "fps": 8}, r"nothere\.mkv is not a readable video"),
+    ],
+)
+def test_a_row_that_its_file_does_not_hold_is_named(row: dict[str, object], said: str, forty: Path) -> None:
+    table = forty.parent / "clips.jsonl"
+    good = {"path": forty.name, "caption": "grey", "first": "8", "last": 40.0, "fps": 8}
+    table.write_text("\n".join(json.dumps(one) for one in (good, good | {"first": 0, "last": 40} | row)))
+    with pytest.raises(TrainingError, match=rf"clips\.jsonl, clip 2 \({row.get('path', forty.name)}\): .*{said}"):
+        read_rows(table)
+
+
+def test_every_file_of_a_table_is_looked_at_once(forty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr(footage, "probe", lambda path: looked.append(path) or probe(path))
+    table = forty.parent / "often.csv"
+    table.write_text("path,caption,first,last,fps\n" + f"{forty.name},grey,0,20,8\n" * 3)
+    assert [row.count for row in read_rows(table)] == [20] * 3
+    assert looked == [forty]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_captions_may_hold_what_ends_lines_elsewhere(kind: str, forty: Path) -> None:
+    caption = "one\u2028two\x85three\x0bfour"
+    row = json.dumps({"path": forty.name, "caption": caption}, ensure_ascii=False)
+    table = forty.parent / f"lines.{kind}"
+    table.write_text(f'path,caption\n{forty.name},"{caption}"\n' if kind == "csv" else f"{row}\n{row}\n")
+    assert {one.caption for one in read_rows(table)} == {caption}
+
+
+def test_a_line_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,caption\na.mkv,x\nb.mkv," + "x" * 200_000)
+    with pytest.raises(TrainingError, match=r"a\.csv, line 3, cannot be read: field larger"):
+        read_rows(tmp_path / "a.csv")
+    (tmp_path / "b.jsonl").write_text('{"path": "a.mkv"}\n{"path"\n')
+    with pytest.raises(TrainingError, match=r"b\.jsonl, line 2, cannot be read"):
+        read_rows(tmp_path / "b.jsonl")
+    (tmp_path / "c.json").write_text("5")
+    with pytest.raises(TrainingError, match=r"c\.json: expected a list of objects"):
+        read_rows(tmp_path / "c.json")
+
+
+def test_a_window_beyond_the_end_is_refused_and_a_missing_frame_has_its_neighbour(forty: Path) -> None:
+    assert (read_window(forty, 36, 2, 4)[:, 0, 0, 0] // 4).tolist() == [36, 39]
+    with pytest.raises(MediaError, match="expected frames 30 to 54, found none at 42"):
+        read_window(forty, 30, 9, 3)
 
 
 @pytest.mark.slow

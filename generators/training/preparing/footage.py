@@ -6,10 +6,13 @@ A row names a stretch of a file; nothing is cut out or encoded again. Knows no s
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +65,13 @@ def read_rows(source: Path) -> list[ClipRow]:
 
     A folder: every video is a shot, a `.txt` of the same name its caption, and the videos of one folder follow each
     other by name. A table: `path` and `caption`; `group` (the file's folder), `first` and `last` where they are named.
+    Every file is looked at once.
     """
     if source.is_dir():
         rows = list(_of_folder(source))
     elif source.suffix.lower() in TABLES:
-        rows = [_of_entry(entry, number, source) for number, entry in enumerate(_entries(source), 1)]
+        look = cache(probe)
+        rows = [_of_entry(entry, number, source, look) for number, entry in enumerate(_entries(source), 1)]
     else:
         raise TrainingError(f"{source}: expected a folder of videos, or a {', '.join(TABLES)} file")
     if not rows:
@@ -90,40 +95,82 @@ def _of_folder(folder: Path) -> Iterator[ClipRow]:
 def _entries(table: Path) -> list[Mapping[str, Any]]:
     try:
         text = table.read_text(encoding="utf-8-sig")
-        if table.suffix.lower() == ".csv":
-            return list(csv.DictReader(text.splitlines()))
-        found = (
-            json.loads(text) if table.suffix.lower() == ".json" else map(json.loads, filter(str.strip, _lines(text)))
-        )
-        entries = list(found)
-    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"{table} cannot be read: {error}") from error
-    if not all(isinstance(entry, dict) for entry in entries):
+    kind = table.suffix.lower()
+    if kind == ".csv":
+        return _of_csv(text, table)
+    if kind == ".jsonl":  # lines end at \n alone: captions may hold what else ends a line
+        lines = enumerate(text.split("\n"), 1)
+        entries = [_parsed(line, f"{table}, line {number},") for number, line in lines if line.strip()]
+    else:
+        entries = _parsed(text, str(table))
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise TrainingError(f"{table}: expected a list of objects with path and caption")
     return entries
 
 
-def _lines(text: str) -> list[str]:
-    return text.splitlines()
+def _of_csv(text: str, table: Path) -> list[Mapping[str, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        return list(reader)
+    except csv.Error as error:
+        raise TrainingError(f"{table}, line {reader.reader.line_num}, cannot be read: {error}") from error
 
 
-def _of_entry(entry: Mapping[str, Any], number: int, table: Path) -> ClipRow:
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TrainingError(f"{where} cannot be read: {error}") from error
+
+
+def _of_entry(entry: Mapping[str, Any], number: int, table: Path, look: Callable[[Path], Footage]) -> ClipRow:
     if not entry.get("path"):
         raise TrainingError(f"{table}, clip {number}: expected a path, got {entry.get('path')!r}")
     path = table.parent / str(entry["path"])
     try:
-        seen = None if entry.get("last") and entry.get("fps") else probe(path)
+        seen = look(path)
         return ClipRow(
             path=path,
-            first=int(entry.get("first") or 0),
-            last=int(entry.get("last") or (seen.frames if seen else 0)),
-            fps=float(entry.get("fps") or (seen.fps if seen else 0)),
+            fps=_rate(entry, seen),
             group=str(entry.get("group") or path.parent),
             caption=str(entry.get("caption") or ""),
-            similarity=float(entry["similarity"]) if entry.get("similarity") not in (None, "") else None,
+            similarity=_number(entry, "similarity"),
+            **_stretch(entry, seen),
         )
-    except ValueError as error:
+    except (ValueError, MediaError) as error:
         raise TrainingError(f"{table}, clip {number} ({entry['path']}): {error}") from error
+
+
+def _stretch(entry: Mapping[str, Any], seen: Footage) -> dict[str, int]:
+    """`first` and `last` of a row. Raises ValueError for frames that the file has not."""
+    first = _number(entry, "first") or 0.0
+    last = float(seen.frames) if (said := _number(entry, "last")) is None else said
+    if not (first.is_integer() and last.is_integer() and 0 <= first < last <= seen.frames):
+        raise ValueError(f"expected 0 <= first < last <= {seen.frames}, its frames, got {first:g} and {last:g}")
+    return {"first": int(first), "last": int(last)}
+
+
+def _rate(entry: Mapping[str, Any], seen: Footage) -> float:
+    fps = _number(entry, "fps")
+    if fps is not None and fps <= 0:
+        raise ValueError(f"fps: expected more than 0, got {fps:g}")
+    return float(seen.fps) if fps is None else fps
+
+
+def _number(entry: Mapping[str, Any], name: str) -> float | None:
+    """A number of a row, None where there is none. Raises ValueError for what is no finite number."""
+    said = entry.get(name)
+    if said is None or said == "":
+        return None
+    try:
+        value = math.nan if isinstance(said, bool) else float(said)
+    except (ValueError, TypeError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a number, got {said!r:.80}")
+    return value
 
 
 def probe(path: Path) -> Footage:
@@ -146,13 +193,23 @@ def probe(path: Path) -> Footage:
 def read_window(path: Path, first: int, count: int, stride: int = 1) -> Frames:
     """`count` frames from number `first` on, every `stride`-th: decodes from the key frame before, not the whole file.
 
-    Frames are counted at the file's average rate. Raises MediaError when the file ends sooner.
+    Frames are counted at the file's average rate; where one is missing between others the nearer stands for it, as it
+    was shown. Raises MediaError when the file begins later or ends sooner by more than a frame.
     """
     import av
     from av.error import FFmpegError
 
     wanted = range(first, first + (count - 1) * stride + 1, stride)
-    found: dict[int, Frames] = {}
+    missing, found = list(wanted), list[Frames]()
+    before: tuple[int, Any] | None = None
+
+    def take(place: int, *there: tuple[int, Any] | None) -> None:
+        near = min((one for one in there if one is not None), key=lambda one: abs(one[0] - place), default=None)
+        between = len(there) > 1 and None not in there
+        if near is None or (abs(near[0] - place) > 1 and not between):
+            raise MediaError(f"{path}: expected frames {first} to {wanted[-1]}, found none at {place}")
+        found.append(np.asarray(near[1].to_ndarray(format="rgb24"), np.uint8))
+
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -162,23 +219,19 @@ def read_window(path: Path, first: int, count: int, stride: int = 1) -> Frames:
             start = stream.start_time or 0
             container.seek(start + int(Fraction(first) / rate / base), stream=stream)
             for frame in container.decode(stream):
-                number = round((frame.pts - start) * base * rate) if frame.pts is not None else -1
-                if number in wanted:
-                    found.setdefault(number, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
-                if number >= wanted[-1]:
+                if frame.pts is None:
+                    continue
+                here = round((frame.pts - start) * base * rate), frame
+                while missing and missing[0] <= here[0]:
+                    take(missing.pop(0), before, here)
+                if not missing:
                     break
+                before = here
+            for place in missing:
+                take(place, before)
     except (FFmpegError, IndexError, OSError) as error:
         raise MediaError(f"{path} is not a readable video: {error}") from error
-    if not found:
-        raise MediaError(f"{path}: expected frames {first} to {wanted[-1]}, found none of them")
-    return np.stack(list(_nearest(found, wanted)))
-
-
-def _nearest(found: Mapping[int, Frames], wanted: range) -> Iterator[Frames]:
-    """The frame of each number; files of uneven rate lack some, their neighbour stands for them."""
-    numbers = np.array(sorted(found))
-    for number in wanted:
-        yield found[int(numbers[np.abs(numbers - number).argmin()])]
+    return np.stack(found)
 
 
 def fitted(frames: Frames, width: int, height: int) -> Frames:
