@@ -176,7 +176,6 @@ def _opened(place: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
         AutoConfig,
         AutoModelForCausalLM,
         AutoModelForImageTextToText,
-        AutoTokenizer,
         GenerationConfig,
     )
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING
@@ -185,7 +184,8 @@ def _opened(place: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
     try:
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         sees = config.model_type in SEEING
-        reader = _picture_reader(place, config) if sees else AutoTokenizer.from_pretrained(place)
+        read = _picture_reader if sees else _tokenizer
+        reader = read(place, config)
         tokenizer: Any = getattr(reader, "tokenizer", reader)
         if not (getattr(reader, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
             raise BackendUnavailable(f"{place} has no chat template: expected a checkpoint that was trained to chat")
@@ -208,6 +208,12 @@ def _opened(place: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, 
     pad = own.pad_token_id if own.pad_token_id is not None else tokenizer.pad_token_id
     model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=0 if pad is None else pad)
     return model, reader, sees
+
+
+def _tokenizer(place: str, config: Any) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
 
 
 def _picture_reader(place: str, config: Any) -> Any:

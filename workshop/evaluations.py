@@ -80,12 +80,16 @@ def evaluate(
     from agents.casting import profile_for
     from agents.order import Order
     from evals.benchmarks.storyeval import Unreleased
+    from evals.benchmarks.verifiers import RULES
+    from evals.metrics.embedders import UnusableWeights
     from evals.suite import Models, finish, open_benchmark, run
 
     chosen = profile_for(Order(story=""), profile, model)
     watching: AbstractContextManager[Verifier | NotMeasured] = _verifier(chosen, environment or {})
     filming: AbstractContextManager[Footage] = _footage(chosen, clips, name, seconds, seed)
     if verdicts is not None and judged is not None:
+        if rules in RULES and rules != judged.rpartition("/")[2]:
+            raise UsageError(f"--rules {rules} does not go with flags of {judged}: they count by their own rules")
         watching, rules = nullcontext(_released(verdicts, prompts, judged)), rules or judged.rpartition("/")[2]
         filming = filming if clips is not None else nullcontext(Unreleased(name=name or judged))
     with watching as verifier, filming as footage:
@@ -94,6 +98,8 @@ def evaluate(
                 _settings(benchmark, prompts, limit, real, flow=flow, aliases=aliases, rules=rules),
                 Models(weights=weights_in(weights, encoders or {}), verifier=verifier),
             )
+        except UnusableWeights as error:
+            raise UsageError(f"eval {benchmark}: {error}") from error
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(f"eval {benchmark}: {prompts} cannot be used: {error}") from error
         return finish(run(opened, footage, out or RESULTS, seed), on_progress)

@@ -8,6 +8,7 @@ still, so the three stand in one table.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -66,11 +67,17 @@ class ShotSetsSettings:
 
 
 def read_sets(path: Path) -> tuple[Unit, ...]:
-    """Sets of at least two shots. Raises ValueError naming the entry that is none."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Sets of at least two shots. Raises ValueError naming the entry that is none, or a name that two sets bear."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML: {error}") from error
     if not isinstance(found, list) or not found:
         raise ValueError(f"{path}: expected a list of sets with name, subject and shots")
-    return tuple(_unit(path, entry) for entry in found)
+    units = tuple(_unit(path, entry) for entry in found)
+    if twice := [name for name, count in Counter(unit.name for unit in units).items() if count > 1]:
+        raise ValueError(f"{path}: expected a name for every set, got {twice[0]!r} twice")
+    return units
 
 
 def _unit(path: Path, entry: Any) -> Unit:

@@ -42,10 +42,15 @@ def read_prompts(path: Path) -> tuple[Case, ...]:
 
 def _case(path: Path, name: str, entry: Any) -> Case:
     try:
-        events, classes = tuple(map(str, entry["event_list"])), tuple(map(str, entry["class"]))
+        lists = entry["event_list"], entry["class"]
+        if not all(isinstance(one, list) for one in lists):
+            raise TypeError("expected lists")
+        events, classes = (tuple(map(str, one)) for one in lists)
         case = Case(name=name.removesuffix(".mp4"), prompt=str(entry["prompt"]), events=events, classes=classes)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {name!r}: expected prompt, event_list and class, got {entry!r:.120}") from error
+        raise ValueError(
+            f"{path}: {name!r}: expected prompt, and event_list and class as lists, got {entry!r:.120}"
+        ) from error
     if not case.events:
         raise ValueError(f"{path}: {name!r}: event_list is empty")
     return case
@@ -80,7 +85,7 @@ def replayed(verdicts: Path, prompts: Path, judged: str) -> ReplayVerifier:
     and for a name that is not among them."""
     try:
         released = read_verdicts(verdicts, read_prompts(prompts))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{verdicts}: expected the released verdicts of StoryEval: {error}") from error
     if judged not in released:
         raise ValueError(f"{verdicts}: expected flags of one of {', '.join(sorted(released))}; got {judged!r}")

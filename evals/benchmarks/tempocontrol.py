@@ -78,9 +78,12 @@ def read_cases(path: Path, task: Task) -> tuple[Case, ...]:
     for number, row in enumerate(rows):
         if missing := [column for column in COLUMNS[task] if not row.get(column)]:
             raise ValueError(f"{path}, row {number + 1}: no {', '.join(missing)}; is it the list of {task}?")
-        read_mask(row["control_signal1"])
+        if 1 not in read_mask(row["control_signal1"]):
+            raise ValueError(f"{path}, row {number + 1}: control_signal1 shows nothing at any time")
         spec = {column: row[column].strip() for column in (*COLUMNS[task], ORIGINAL) if row.get(column)}
-        group = spec.get("mov_sec") or str(read_mask(row["control_signal1"]).index(1))
+        if (second := spec.get("mov_sec")) is not None and not second.isdecimal():
+            raise ValueError(f"{path}, row {number + 1}: mov_sec: expected a whole second, got {second!r}")
+        group = second or str(read_mask(row["control_signal1"]).index(1))
         cases.append(Case(name=f"{number:03d}", prompt=row["prompt"], classes=(f"from {group}",), spec=spec))
     if not cases:
         raise ValueError(f"{path}: expected rows of {', '.join(COLUMNS[task])}, got none")

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from evals.metrics.embedders import Weights, digest
+from evals.metrics.embedders import Weights, digest, pretrained
 from evals.metrics.score import NotMeasured
 from generators.clip import Frames
 
@@ -27,9 +27,9 @@ class CocoDetector:
     def __init__(self, place: str, batch: int = 8) -> None:
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-        model: Any = AutoModelForObjectDetection.from_pretrained(place, use_safetensors=True)
+        model: Any = pretrained(AutoModelForObjectDetection, place, use_safetensors=True)
         self.model = model.eval().requires_grad_(False)
-        self.processor: Any = AutoImageProcessor.from_pretrained(place)
+        self.processor: Any = pretrained(AutoImageProcessor, place)
         self.batch = batch
         self.name = f"{self.model.config.model_type} {digest(place)}"
 

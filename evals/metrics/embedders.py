@@ -148,7 +148,7 @@ class Clip:
         from transformers import AutoTokenizer
 
         self.model = load_model(place)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(place)
+        self.tokenizer: Any = pretrained(AutoTokenizer, place)
         self.name = f"{known} {digest(place)}"
         self.batch = batch
 
@@ -209,11 +209,30 @@ def _fetched(place: str) -> Path | None:
         return None
 
 
+class UnusableWeights(ValueError):
+    """A folder that was named holds no weights that may be loaded."""
+
+
+def pretrained(kind: Any, place: str, **options: Any) -> Any:
+    """What transformers reads from a folder, never code that lies in it. Raises UnusableWeights naming the folder."""
+    from safetensors import SafetensorError
+
+    try:
+        return kind.from_pretrained(place, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        asks = "trust_remote_code" in str(error)
+        why = "it wants code of its own to be run, which is never done here" if asks else f"{error}".split("\n")[0]
+        raise UnusableWeights(
+            f"weights {place}: expected safetensors of an architecture that transformers knows ({why}); get them again "
+            "or name another folder"
+        ) from error
+
+
 def load_model(place: str) -> Any:
     """A model in transformers' format, frozen; safetensors only."""
     from transformers import AutoModel
 
-    return AutoModel.from_pretrained(place, use_safetensors=True).eval().requires_grad_(False)
+    return pretrained(AutoModel, place, use_safetensors=True).eval().requires_grad_(False)
 
 
 def _shorter(height: int, width: int, side: int, multiple: int) -> tuple[int, int]:

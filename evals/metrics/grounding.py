@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from evals.metrics.embedders import Weights, digest
+from evals.metrics.embedders import Weights, digest, pretrained
 from evals.metrics.score import NotMeasured
 from generators.clip import Frames
 
@@ -59,8 +59,8 @@ class GroundingDino:
     def __init__(self, known: str, place: str) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-        self.model: Any = AutoModelForZeroShotObjectDetection.from_pretrained(place, use_safetensors=True).eval()
-        self.processor: Any = AutoProcessor.from_pretrained(place)
+        self.model: Any = pretrained(AutoModelForZeroShotObjectDetection, place, use_safetensors=True).eval()
+        self.processor: Any = pretrained(AutoProcessor, place)
         self.name = f"{known} {digest(place)}"
 
     def boxes(self, frame: Frames, query: str) -> Sequence[Box]:

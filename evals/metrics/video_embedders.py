@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evals.metrics.consistency import Vectors
-from evals.metrics.embedders import IMAGENET, OPENAI, Embedder, Weights, batches, digest, load_model, normal, pooled
+from evals.metrics.embedders import (
+    IMAGENET,
+    OPENAI,
+    Embedder,
+    Weights,
+    batches,
+    digest,
+    load_model,
+    normal,
+    pooled,
+    pretrained,
+)
 from evals.metrics.frame_indices import linspace_end
 from evals.metrics.score import NotMeasured
 from generators.clip import Frames
@@ -102,12 +113,12 @@ def _load_clip(part: str, place: str) -> Any:
     """A whole CLIP, or its picture half with the projection; without one its features are others."""
     from transformers import AutoConfig, CLIPVisionModelWithProjection
 
-    config = AutoConfig.from_pretrained(place)
+    config = pretrained(AutoConfig, place)
     if config.model_type == "clip":
         return load_model(place)
     if "CLIPVisionModelWithProjection" not in (config.architectures or ()):
         raise Unfit(f"dreamsim/{part}: expected a CLIP with its projection, got {config.architectures}")
-    found = CLIPVisionModelWithProjection.from_pretrained(place, use_safetensors=True)
+    found = pretrained(CLIPVisionModelWithProjection, place, use_safetensors=True)
     return found.eval().requires_grad_(False)
 
 

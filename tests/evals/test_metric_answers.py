@@ -22,7 +22,7 @@ from evals.metrics.answers import (
 )
 from evals.metrics.score import NotMeasured, Outcome, Score
 
-DATA = Path(os.environ.get("FABULA_EVAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DATA = Path(os.environ.get("FABULA_EVAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 def yes(*shares: float, of: int = 10) -> list[list[bool]]:

@@ -242,14 +242,17 @@ def test_released_flags_make_the_table_from_the_command_line_without_a_clip(
 
 
 @pytest.mark.slow
-def test_the_rules_of_a_verifier_are_chosen_by_name(
+def test_the_rules_of_a_verifier_are_chosen_by_name_and_released_flags_keep_their_own(
     cli: Callable[..., Any], prompts: Path, verdicts: Path, tmp_path: Path
 ) -> None:
-    words = ("eval", "storyeval", prompts, "--verdicts", verdicts, "--judged", "hailuo/gpt4o", "--out", tmp_path)
-    done = cli(*words, "--rules", "llava", "--json")
-    assert json.loads(done.out)["manifest"]["settings"]["rules"] == {
+    words = ("eval", "storyeval", prompts, "--out", tmp_path, "--json")
+    filmed = cli(*words, "--profile", "instant", "--rules", "llava")
+    assert json.loads(filmed.out)["manifest"]["settings"]["rules"] == {
         "name": "llava", "runs": 2, "tries": 5, "frames": "always 32"
     }  # fmt: skip
+    released = (*words, "--verdicts", verdicts, "--judged", "hailuo/gpt4o")
+    assert json.loads(cli(*released, "--rules", "gpt4o").out)["manifest"]["settings"]["rules"]["name"] == "gpt4o"
+    assert "does not go with flags of hailuo/gpt4o" in json.loads(cli(*released, "--rules", "llava").out)["error"]
 
 
 def test_the_replay_of_an_empty_run_is_a_run_without_vote() -> None:
@@ -309,7 +312,7 @@ def test_answers_come_bare_or_in_json() -> None:
     [
         ("{", "cannot be read"),
         ("[]", "object of prompts"),
-        ('{"a.mp4": {"prompt": "x"}}', "expected prompt, event_list and class"),
+        ('{"a.mp4": {"prompt": "x"}}', "expected prompt, and event_list and class as lists"),
         ('{"a.mp4": {"prompt": "x", "event_list": [], "class": []}}', "event_list is empty"),
     ],
 )
