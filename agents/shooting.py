@@ -396,7 +396,7 @@ async def _judge(stage: Stage, shot: ShotRecord, take: Take, frames: Frames | No
 
 
 def viewing(stage: Stage, shot: ShotRecord, take: Take, frames: Frames) -> Viewing:
-    """A take as the critic gets it: what was promised at first, however it was asked, its times stretched to this clip."""
+    """A take as the critic gets it: what was promised first, however it was asked, its times stretched to this clip."""
     spec = TakeSpec.from_json(take.request)
     promise = shot.first
     events = tuple(

@@ -29,13 +29,22 @@ def clean_prompt(text: str) -> str:
 
 def find_spans(prompt: str, phrase: str) -> list[Span]:
     """Character spans of every whole-word occurrence: exact ones, or when there are none, in any case."""
-    if not phrase:
-        return []
-    for flags in (re.NOFLAG, re.IGNORECASE):
-        spans = [m.span() for m in re.finditer(re.escape(phrase), prompt, flags) if not _cuts_word(prompt, *m.span())]
-        if spans:
-            return spans
-    return []
+    return _whole_words(prompt, phrase, re.NOFLAG) or find_mentions(prompt, phrase)
+
+
+def find_mentions(prompt: str, phrase: str) -> list[Span]:
+    """Character spans of every whole-word occurrence, in any case."""
+    return _whole_words(prompt, phrase, re.IGNORECASE)
+
+
+def find_letters(prompt: str, phrase: str) -> list[Span]:
+    """Character spans of every place where these letters stand, in their case, also inside other words."""
+    return [found.span() for found in re.finditer(re.escape(phrase), prompt)] if phrase else []
+
+
+def _whole_words(prompt: str, phrase: str, flags: re.RegexFlag) -> list[Span]:
+    spans = [found.span() for found in re.finditer(re.escape(phrase), prompt, flags)] if phrase else []
+    return [span for span in spans if not _cuts_word(prompt, *span)]
 
 
 def _cuts_word(text: str, start: int, end: int) -> bool:
@@ -93,20 +102,43 @@ class TextMap:
             return cleaned
         return bare
 
-    def occurrences(self, phrase: str) -> int:
-        """How often the phrase stands in the prompt."""
-        return len(find_spans(self.prompt, self.written(phrase)))
-
     def columns(self, phrase: str, *, occurrence: int = 0, what: str = "phrase") -> tuple[int, ...]:
         """Token columns of the k-th occurrence of a phrase.
 
         Raises ControlRejected, naming it as `what`, when the prompt lacks it or the tokenizer cut it off.
         """
         phrase = self._words(phrase, what)
+        return self._covering(self._span(phrase, occurrence, what), phrase, what)
+
+    def mentions(self, phrase: str, *, what: str = "phrase") -> tuple[int, ...]:
+        """Token columns of every mention of a phrase, in any case. Raises as `columns` does, also for one cut off."""
+        phrase = self._words(phrase, what)
+        spans = find_mentions(self.prompt, phrase)
+        if not spans:
+            raise ControlRejected(self._missing(phrase, 0, 0, what))
+        return self._union(spans, phrase, what)
+
+    def letters(self, phrase: str, *, what: str = "phrase") -> tuple[int, ...]:
+        """Token columns of every place where a phrase's letters stand, in their case, also inside other words.
+
+        What released code does in place of `mentions`. Raises as it does.
+        """
+        phrase = self._words(phrase, what)
+        spans = find_letters(self.prompt, phrase)
+        if not spans and find_mentions(self.prompt, phrase):
+            raise ControlRejected(f"{what} {phrase!r}: expected the prompt's own case, got {self.prompt!r}")
+        if not spans:
+            raise ControlRejected(self._missing(phrase, 0, 0, what))
+        return self._union(spans, phrase, what)
+
+    def _union(self, spans: Sequence[Span], phrase: str, what: str) -> tuple[int, ...]:
+        return tuple(sorted({column for span in spans for column in self._covering(span, phrase, what)}))
+
+    def _span(self, phrase: str, occurrence: int, what: str) -> Span:
         spans = find_spans(self.prompt, phrase)
         if not 0 <= occurrence < len(spans):
             raise ControlRejected(self._missing(phrase, occurrence, len(spans), what))
-        return self._covering(spans[occurrence], phrase, what)
+        return spans[occurrence]
 
     def _covering(self, span: Span, phrase: str, what: str) -> tuple[int, ...]:
         start, end = span
@@ -119,28 +151,35 @@ class TextMap:
             )
         return columns
 
-    def place(
+    def choose(
         self, phrases: Sequence[str], occurrences: Sequence[int | None] = (), *, what: str = "phrase"
-    ) -> list[tuple[int, ...]]:
-        """Token columns of several phrases, told in order: each the first place that no other one has.
+    ) -> list[int]:
+        """Which occurrence each of several phrases is, told in order: the first place that no other one has.
 
         Longer phrases choose first, so that "walks" does not take the place of "walks home"; phrases that read the same
         take their places in order, the last place is shared. `occurrences` says which place a phrase must have (None:
-        its own choice). Raises as `columns` does.
+        its own choice). Raises ControlRejected, naming it as `what`, for a place that the prompt lacks.
         """
         wanted = [*occurrences, *[None] * (len(phrases) - len(occurrences))]
         words = [self._words(phrase, what) for phrase in phrases]
-        found: dict[int, tuple[int, ...]] = {}
+        found: dict[int, int] = {}
         taken: list[Span] = []
         for i in sorted(range(len(words)), key=lambda i: (wanted[i] is None, -len(words[i]))):
-            spans = find_spans(self.prompt, words[i])
             k = wanted[i]
             if k is None:
+                spans = find_spans(self.prompt, words[i])
                 free = (n for n, (a, b) in enumerate(spans) if all(b <= c or a >= d for c, d in taken))
                 k = next(free, max(len(spans) - 1, 0))
-            found[i] = self.columns(words[i], occurrence=k, what=what)
-            taken.append(spans[k])
+            taken.append(self._span(words[i], k, what))
+            found[i] = k
         return [found[i] for i in range(len(words))]
+
+    def place(
+        self, phrases: Sequence[str], occurrences: Sequence[int | None] = (), *, what: str = "phrase"
+    ) -> list[tuple[int, ...]]:
+        """Token columns of several phrases, each where `choose` puts it. Raises as `columns` does."""
+        chosen = self.choose(phrases, occurrences, what=what)
+        return [self.columns(phrase, occurrence=k, what=what) for phrase, k in zip(phrases, chosen, strict=True)]
 
     def search(self, phrase: str, *, what: str = "phrase") -> tuple[int, ...]:
         """Columns of every place where the ids of the phrase, tokenised alone, stand in a row.
@@ -150,7 +189,7 @@ class TextMap:
         """
         if self.tokenise is None:
             raise ControlRejected(f"{what} {phrase!r}: this text was mapped without token ids; search for its words")
-        ids, here = self.tokenise(phrase), self.ids[: self.tokens]
+        ids, here = self.tokenise(phrase), self.ids[: self.tokens - self.cut]  # a cut text ends with the end mark
         starts = [i for i in range(len(here) - len(ids) + 1) if ids and here[i : i + len(ids)] == ids]
         if not starts:
             like = suggest(self.prompt, phrase)

@@ -9,6 +9,7 @@ import hashlib
 import math
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -49,9 +50,24 @@ class ControlConfig:
         return asdict(self)
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number; a bool is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _share(owner: str, name: str, value: float) -> None:
-    if not 0 < value <= 1:
+    if not (_is_number(value) and 0 < value <= 1):
         raise ValueError(f"{owner}.{name}: expected a share in (0, 1], got {value}")
+
+
+def _more_than_0(owner: str, name: str, value: float) -> None:
+    if not (_is_number(value) and value > 0):
+        raise ValueError(f"{owner}.{name}: expected more than 0, got {value}")
+
+
+def _count(owner: str, name: str, value: int, least: int) -> None:
+    if not (isinstance(value, Integral) and _is_number(value) and value >= least):
+        raise ValueError(f"{owner}.{name}: expected a whole number of at least {least}, got {value!r}")
 
 
 def _one_of(owner: str, name: str, value: Any, allowed: tuple[Any, ...]) -> None:
@@ -121,8 +137,7 @@ class TSAttn(ControlConfig):
         _share("TSAttn", "steps", self.steps)
         if self.picture_steps is not None:
             _share("TSAttn", "picture_steps", self.picture_steps)
-        if not self.strength > 0:
-            raise ValueError(f"TSAttn.strength: expected more than 0, got {self.strength}")
+        _more_than_0("TSAttn", "strength", self.strength)
         _one_of("TSAttn", "preset", self.preset, tuple(PRESETS))
         for name, allowed in VALUES.items():
             if getattr(self, name) is not None:
@@ -133,7 +148,7 @@ class TSAttn(ControlConfig):
     def _check_intervals(self) -> None:
         if isinstance(self.intervals, str):
             _one_of("TSAttn", "intervals", self.intervals, ("events", "uniform"))
-        elif not self.intervals or min(self.intervals) <= 0 or abs(sum(self.intervals) - 1) > 0.05:
+        elif not (self.intervals and min(self.intervals) > 0 and abs(sum(self.intervals) - 1) <= 0.05):
             raise ValueError(
                 f"TSAttn.intervals: expected 'events', 'uniform' or shares above 0 that add up to 1, "
                 f"got {self.intervals}"
@@ -177,7 +192,8 @@ class VSTAR(ControlConfig):
     regularise: bool = True
     """Whether attention over time is regularised."""
     preset: Literal["default", "official"] = "default"
-    """`official` is the released code: sigma 1 at full resolution whatever the length, negative maxima kept."""
+    """`official` is the released code, its band included: sigma 1 at full resolution whatever the length, negative
+    maxima kept."""
     sigmas: tuple[float | None, ...] = ()
     """Width of the band in frames, for each level from full resolution down; None leaves a level alone. Empty is 1 at
     full resolution, and 8 one level down for clips of more than 32 frames. Smaller moves more. On models with attention
@@ -206,7 +222,8 @@ class VSTAR(ControlConfig):
             raise ValueError(
                 f"VSTAR.seconds: expected one for each of {len(self.synopsis)} states, got {len(self.seconds)}"
             )
-        if list(self.seconds) != sorted(set(self.seconds)) or any(moment < 0 for moment in self.seconds):
+        rising = list(self.seconds) == sorted(set(self.seconds))
+        if not rising or any(not _is_number(moment) or moment < 0 for moment in self.seconds):
             raise ValueError(f"VSTAR.seconds: expected rising moments from 0 on, got {self.seconds}")
         _share("VSTAR", "steps", self.steps)
         for name, allowed in (
@@ -218,21 +235,41 @@ class VSTAR(ControlConfig):
         ):
             _one_of("VSTAR", name, getattr(self, name), allowed)
         self._check_band()
+        if self.preset == "official" and not self.regularise:
+            raise ValueError("VSTAR.preset='official' is the released code with its band: expected regularise=True")
+        usual = {one.name: one.default for one in fields(self)}
+        for name, reason in self._idle():
+            if getattr(self, name) != usual[name]:
+                raise ValueError(f"VSTAR.{name} would change nothing: {reason}")
+
+    def _idle(self) -> list[tuple[str, str]]:
+        """What would be asked for in vain, and why."""
+        of_band = ("scale", "magnitude", "heads", "matrix")
+        idle: list[tuple[str, str]] = []
+        if not self.synopsis:
+            idle += [(name, "there is no synopsis to mix") for name in ("mixture", "blend")]
+        if not self.regularise:
+            idle += [(name, "regularise=False has no band") for name in ("sigmas", *of_band, "steps", "replace")]
+        if self.replace != "none":
+            idle += [(name, f"replace={self.replace!r} adds no band") for name in of_band]
+        return idle
 
     def _check_band(self) -> None:
         for sigma in self.sigmas:
-            if sigma is not None and not sigma > 0:
+            if sigma is not None and not (_is_number(sigma) and sigma > 0):
                 raise ValueError(f"VSTAR.sigmas: expected more than 0 or None for every level, got {self.sigmas}")
         if self.sigmas and not any(self.sigmas):
             raise ValueError("VSTAR.sigmas: expected a width for at least one level; regularise=False turns it off")
-        if self.scale is not None and not self.scale > 0:
-            raise ValueError(f"VSTAR.scale: expected more than 0, got {self.scale}")
+        if self.scale is not None:
+            _more_than_0("VSTAR", "scale", self.scale)
         if isinstance(self.magnitude, str):
             _one_of("VSTAR", "magnitude", self.magnitude, ("auto", "rowmax", "sampled"))
-        elif not self.magnitude > 0:
-            raise ValueError(f"VSTAR.magnitude: expected more than 0, got {self.magnitude}")
+        else:
+            _more_than_0("VSTAR", "magnitude", self.magnitude)
         if any(len(row) != len(self.matrix) for row in self.matrix):
             raise ValueError("VSTAR.matrix: expected as many columns as rows, one for every frame")
+        if not all(_is_number(value) for row in self.matrix for value in row):
+            raise ValueError("VSTAR.matrix: expected finite numbers, got some that are not")
 
 
 Points = tuple[tuple[float, float], ...]
@@ -255,14 +292,20 @@ class Word:
     latents: tuple[float, ...] = ()
     """Presence in each latent frame, as the released code writes its masks."""
     occurrence: int | None = None
-    """Which mention in the prompt, counted from 0; None means all of them."""
+    """Which mention in the prompt, counted from 0; None means all of them, in any case."""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise ValueError("Word.text is empty; expected words of the prompt")
+        if self.occurrence is not None:
+            _count("Word", "occurrence", self.occurrence, 0)
         given = [name for name in ("seconds", "curve", "sound", "latents") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"Word {self.text!r}: expected one way to say when, got {' and '.join(given)}")
+        numbers = [value for point in (*self.seconds, *self.curve, *self.sound, self.latents) for value in point]
+        for value in numbers:
+            if not math.isfinite(value):
+                raise ValueError(f"Word.{given[0]} of {self.text!r}: expected finite numbers, got {value}")
         for start, end in self.seconds:
             if not 0 <= start < end:
                 raise ValueError(f"Word.seconds of {self.text!r}: expected 0 <= start < end, got {start} and {end}")
@@ -275,6 +318,7 @@ class Word:
             raise ValueError(f"Word {self.text!r}: expected presence in 0..1, got {presence}")
 
 
+Mentions = Literal["words", "substrings"]
 TempoTask = Literal["one object", "two objects", "action", "sound"]
 _TEMPO_TASKS: dict[TempoTask, dict[str, float]] = {
     "one object": {"rate": 5e-4},
@@ -316,7 +360,7 @@ class TempoControl(ControlConfig):
     """Whether blocks are computed again on the way back; False keeps what they made: a quarter faster, more memory."""
     order: Literal["before", "after"] = "before"
     """Move before a step at its own noise level, or after it while still reading at the old one (released code)."""
-    mentions: Literal["words", "substrings"] = "words"
+    mentions: Mentions = "words"
     """Whether a word is looked for as a whole word, or also inside others (released code)."""
     scale: Literal["mean", "published"] = "mean"
     """Mean over blocks, magnitude as on 30 x 52 tokens; or sum over blocks by one less, magnitude as it comes."""
@@ -327,20 +371,27 @@ class TempoControl(ControlConfig):
 
     def __post_init__(self) -> None:
         _share("TempoControl", "steps", self.steps)
-        for name in ("iterations", "rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"TempoControl.{name}: expected more than 0, got {getattr(self, name)}")
+        _count("TempoControl", "iterations", self.iterations, 1)
+        _more_than_0("TempoControl", "rate", self.rate)
         for name in ("decay", "correlation", "magnitude", "focus"):
-            if not getattr(self, name) >= 0:
+            if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"TempoControl.{name}: expected at least 0, got {getattr(self, name)}")
-        if not -1 <= self.enough <= 1:
+        if not (_is_number(self.enough) and -1 <= self.enough <= 1):
             raise ValueError(f"TempoControl.enough: expected a correlation in -1..1, got {self.enough}")
-        if self.layers not in ("measured", "all") and not (isinstance(self.layers, int) and self.layers > 0):
-            raise ValueError(f"TempoControl.layers: expected 'measured', 'all' or a count, got {self.layers!r}")
+        if isinstance(self.layers, str):
+            _one_of("TempoControl", "layers", self.layers, ("measured", "all"))
+        else:
+            _count("TempoControl", "layers", self.layers, 1)
         _one_of("TempoControl", "order", self.order, ("before", "after"))
         _one_of("TempoControl", "mentions", self.mentions, ("words", "substrings"))
         _one_of("TempoControl", "scale", self.scale, ("mean", "published"))
         _one_of("TempoControl", "stop", self.stop, ("every", "first"))
+        for word in self.words:
+            if self.mentions == "substrings" and word.occurrence is not None:
+                raise ValueError(
+                    f"TempoControl.mentions='substrings' reads every place of a word: expected no occurrence for word "
+                    f"{word.text!r}, got {word.occurrence}; use mentions='words'"
+                )
 
     @classmethod
     def official(cls, words: tuple[Word, ...], task: TempoTask = "one object") -> TempoControl:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from generators.clip import Event
-from generators.controls.config import Points, Word
+from generators.controls.config import Mentions, Points, Word
 from generators.errors import ControlRejected
 from generators.timeline import Timeline
 from generators.tokens import TextMap
@@ -110,23 +110,38 @@ def onsets(wave: ArrayLike, rate: int, *, hop: float = 0.023) -> Points:
     return tuple(((i + 1) * step / rate, float(value)) for i, value in enumerate(flux))
 
 
-def words_of_events(events: Sequence[Event], text: TextMap) -> tuple[Word, ...]:
+def words_of_events(events: Sequence[Event], text: TextMap, mentions: Mentions = "words") -> tuple[Word, ...]:
     """Every event's phrase in its time, and every subject all the time.
 
-    Events with one phrase are its mentions in the prompt, in order, or, where it is mentioned less often, one word.
+    A phrase is the place in the prompt that `TextMap.choose` gives it; events of one place are one word. Substrings are
+    every place of their letters. Raises ControlRejected for a place that the prompt lacks.
     """
-    phrases: dict[str, list[Event]] = {}
+    phrases = [event.phrase for event in events]
+    words: dict[str | tuple[int, ...], Word] = {}
+    told = zip(events, _places(events, text, mentions), strict=True)
+    for event, place in sorted(told, key=lambda pair: phrases.index(pair[0].phrase)):  # those of a phrase side by side
+        phrase = event.phrase
+        at = phrase if place is None else text.columns(phrase, occurrence=place, what="event")
+        earlier = words[at].seconds if at in words else ()
+        words[at] = Word(text=phrase, seconds=(*earlier, (event.start, event.end)), occurrence=place)
+    subjects: dict[str, str] = {}
     for event in events:
-        phrases.setdefault(event.phrase, []).append(event)
-    words: list[Word] = []
-    for phrase, own in phrases.items():
-        times = [(event.start, event.end) for event in own]
-        if text.occurrences(phrase) >= len(own) > 1:
-            words += [Word(text=phrase, seconds=(time,), occurrence=i) for i, time in enumerate(times)]
-        else:
-            words.append(Word(text=phrase, seconds=tuple(times)))
-    subjects = dict.fromkeys(event.subject for event in events if event.subject)
-    return (*words, *(Word(text=subject) for subject in subjects))
+        name = text.written(event.subject)
+        subjects.setdefault(name if mentions == "substrings" else name.casefold(), name)
+    return (*words.values(), *(Word(text=name) for name in subjects.values() if name))
+
+
+def _places(events: Sequence[Event], text: TextMap, mentions: Mentions) -> Sequence[int | None]:
+    """Which occurrence of its phrase each event is; None is all of them."""
+    if mentions == "words":
+        return text.choose([e.phrase for e in events], [e.occurrence for e in events], what="event")
+    for event in events:
+        if event.occurrence is not None:
+            raise ControlRejected(
+                f"TempoControl.mentions='substrings' reads every place of a word: expected no occurrence for event "
+                f"{event.phrase!r}, got {event.occurrence}; use mentions='words'"
+            )
+    return [None] * len(events)
 
 
 def _moments(points: Points, timeline: Timeline, text: str, name: str) -> Floats:

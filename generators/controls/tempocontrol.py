@@ -10,7 +10,6 @@ W words, F steps of the token grid in time, H x W tokens of one, L layers.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +54,7 @@ class TempoSteering(Control):
         self.config = config
         self.edits_survive = config.survive
         self.last_step = share_of_steps(config.steps, shot.steps)
-        self.words = config.words or words_of_events(shot.request.events, shot.text)
+        self.words = config.words or words_of_events(shot.request.events, shot.text, config.mentions)
         self.targets_WF = plan_targets(self.words, shot)
         self.columns = WordColumns.of([word_columns(word, config, shot.text) for word in self.words], shot.device)
         interior = self.targets_WF[:, 1:-1]
@@ -175,24 +174,13 @@ def _latents_of(step: int, layout: Layout) -> slice:
 
 
 def word_columns(word: Word, config: TempoControl, text: TextMap) -> tuple[int, ...]:
-    """Token columns of a word: one mention, or all. Raises ControlRejected when the prompt lacks it."""
+    """Token columns of a word: one mention, or all. Raises ControlRejected when the prompt lacks it or is cut there."""
+    what = "TempoControl word"
     if config.mentions == "substrings":
-        return _overlapping(word, text)
-    mentions = max(text.occurrences(word.text), 1)
-    wanted = range(mentions) if word.occurrence is None else (word.occurrence,)
-    found = [text.columns(word.text, occurrence=i, what="TempoControl word") for i in wanted]
-    return tuple(sorted({column for columns in found for column in columns}))
-
-
-def _overlapping(word: Word, text: TextMap) -> tuple[int, ...]:
-    """Every token that a character of the word falls into, also inside other words ("cat" in "delicate")."""
-    spans = [match.span() for match in re.finditer(re.escape(text.written(word.text)), text.prompt)]
-    offsets = enumerate(text.offsets[: text.length])
-    columns = tuple(i for i, (a, b) in offsets if any(a < end and b > start for start, end in spans))
-    if not columns:
-        text.columns(word.text, what="TempoControl word")  # says what is missing
-        raise ControlRejected(f"TempoControl word {word.text!r}: expected the prompt's own case, got {text.prompt!r}")
-    return columns
+        return text.letters(word.text, what=what)
+    if word.occurrence is None:
+        return text.mentions(word.text, what=what)
+    return text.columns(word.text, occurrence=word.occurrence, what=what)
 
 
 def _finite(value: float, step: Step) -> float:

@@ -55,7 +55,7 @@ def plan_subjects(config: TSAttn, shot: Shot) -> list[SubjectPlan]:
                 f"{shot.timeline.seconds} s"
             )
     words = _event_columns(flags, shot)
-    named = [shot.text.written(event.subject) for event in events]
+    named = _named(flags, shot)
     subjects = list(dict.fromkeys(named))
     if flags.subjects == "last":
         return [_plan(config, shot, subjects[-1], range(len(events)), words)]
@@ -65,9 +65,24 @@ def plan_subjects(config: TSAttn, shot: Shot) -> list[SubjectPlan]:
 
 def _event_columns(flags: Flags, shot: Shot) -> list[tuple[int, ...]]:
     events = shot.request.events
+    if flags.search == "phrase":
+        return shot.text.place([e.phrase for e in events], [e.occurrence for e in events], what="event")
+    for event in events:
+        if event.occurrence is not None:
+            raise ControlRejected(
+                f"TSAttn.search='ids' marks every place of an event's ids: expected no occurrence for event "
+                f"{event.phrase!r}, got {event.occurrence}; use search='phrase'"
+            )
+    return [shot.text.search(event.phrase, what="event") for event in events]
+
+
+def _named(flags: Flags, shot: Shot) -> list[str]:
+    """The subject of each event, as its first event writes it: case tells none apart, save in a search by ids."""
+    named = [shot.text.written(event.subject) for event in shot.request.events]
     if flags.search == "ids":
-        return [shot.text.search(event.phrase, what="event") for event in events]
-    return shot.text.place([e.phrase for e in events], [e.occurrence for e in events], what="event")
+        return named
+    first: dict[str, str] = {}
+    return [first.setdefault(name.casefold(), name) for name in named]
 
 
 def _subject_columns(flags: Flags, shot: Shot, subject: str) -> tuple[int, ...]:
@@ -76,9 +91,7 @@ def _subject_columns(flags: Flags, shot: Shot, subject: str) -> tuple[int, ...]:
         return ()
     if flags.search == "ids":
         return shot.text.search(subject, what="subject")
-    mentions = max(shot.text.occurrences(subject), 1)
-    found = [shot.text.columns(subject, occurrence=i, what="subject") for i in range(mentions)]
-    return tuple(sorted({column for columns in found for column in columns}))
+    return shot.text.mentions(subject, what="subject")
 
 
 def _plan(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +17,7 @@ from generators.errors import ControlRejected
 from generators.timeline import Timeline
 from generators.tokens import TextMap
 
+INF = math.inf
 CLIP = Timeline(frames=17, fps=8)
 """Latent frames 0 | 1-4 | 5-8 | 9-12 | 13-16."""
 
@@ -97,9 +101,9 @@ def test_events_become_their_phrases_in_their_time_and_their_subjects_all_the_ti
         Event(subject="", phrase="it rains", start=0, end=2),
     )
     assert words_of_events(events, text("a fox jumps and sits while it rains")) == (
-        Word(text="jumps", seconds=((0, 1),)),
-        Word(text="sits", seconds=((1, 2),)),
-        Word(text="it rains", seconds=((0, 2),)),
+        Word(text="jumps", seconds=((0, 1),), occurrence=0),
+        Word(text="sits", seconds=((1, 2),), occurrence=0),
+        Word(text="it rains", seconds=((0, 2),), occurrence=0),
         Word(text="fox"),
     )
 
@@ -108,7 +112,52 @@ def test_events_of_one_phrase_are_its_mentions_or_share_the_one_there_is() -> No
     events = tuple(Event(subject="", phrase="jumps", start=i, end=i + 0.5) for i in range(2))
     apart = words_of_events(events, text("it jumps and jumps"))
     assert [(word.occurrence, word.seconds) for word in apart] == [(0, ((0, 0.5),)), (1, ((1, 1.5),))]
-    assert words_of_events(events, text("it jumps")) == (Word(text="jumps", seconds=((0, 0.5), (1, 1.5))),)
+    both = Word(text="jumps", seconds=((0, 0.5), (1, 1.5)), occurrence=0)
+    assert words_of_events(events, text("it jumps")) == (both,)
+    assert words_of_events((events[0], replace(events[1], phrase="Jumps")), text("it jumps")) == (
+        replace(both, text="Jumps"),
+    )
+
+
+def test_an_events_own_place_is_its_words_and_one_that_is_not_there_is_refused() -> None:
+    events = (
+        Event(subject="", phrase="jumps", start=0, end=1, occurrence=1),
+        Event(subject="", phrase="sits", start=1, end=2),
+        Event(subject="", phrase="jumps", start=1, end=2),
+    )
+    found = words_of_events(events, text("it jumps, sits and jumps"))
+    assert [(word.text, word.occurrence) for word in found] == [("jumps", 1), ("jumps", 0), ("sits", 0)]
+    with pytest.raises(ControlRejected, match="event 'jumps': expected occurrence 0 to 1, got 7"):
+        words_of_events((replace(events[0], occurrence=7),), text("it jumps and jumps"))
+
+
+def test_a_phrase_inside_a_longer_one_keeps_to_a_place_of_its_own() -> None:
+    events = (
+        Event(subject="", phrase="walks", start=0, end=1),
+        Event(subject="", phrase="walks home", start=1, end=2),
+    )
+    found = words_of_events(events, text("he walks home as she walks"))
+    assert [(word.text, word.occurrence) for word in found] == [("walks", 1), ("walks home", 0)]
+
+
+def test_subjects_that_differ_in_case_are_one_word_where_whole_words_are_looked_for() -> None:
+    events = tuple(Event(subject=name, phrase="sits", start=0, end=1) for name in ("The fox", "the fox", "cat"))
+    prompt = text("The fox sits, the fox and a cat")
+    assert [word.text for word in words_of_events(events, prompt)] == ["sits", "The fox", "cat"]
+    assert [word.text for word in words_of_events(events, prompt, "substrings")] == [
+        "sits",
+        "The fox",
+        "the fox",
+        "cat",
+    ]
+
+
+def test_substrings_are_every_place_so_one_phrase_is_one_word_and_has_no_occurrence() -> None:
+    events = tuple(Event(subject="", phrase="jumps", start=i, end=i + 0.5) for i in range(2))
+    prompt = text("it jumps and jumps")
+    assert words_of_events(events, prompt, "substrings") == (Word(text="jumps", seconds=((0, 0.5), (1, 1.5))),)
+    with pytest.raises(ControlRejected, match=r"'substrings' .* no occurrence for event 'jumps', got 1; use mentions"):
+        words_of_events((replace(events[0], occurrence=1),), prompt, "substrings")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +167,24 @@ def test_events_of_one_phrase_are_its_mentions_or_share_the_one_there_is() -> No
         (lambda: Word(text="a", seconds=((1, 1),)), "expected 0 <= start < end"),
         (lambda: Word(text="a", curve=((1, 0), (0, 1))), "rising seconds"),
         (lambda: Word(text="a", curve=((0, 2),)), "presence in 0..1"),
+        (lambda: Word(text="a", occurrence=-1), "Word.occurrence: expected a whole number of at least 0, got -1"),
+        (lambda: Word(text="a", occurrence=True), "Word.occurrence: expected a whole number of at least 0, got True"),
+        (lambda: Word(text="a", seconds=((0, INF),)), "Word.seconds of 'a': expected finite numbers, got inf"),
+        (lambda: Word(text="a", sound=((0, 1), (1, math.nan))), "Word.sound of 'a': expected finite numbers, got nan"),
         (lambda: Word(text="a", seconds=((0, 1),), latents=(0, 1)), "one way to say when, got seconds and latents"),
         (lambda: TempoControl(steps=0), r"share in \(0, 1\]"),
-        (lambda: TempoControl(iterations=0), "iterations: expected more than 0"),
+        (lambda: TempoControl(steps=True), r"share in \(0, 1\]"),
+        (lambda: TempoControl(iterations=0), "iterations: expected a whole number of at least 1, got 0"),
+        (lambda: TempoControl(iterations=2.5), "iterations: expected a whole number of at least 1, got 2.5"),  # type: ignore[arg-type]
+        (lambda: TempoControl(iterations=True), "iterations: expected a whole number of at least 1, got True"),
+        (lambda: TempoControl(rate=INF), "rate: expected more than 0, got inf"),
         (lambda: TempoControl(focus=-1), "focus: expected at least 0"),
-        (lambda: TempoControl(layers=0), "'measured', 'all' or a count"),
+        (lambda: TempoControl(decay=INF), "decay: expected at least 0, got inf"),
+        (lambda: TempoControl(layers=0), "layers: expected a whole number of at least 1, got 0"),
+        (lambda: TempoControl(layers=True), "layers: expected a whole number of at least 1, got True"),
+        (lambda: TempoControl(layers="some"), "layers: expected one of 'measured', 'all'"),  # type: ignore[arg-type]
         (lambda: TempoControl(enough=2), "correlation in -1..1"),
+        (lambda: TempoControl.official((Word(text="a", occurrence=0),)), "no occurrence for word 'a', got 0"),
         (lambda: TempoControl.official((), task="dance"), "expected one of 'one object'"),  # type: ignore[arg-type]
     ],
 )

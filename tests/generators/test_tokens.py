@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer, T5Tokenizer
 
 from generators.errors import ControlRejected
 from generators.models.tiny import tiny_pipeline
-from generators.tokens import TextMap, clean_prompt, find_spans, map_text
+from generators.tokens import TextMap, clean_prompt, find_letters, find_mentions, find_spans, map_text
 
 PROMPT = "A red fox jumps over the box, then the fox walks home."
 
@@ -59,6 +59,26 @@ def test_case_matters_only_when_nothing_matches_exactly() -> None:
     assert find_spans("Fox and Fox", "fox") == [(0, 3), (8, 11)]
 
 
+def test_mentions_are_in_any_case_and_letters_in_their_own_also_inside_words() -> None:
+    assert find_mentions("Fox and fox, firefox", "fox") == [(0, 3), (8, 11)]
+    assert find_letters("Fox and fox, firefox", "fox") == [(8, 11), (17, 20)]
+    assert find_mentions("a fox", "") == find_letters("a fox", "") == []
+
+
+def test_all_mentions_have_one_set_of_columns_whatever_their_case(tokenizer: Any) -> None:
+    text = map_text(tokenizer, "The fox jumps, then the fox walks. Foxes!", 512)
+    both = (*text.columns("The fox"), *text.columns("the fox"))
+    assert text.mentions("the fox") == text.mentions("THE FOX") == both
+    assert text.letters("fox") == (*text.columns("fox"), *text.columns("fox", occurrence=1))
+    assert text.letters("Fox") == tuple(range(35, 38))
+    with pytest.raises(ControlRejected, match=r"word 'foxs' does not stand .* did you mean 'fox'"):
+        text.mentions("foxs", what="word")
+    with pytest.raises(ControlRejected, match="word 'FOX': expected the prompt's own case"):
+        text.letters("FOX", what="word")
+    with pytest.raises(ControlRejected, match="got an empty text"):
+        text.letters("&nbsp;")
+
+
 def test_a_phrase_does_not_match_inside_a_word() -> None:
     assert find_spans("a delicate cat", "cat") == [(11, 14)]
     assert find_spans("he walks", "walk") == []
@@ -83,6 +103,14 @@ def test_a_phrase_that_the_tokenizer_cut_off_is_refused(tokenizer: Any) -> None:
         text.columns("fox jumps")
 
 
+@pytest.mark.parametrize("every", [TextMap.mentions, TextMap.letters])
+def test_one_mention_that_is_cut_off_is_refused_with_all_of_them(tokenizer: Any, every: Any) -> None:
+    kept, cut = (map_text(tokenizer, f"A fox, {'x' * more} fox and on", 48) for more in (36, 37))
+    assert every(kept, "fox") == (2, 3, 4, 44, 45, 46)  # 47 letters and the end mark
+    with pytest.raises(ControlRejected, match="phrase 'fox': the tokenizer cuts the prompt after 48 tokens"):
+        every(cut, "fox")
+
+
 def test_a_prompt_that_just_fits_is_not_cut(tokenizer: Any) -> None:
     text = map_text(tokenizer, "fox", 4)
     assert not text.cut
@@ -97,6 +125,15 @@ def test_an_empty_phrase_is_refused(tokenizer: Any) -> None:
 
 
 # ── several phrases ──
+
+
+def test_places_are_chosen_by_number_and_those_that_are_not_there_refused(tokenizer: Any) -> None:
+    text = map_text(tokenizer, "He walks home, then he walks and walks.", 512)
+    assert text.choose(["walks", "walks home", "walks", "walks"], [None, None, 1]) == [2, 0, 1, 2]
+    with pytest.raises(ControlRejected, match="event 'walks': expected occurrence 0 to 2, got 7"):
+        text.choose(["walks"], [7], what="event")
+    with pytest.raises(ControlRejected, match=r"event 'walk home' does not stand .* did you mean 'walks home'"):
+        text.choose(["walk home"], what="event")
 
 
 def test_phrases_take_the_first_place_that_no_other_one_has(tokenizer: Any) -> None:
@@ -121,7 +158,7 @@ RAW = "A  red fox jumps,\nthen the fox\u2019s tail &amp; ears move."
 def test_a_prompt_that_is_not_cleaned_holds_its_phrases_word_for_word(tokenizer: Any, phrase: str) -> None:
     text = map_text(tokenizer, RAW, 512, clean=False)
     assert text.prompt == RAW
-    assert text.occurrences(phrase) == 1
+    assert len(find_spans(text.prompt, phrase)) == 1
     assert words(text, text.columns(phrase)) == phrase
     assert text.place([phrase]) == [text.columns(f" {phrase}\n")]
 
@@ -165,6 +202,11 @@ def test_ids_that_stand_nowhere_are_refused_with_a_suggestion(tokenizer: Any) ->
         text.search("walked home", what="event")
     with pytest.raises(ControlRejected, match="stand nowhere"):
         map_text(tokenizer, "one " * 20 + "fox", 48).search("fox")
+
+
+def test_a_search_by_ids_leaves_the_end_mark_of_a_cut_text_alone(tokenizer: Any) -> None:
+    assert map_text(tokenizer, "a fox, fox fox", 11).search("fox") == (2, 3, 4, 7, 8, 9)
+    assert map_text(tokenizer, "a fox, fox fox", 10).search("fox") == (2, 3, 4)
 
 
 def test_a_text_mapped_without_ids_says_so() -> None:

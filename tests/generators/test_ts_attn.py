@@ -29,6 +29,7 @@ from generators.models.tiny_ltx import tiny_ltx_pipeline
 from generators.models.wan import WanVideoModel
 from generators.sampler import Settings, sample
 from generators.timeline import Timeline
+from generators.tokens import find_spans
 
 PROMPT = "A red fox jumps over the box, then the fox walks home."
 EVENTS = (
@@ -103,7 +104,9 @@ def slow_bias(logits_HNM: Tensor, asked: ShotRequest, described: Shot) -> Tensor
     prob = logits_HNM.softmax(-1)
     for name in dict.fromkeys(event.subject for event in asked.events):
         own = [event for event in asked.events if event.subject == name]
-        subject = sorted({c for k in range(text.occurrences(name)) for c in text.columns(name, occurrence=k)})
+        subject = sorted(
+            {c for k in range(len(find_spans(text.prompt, name))) for c in text.columns(name, occurrence=k)}
+        )
         region = slow_region(prob, subject, layout.grid)
         for n in range(layout.tokens):
             centre = timeline.centre(n // (layout.grid[1] * layout.grid[2]))

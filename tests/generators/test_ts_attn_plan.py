@@ -245,6 +245,36 @@ def test_a_search_by_ids_that_misses_is_refused_with_a_suggestion() -> None:
         only(TSAttn(search="ids"), shot(event("walked home", 0, 2)))
 
 
+def test_a_search_by_ids_knows_no_occurrence() -> None:
+    for config in (TSAttn(search="ids"), TSAttn(preset="official", intervals="uniform")):
+        with pytest.raises(ControlRejected, match=r"search='ids' .* no occurrence for event 'fox', got 1; use search"):
+            plan_subjects(config, shot(event("walks home", 0, 1), event("fox", 1, 2, occurrence=1)))
+
+
+# ── subjects in any case ──
+
+MIXED = "The fox jumps over the box, then the fox walks home."
+TWO = (event("jumps over the box", 0, 1, "The fox"), event("walks home", 1, 2.125, "the fox"))
+
+
+def test_a_subject_in_another_case_is_the_same_one_and_every_mention_is_its_own() -> None:
+    described = shot(*TWO, prompt=MIXED)
+    plan = only(TSAttn(), described)
+    mentions = (*described.text.columns("The fox"), *described.text.columns("the fox"))
+    assert plan.subject == "The fox"
+    assert tuple(plan.subject_columns.tolist()) == mentions
+    assert lifted(plan, described, TWO) == per_row({0}, {0}, {0}, {1}, {1})
+
+
+def test_a_search_by_ids_keeps_subjects_of_another_case_apart_as_published() -> None:
+    described = shot(*TWO, prompt=MIXED)
+    apart = plan_subjects(TSAttn(search="ids"), described)
+    assert [plan.subject for plan in apart] == ["The fox", "the fox"]
+    assert tuple(apart[0].subject_columns.tolist()) == described.text.columns("The fox")
+    last = only(TSAttn(preset="official", intervals="uniform"), described)
+    assert tuple(last.subject_columns.tolist()) == described.text.columns("the fox")
+
+
 # ── settings ──
 
 
@@ -254,7 +284,12 @@ def test_a_search_by_ids_that_misses_is_refused_with_a_suggestion() -> None:
         ({"steps": 0}, "TSAttn.steps: expected a share"),
         ({"steps": 1.5}, "TSAttn.steps: expected a share"),
         ({"picture_steps": 2}, "TSAttn.picture_steps: expected a share"),
+        ({"steps": True}, "TSAttn.steps: expected a share"),
         ({"strength": 0}, "TSAttn.strength: expected more than 0"),
+        ({"strength": float("inf")}, "TSAttn.strength: expected more than 0, got inf"),
+        ({"strength": True}, "TSAttn.strength: expected more than 0, got True"),
+        ({"intervals": (0.5, float("nan"))}, "add up to 1"),
+        ({"intervals": (float("nan"), 0.5)}, "add up to 1"),
         ({"preset": "published"}, "TSAttn.preset: expected one of 'default', 'official', 'paper'"),
         ({"intervals": "even"}, "TSAttn.intervals: expected one of"),
         ({"intervals": (0.5, 0.2)}, "add up to 1"),

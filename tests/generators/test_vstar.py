@@ -390,8 +390,60 @@ def test_what_is_of_factorised_attention_is_refused_elsewhere(config: VSTAR) -> 
         ({"magnitude": "mean"}, "VSTAR.magnitude"),
         ({"magnitude": -1.0}, "VSTAR.magnitude"),
         ({"matrix": ((1.0, 0.0),)}, "as many columns as rows"),
+        ({"matrix": ((float("nan"),),)}, "VSTAR.matrix: expected finite numbers"),
+        ({"scale": float("inf")}, "VSTAR.scale: expected more than 0, got inf"),
+        ({"scale": True}, "VSTAR.scale: expected more than 0, got True"),
+        ({"magnitude": float("inf")}, "VSTAR.magnitude: expected more than 0, got inf"),
+        ({"sigmas": (float("inf"),)}, "VSTAR.sigmas"),
+        ({"synopsis": ("a fox",), "seconds": (float("nan"),)}, "rising moments"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VSTAR(**wrong)
+
+
+TOLD: dict[str, Any] = {"synopsis": STATES, "regularise": False}
+OWN: dict[str, Any] = {"matrix": ((1.0, 0.0), (0.0, 1.0))}
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "reason"),
+    [
+        ({"mixture": "hold"}, "mixture", "there is no synopsis to mix"),
+        ({"blend": "outputs"}, "blend", "there is no synopsis to mix"),
+        (TOLD | {"sigmas": (2.0,)}, "sigmas", "regularise=False has no band"),
+        (TOLD | {"scale": 3.0}, "scale", "regularise=False has no band"),
+        (TOLD | {"magnitude": 5.0}, "magnitude", "regularise=False has no band"),
+        (TOLD | {"heads": "temporal"}, "heads", "regularise=False has no band"),
+        (TOLD | {"steps": 0.1}, "steps", "regularise=False has no band"),
+        (TOLD | {"replace": "identity"}, "replace", "regularise=False has no band"),
+        (TOLD | OWN, "matrix", "regularise=False has no band"),
+        ({"replace": "identity", "scale": 2.0}, "scale", "replace='identity' adds no band"),
+        ({"replace": "uniform", "magnitude": 3.0}, "magnitude", "replace='uniform' adds no band"),
+        (OWN | {"replace": "uniform"}, "matrix", "replace='uniform' adds no band"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused_by_name(asked: dict[str, Any], name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=rf"VSTAR\.{name} would change nothing: .*{reason}"):
+        VSTAR(**asked)
+
+
+def test_the_released_preset_has_its_band() -> None:
+    with pytest.raises(ValueError, match="preset='official' .* expected regularise=True"):
+        VSTAR(preset="official", **TOLD)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        TOLD,
+        TOLD | {"mixture": "hold", "blend": "embeddings", "seconds": (0.0, 1.0, 2.0)},
+        {"replace": "identity", "sigmas": (None, 1.0), "steps": 1.0},
+        OWN | {"scale": 2.0, "magnitude": 3.0, "preset": "official"},
+    ],
+)
+def test_settings_that_act_are_accepted_and_take_another_synopsis(asked: dict[str, Any]) -> None:
+    config = VSTAR(**asked)
+    assert replace(config, synopsis=STATES[:2], seconds=()).synopsis == STATES[:2]
