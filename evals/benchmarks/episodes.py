@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,17 @@ class Episode:
 
 
 def read_episodes(path: Path) -> tuple[Episode, ...]:
-    """Raises ValueError naming the entry that is no episode."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Raises ValueError naming the entry that is no episode, or a name that two episodes bear."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML: {error}") from error
     if not isinstance(found, list) or not found:
         raise ValueError(f"{path}: expected a list of episodes with name, cast and shots")
-    return tuple(_episode(path, entry) for entry in found)
+    episodes = tuple(_episode(path, entry) for entry in found)
+    if twice := [name for name, count in Counter(one.name for one in episodes).items() if count > 1]:
+        raise ValueError(f"{path}: expected a name for every episode, got {twice[0]!r} twice")
+    return episodes
 
 
 def _episode(path: Path, entry: Any) -> Episode:

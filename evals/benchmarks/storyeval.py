@@ -83,9 +83,10 @@ def read_verdicts(path: Path, cases: Sequence[Case]) -> dict[str, dict[str, Runs
 def replayed(verdicts: Path, prompts: Path, judged: str) -> ReplayVerifier:
     """The released flags of one `model/verifier` as a verifier. Raises ValueError or OSError for files of another form
     and for a name that is not among them."""
+    cases = read_prompts(prompts)
     try:
-        released = read_verdicts(verdicts, read_prompts(prompts))
-    except (KeyError, TypeError, AttributeError) as error:
+        released = read_verdicts(verdicts, cases)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{verdicts}: expected the released verdicts of StoryEval: {error}") from error
     if judged not in released:
         raise ValueError(f"{verdicts}: expected flags of one of {', '.join(sorted(released))}; got {judged!r}")
@@ -145,15 +146,16 @@ class StoryEval:
         return [Unit(name=case.name, cases=(case,), classes=case.classes) for case in self._cases]
 
     def judge(self, unit: Unit, films: Sequence[Film | NotMeasured]) -> Judgement:
-        """All runs of the verifier over one clip; flags that were stored for it need no clip."""
+        """All runs of the verifier over one clip; flags that were stored for it need no clip, and all of them count."""
         film, case, rules = films[0], unit.cases[0], self._settings.rules
-        stored = isinstance(self._verifier, ReplayVerifier) and case.name in self._verifier.verdicts
-        if isinstance(film, NotMeasured) and not stored:
+        stored = self._verifier.verdicts.get(case.name) if isinstance(self._verifier, ReplayVerifier) else None
+        if isinstance(film, NotMeasured) and stored is None:
             return _judgement([], film, counts=True)
         if isinstance(self._verifier, NotMeasured):
             return _judgement([], self._verifier, counts=False)
+        runs = rules.runs if stored is None else len(stored)
         pictures = () if isinstance(film, NotMeasured) else key_pictures(film.frames, rules)
-        votes = [vote(self._verifier, pictures, case, run, rules) for run in range(rules.runs)]
+        votes = [vote(self._verifier, pictures, case, run, rules) for run in range(runs)]
         return _judgement(votes, NotMeasured(reason="the verifier gave no usable flags"), counts=True)
 
     def lines(self, judged: Sequence[Judged]) -> list[Line]:

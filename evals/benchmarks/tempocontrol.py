@@ -71,23 +71,28 @@ class TempoControlSettings:
 
 
 def read_cases(path: Path, task: Task) -> tuple[Case, ...]:
-    """The rows of a list, in order. Raises ValueError naming the missing column or the broken mask."""
+    """The rows of a list, in order. Raises ValueError naming the row and what it lacks or has wrong."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    cases = []
-    for number, row in enumerate(rows):
-        if missing := [column for column in COLUMNS[task] if not row.get(column)]:
-            raise ValueError(f"{path}, row {number + 1}: no {', '.join(missing)}; is it the list of {task}?")
-        if 1 not in read_mask(row["control_signal1"]):
-            raise ValueError(f"{path}, row {number + 1}: control_signal1 shows nothing at any time")
-        spec = {column: row[column].strip() for column in (*COLUMNS[task], ORIGINAL) if row.get(column)}
-        if (second := spec.get("mov_sec")) is not None and not second.isdecimal():
-            raise ValueError(f"{path}, row {number + 1}: mov_sec: expected a whole second, got {second!r}")
-        group = second or str(read_mask(row["control_signal1"]).index(1))
-        cases.append(Case(name=f"{number:03d}", prompt=row["prompt"], classes=(f"from {group}",), spec=spec))
-    if not cases:
+    if not rows:
         raise ValueError(f"{path}: expected rows of {', '.join(COLUMNS[task])}, got none")
-    return tuple(cases)
+    return tuple(_case(f"{path}, row {number + 1}", f"{number:03d}", row, task) for number, row in enumerate(rows))
+
+
+def _case(place: str, name: str, row: Mapping[str, str], task: Task) -> Case:
+    if missing := [column for column in COLUMNS[task] if not row.get(column)]:
+        raise ValueError(f"{place}: no {', '.join(missing)}; is it the list of {task}?")
+    try:
+        mask = read_mask(row["control_signal1"])
+    except ValueError as error:
+        raise ValueError(f"{place}: control_signal1: {error}") from error
+    if 1 not in mask:
+        raise ValueError(f"{place}: control_signal1 shows nothing at any time")
+    spec = {column: row[column].strip() for column in (*COLUMNS[task], ORIGINAL) if row.get(column)}
+    second = spec.get("mov_sec")
+    if second is not None and not (second.isdecimal() and int(second) < SECONDS):
+        raise ValueError(f"{place}: mov_sec: expected a whole second, 0 to {SECONDS - 1}, got {second!r}")
+    return Case(name=name, prompt=row["prompt"], classes=(f"from {second or mask.index(1)}",), spec=spec)
 
 
 class TempoControl:

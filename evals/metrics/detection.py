@@ -27,9 +27,9 @@ class CocoDetector:
     def __init__(self, place: str, batch: int = 8) -> None:
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-        model: Any = pretrained(AutoModelForObjectDetection, place, use_safetensors=True)
+        model: Any = pretrained(AutoModelForObjectDetection, DETECTOR, place, use_safetensors=True)
         self.model = model.eval().requires_grad_(False)
-        self.processor: Any = pretrained(AutoImageProcessor, place)
+        self.processor: Any = pretrained(AutoImageProcessor, DETECTOR, place)
         self.batch = batch
         self.name = f"{self.model.config.model_type} {digest(place)}"
 

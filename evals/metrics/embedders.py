@@ -115,7 +115,7 @@ class VisionTransformer:
     """
 
     def __init__(self, known: str, place: str, side: int = 224, batch: int = 16) -> None:
-        self.model = load_model(place)
+        self.model = load_model(known, place)
         self.name = f"{known} {digest(place)}"
         self.side, self.batch = side, batch
 
@@ -147,8 +147,8 @@ class Clip:
     def __init__(self, known: str, place: str, batch: int = 16) -> None:
         from transformers import AutoTokenizer
 
-        self.model = load_model(place)
-        self.tokenizer: Any = pretrained(AutoTokenizer, place)
+        self.model = load_model(known, place)
+        self.tokenizer: Any = pretrained(AutoTokenizer, known, place)
         self.name = f"{known} {digest(place)}"
         self.batch = batch
 
@@ -213,8 +213,8 @@ class UnusableWeights(ValueError):
     """A folder that was named holds no weights that may be loaded."""
 
 
-def pretrained(kind: Any, place: str, **options: Any) -> Any:
-    """What transformers reads from a folder, never code that lies in it. Raises UnusableWeights naming the folder."""
+def pretrained(kind: Any, known: str, place: str, **options: Any) -> Any:
+    """What transformers reads from a folder, never code that lies there. Raises UnusableWeights with id and folder."""
     from safetensors import SafetensorError
 
     try:
@@ -223,16 +223,16 @@ def pretrained(kind: Any, place: str, **options: Any) -> Any:
         asks = "trust_remote_code" in str(error)
         why = "it wants code of its own to be run, which is never done here" if asks else f"{error}".split("\n")[0]
         raise UnusableWeights(
-            f"weights {place}: expected safetensors of an architecture that transformers knows ({why}); get them again "
-            "or name another folder"
+            f"weights {known} in {place}: expected safetensors of an architecture that transformers knows ({why}); "
+            "get them again or name another folder"
         ) from error
 
 
-def load_model(place: str) -> Any:
+def load_model(known: str, place: str) -> Any:
     """A model in transformers' format, frozen; safetensors only."""
     from transformers import AutoModel
 
-    return pretrained(AutoModel, place, use_safetensors=True).eval().requires_grad_(False)
+    return pretrained(AutoModel, known, place, use_safetensors=True).eval().requires_grad_(False)
 
 
 def _shorter(height: int, width: int, side: int, multiple: int) -> tuple[int, int]:

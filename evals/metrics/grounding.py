@@ -59,8 +59,8 @@ class GroundingDino:
     def __init__(self, known: str, place: str) -> None:
         from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-        self.model: Any = pretrained(AutoModelForZeroShotObjectDetection, place, use_safetensors=True).eval()
-        self.processor: Any = pretrained(AutoProcessor, place)
+        self.model: Any = pretrained(AutoModelForZeroShotObjectDetection, known, place, use_safetensors=True).eval()
+        self.processor: Any = pretrained(AutoProcessor, known, place)
         self.name = f"{known} {digest(place)}"
 
     def boxes(self, frame: Frames, query: str) -> Sequence[Box]:

@@ -1,18 +1,19 @@
 """Motion smoothness: how well frames between can be foretold from their neighbours (VBench's rule).
 
 VBench foretells with the network AMT-S. Without weights a frame is foretold by warping both neighbours half way along
-their DIS flow; the name says so, because the numbers do not compare.
+the flow between them; the name says which flow, because the numbers do not compare.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
-from evals.metrics.flow import SMALLEST, FlowOf, dis
+from evals.metrics.flow import FLOWS, SMALLEST, FlowOf, dis
 from evals.metrics.score import Case, NotMeasured, Outcome, Score
 from generators.clip import Frames
 
@@ -58,10 +59,15 @@ def _back(frame: Frames, offset: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionSmoothness:
-    """`smoothness` with DIS warping in place of AMT-S."""
+    """`smoothness` with warping along a flow in place of AMT-S."""
 
-    name: str = "motion smoothness (dis warp)"
+    flow: str = "dis"
     higher_is_better: bool = True
+
+    @property
+    def name(self) -> str:
+        """Names the flow."""
+        return f"motion smoothness ({self.flow} warp)"
 
     def measure(self, frames: Frames, fps: float, case: Case) -> Outcome:
         """1 when every frame between was foretold."""
@@ -69,4 +75,4 @@ class MotionSmoothness:
             return NotMeasured(reason="the clip has fewer than 3 frames")
         if min(frames.shape[1:3]) < SMALLEST:
             return NotMeasured(reason=f"frames are smaller than {SMALLEST} pixels")
-        return Score(value=smoothness(frames, warped))
+        return Score(value=smoothness(frames, partial(warped, flow=FLOWS[self.flow])))

@@ -133,7 +133,7 @@ def quality_metrics(weights: Weights, flow: str = "dis") -> tuple[Metric, ...]:
         TextAlignment(encoder="clip_vitb32", embedder=weights.open_text("clip_vitb32")),
         Flicker(),
         StaticFlicker(flow=flow),
-        MotionSmoothness(),
+        MotionSmoothness(flow=flow),
         DynamicDegree(flow=flow),
         FlowMagnitude(flow=flow),
         TracksKept(),

@@ -52,7 +52,7 @@ class VideoMae:
     """Mean of a VideoMAE's last tokens: 16 frames at 224 x 224 bilinear, in 0..1 (content-debiased FVD)."""
 
     def __init__(self, known: str, place: str) -> None:
-        self.model = load_model(place)
+        self.model = load_model(known, place)
         self.name = f"{known} {digest(place)}"
 
     def embed_clip(self, frames: Frames) -> NDArray[np.float64]:
@@ -103,7 +103,7 @@ class DreamSim:
 
 
 def _load_dino(part: str, place: str) -> Any:
-    model = load_model(place)
+    model = load_model(f"dreamsim/{part}", place)
     if model.config.model_type != "vit":
         raise Unfit(f"dreamsim/{part}: expected a ViT, got a model of type {model.config.model_type}")
     return model
@@ -113,12 +113,13 @@ def _load_clip(part: str, place: str) -> Any:
     """A whole CLIP, or its picture half with the projection; without one its features are others."""
     from transformers import AutoConfig, CLIPVisionModelWithProjection
 
-    config = pretrained(AutoConfig, place)
+    known = f"dreamsim/{part}"
+    config = pretrained(AutoConfig, known, place)
     if config.model_type == "clip":
-        return load_model(place)
+        return load_model(known, place)
     if "CLIPVisionModelWithProjection" not in (config.architectures or ()):
-        raise Unfit(f"dreamsim/{part}: expected a CLIP with its projection, got {config.architectures}")
-    found = pretrained(CLIPVisionModelWithProjection, place, use_safetensors=True)
+        raise Unfit(f"{known}: expected a CLIP with its projection, got {config.architectures}")
+    found = pretrained(CLIPVisionModelWithProjection, known, place, use_safetensors=True)
     return found.eval().requires_grad_(False)
 
 

@@ -196,6 +196,15 @@ def test_warping_foretells_a_pan_better_than_averaging_and_jitter_worse() -> Non
     assert smoothness(shaky, warped) < smoothness(smooth, warped) - 0.01
 
 
+@pytest.mark.parametrize("flow", ["dis", "farneback"])
+def test_smoothness_is_foretold_along_the_flow_it_names(flow: str) -> None:
+    metric = MotionSmoothness(flow=flow)
+    assert metric.name == f"motion smoothness ({flow} warp)"
+    slow = smoothness(panned(2), lambda before, after: warped(before, after, FLOWS[flow]))
+    assert value(metric.measure(panned(2), 8, CASE)) == slow
+    assert MotionSmoothness() == MotionSmoothness(flow="dis")
+
+
 def test_light_that_changes_is_named() -> None:
     clip = np.repeat(np.full((1, 8, 8, 3), 100, np.uint8), 17, axis=0)
     clip[8:] = 151

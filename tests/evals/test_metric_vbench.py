@@ -76,6 +76,14 @@ def test_without_weights_every_dimension_that_needs_them_says_which(frames: Fram
             assert isinstance(found, Score), metric.name
 
 
+def test_all_metrics_of_motion_read_the_flow_that_was_asked_for() -> None:
+    named, asked = ({metric.name for metric in quality_metrics(Weights(), *flow)} for flow in ((), ("farneback",)))
+    assert "motion smoothness (dis warp)" in named
+    assert {name.replace("dis", "farneback") for name in named - asked} == asked - named
+    assert len(asked - named) == 4
+    assert not any("dis" in name.split("(")[-1] for name in asked)
+
+
 def test_a_folder_without_safetensors_is_no_weights(tmp_path: Path) -> None:
     (tmp_path / "dino_vitb16").mkdir()
     (tmp_path / "dino_vitb16" / "config.json").write_text("{}")

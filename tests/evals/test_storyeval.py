@@ -255,6 +255,13 @@ def test_the_rules_of_a_verifier_are_chosen_by_name_and_released_flags_keep_thei
     assert "does not go with flags of hailuo/gpt4o" in json.loads(cli(*released, "--rules", "llava").out)["error"]
 
 
+def test_all_stored_runs_of_a_clip_count_whatever_the_rules(prompts: Path) -> None:
+    bench = StoryEval(StoryEvalSettings(prompts=prompts, rules=LLAVA), ReplayVerifier({"a": [[1, 1], [1, 1], [1, 0]]}))
+    found = bench.judge(bench.units()[0], [NotMeasured(reason="the clip was not released")])
+    assert found.outcomes["StoryEval unanimous (official)"] == Score(value=0.5)
+    assert found.facts["runs"] == [[1, 1], [1, 1], [1, 0]]
+
+
 def test_the_replay_of_an_empty_run_is_a_run_without_vote() -> None:
     rules = Rules(name="x", runs=2, tries=1, frames="a quarter")
     replay = ReplayVerifier({"a": [[], [1, 0]]})
