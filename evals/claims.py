@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from storage.lease import alive, new_owner
 from storage.media import disk_error, make_folder
+
+UNSIGNED_SECONDS = 10.0
+"""A claim without an owner is being signed this moment; an older one was left so by a kill."""
 
 
 class Claims:
@@ -53,11 +57,11 @@ class Claims:
 
     def _take_over(self, path: Path, again: bool) -> bool:
         try:
-            owner = path.read_text(encoding="utf-8")
+            owner, age = path.read_text(encoding="utf-8"), time.time() - path.stat().st_mtime
         except FileNotFoundError:
             return False  # freed this moment, because its row is there
-        lives = alive(owner)
-        if owner and (lives or (lives is None and not again)):
+        lives = alive(owner) if owner else age < UNSIGNED_SECONDS
+        if lives or (lives is None and not again):
             return False
         path.write_text(self._owner, encoding="utf-8")
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -165,7 +166,9 @@ def test_a_claim_that_nobody_here_holds_keeps_no_unit_from_being_made(
         owner = gone.stdout.strip()
     claims = tmp_path / "out" / "quality" / "noise" / "claims"
     claims.mkdir(parents=True)
-    (claims / hashlib.sha256(b"0001").hexdigest()[:16]).write_text(owner)
+    claim = claims / hashlib.sha256(b"0001").hexdigest()[:16]
+    claim.write_text(owner)
+    os.utime(claim, (1, 1))
     noise = Strips()
     finish(run(quality, noise, tmp_path / "out"))
     assert noise.filmed == (["0000", "0002", "0001"] if owner.startswith("elsewhere") else ["0000", "0001", "0002"])
