@@ -147,7 +147,7 @@ def _settings(
     match benchmark:
         case "storyeval":
             if rules is not None and rules not in RULES:
-                raise ValueError(f"--rules: expected {' or '.join(RULES)}, got {rules!r}")
+                raise UsageError(f"--rules: expected {' or '.join(RULES)}, got {rules!r}")
             return StoryEvalSettings(prompts=prompts, rules=RULES[rules or GPT4O.name], limit=limit)
         case "one-object":
             return TempoControlSettings(task="one object", prompts=prompts, aliases=aliases, limit=limit)

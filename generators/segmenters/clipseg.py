@@ -83,13 +83,14 @@ class CLIPSegSegmenter:
 
 
 def _opened(place: str, device: str | torch.device) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer, CLIPSegForImageSegmentation
 
     try:
         with quietly(Path(place).is_dir()):
             loaded: Any = CLIPSegForImageSegmentation.from_pretrained(place, use_safetensors=True, dtype=torch.float32)
         tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
         raise BackendUnavailable(
             f"{place}: expected a folder or hub id of CLIPSeg in safetensors with its tokenizer, such as "
             f"CIDAS/clipseg-rd64-refined: {str(error)[:300]}"

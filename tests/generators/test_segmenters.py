@@ -102,6 +102,10 @@ def test_only_safetensors_of_clipseg_are_loaded(tmp_path: Path) -> None:
         CLIPSegSegmenter(str(tiny_clipseg(tmp_path / "pickled", seed=0, safe=False)))
     with pytest.raises(BackendUnavailable, match="CIDAS/clipseg-rd64-refined"):
         CLIPSegSegmenter(str(tmp_path / "nothing"))
+    torn = tiny_clipseg(tmp_path / "torn", seed=0)
+    (torn / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(BackendUnavailable, match="torn: expected a folder or hub id of CLIPSeg in safetensors"):
+        CLIPSegSegmenter(str(torn))
 
 
 def test_what_makes_no_sense_is_refused(folder: Path) -> None:
