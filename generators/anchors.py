@@ -192,9 +192,9 @@ def _parsed(path: Path, told: Mapping[str, str]) -> tuple[list[dict[str, Any]], 
     keys = {"subject", "digest", "beside", "events", "request"}
     if not (isinstance(shots, list) and shots and all(isinstance(one, dict) and keys <= one.keys() for one in shots)):
         raise RequestRejected(f"anchors: {path}: expected shots with {', '.join(sorted(keys))}")
-    if not isinstance(made, dict) or (lacking := [name for name in MADE if name not in made]):
-        named = ", ".join(lacking if isinstance(made, dict) else MADE)
-        raise RequestRejected(f"anchors: {path} does not tell how they were filmed: expected {named}")
+    lacking = [name for name in MADE if not isinstance(made, dict) or name not in made]
+    if lacking:
+        raise RequestRejected(f"anchors: {path} does not tell how they were filmed: expected {', '.join(lacking)}")
     _require_told(path, made)
     return shots, made
 
