@@ -27,8 +27,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must sleep, not spin on
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # after a moment in which the next product comes
+# before torch: idle threads must sleep and not spin, after a moment in which work may come
+if os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE").upper() == "PASSIVE":
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers
 
 HERE = Path(__file__).resolve().parent

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must sleep, not spin on
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # after a moment in which the next product comes
+# before torch: idle threads must sleep and not spin, after a moment in which work may come
+if os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE").upper() == "PASSIVE":
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its advice is for programmers
 HERE = str(Path(__file__).resolve().parent)
 if sys.path[:1] != [HERE]:  # `python -P` leaves it out; this checkout's code comes first, whatever is installed

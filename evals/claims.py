@@ -63,5 +63,10 @@ class Claims:
         lives = alive(owner) if owner else age < UNSIGNED_SECONDS
         if lives or (lives is None and not again):
             return False
-        path.write_text(self._owner, encoding="utf-8")
+        try:
+            path.write_text(self._owner, encoding="utf-8")
+        except FileNotFoundError:
+            return False  # its holder ended meanwhile, and the folder went with the last claim
+        except OSError as error:
+            raise disk_error(path, error) from error
         return True

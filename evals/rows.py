@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -32,7 +33,9 @@ def add_row(path: Path, row: Row) -> None:
     with path.open("ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         torn = size > 0 and (file.seek(size - 1), file.read(1))[1] != b"\n"
-        file.write((b"\n" if torn else b"") + json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        line = (b"\n" if torn else b"") + json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        if (written := file.write(line)) != len(line):
+            raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes were written; free some space", str(path))
         os.fsync(file.fileno())
 
 

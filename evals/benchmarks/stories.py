@@ -82,7 +82,7 @@ class Stories:
 
     def settings(self) -> Mapping[str, Any]:
         """Stories are drawn by seed."""
-        return {**read_by(), "seed": self._seed, "gate": GATE}
+        return {**read_by(), "seed": self._seed, "gate": GATE, "unread shots": "not measured"}
 
     @property
     def ceiling(self) -> str:

@@ -193,8 +193,8 @@ def probe(path: Path) -> Footage:
 def read_window(path: Path, first: int, count: int, stride: int = 1) -> Frames:
     """`count` frames from number `first` on, every `stride`-th: decodes from the key frame before, not the whole file.
 
-    Frames are counted at the file's average rate; where one is missing between others the nearer stands for it, as it
-    was shown. Raises MediaError when the file begins later or ends sooner by more than a frame.
+    Frames are counted at the file's average rate; where one is missing between others the nearer stands for it.
+    Raises MediaError when the file begins later or ends sooner by more than a frame.
     """
     import av
     from av.error import FFmpegError
