@@ -23,7 +23,8 @@ from agents.takespec import clip_frames
 from generators.camera import camera_frames
 from generators.camera_moves import MOVES
 from generators.clip import Frames, Limits, ShotRequest
-from generators.controls.config import CAMERA_WINDOW, ControlConfig, MotionQueries
+from generators.controls.config import ControlConfig, MotionQueries
+from generators.controls.noise_windows import CAMERA_WINDOW
 from generators.errors import MediaError
 from generators.motion_clip import check_length, clip_seconds, motion_frames
 from generators.stills import MOST_BYTES, check_picture, picture_pixels

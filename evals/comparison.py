@@ -229,7 +229,7 @@ def _cell(method: Method, baseline: Method, metric: str, group: str) -> Cell:
     value = f"{one.mean:.3f}"
     short = f"n={one.count} of {one.total}" if one.count < one.total else ""
     apart = None if method is baseline else _difference(method, baseline, metric, group)
-    bounds = "one item" if one.low is None else f"[{one.low:.3f}, {one.high:.3f}]"
+    bounds = "" if one.low is None else f"[{one.low:.3f}, {one.high:.3f}]"
     beside = signed(apart) if isinstance(apart, Interval) else bounds
     return Cell(value=value, beside=", ".join(filter(None, (beside, short))))
 

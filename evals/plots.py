@@ -33,6 +33,10 @@ Series = Mapping[str, Mapping[str, Point]]
 """By method, then by what stands on the horizontal axis."""
 
 
+MARKERS = ("o", "s", "^", "D")
+"""One for every time that the colours are used up."""
+
+
 def bars(title: str, groups: Sequence[str], series: Series) -> bytes:
     """Methods side by side in every group, with intervals."""
     figure, axes = _figure(title, wide=max(5.0, 0.34 * len(groups) * max(len(series), 1) + 2.5))
@@ -54,10 +58,10 @@ def curves(title: str, across: str, series: Mapping[str, Mapping[int, Point]]) -
     figure, axes = _figure(title)
     for number, (method, points) in enumerate(series.items()):
         known = sorted((at, point) for at, point in points.items() if point.mean is not None)
-        colour = COLOURS[number % len(COLOURS)]
+        colour, marker = _look(number)
         at = [one for one, _ in known]
         means = [np.nan if p.mean is None else p.mean for _, p in known]
-        axes.plot(at, means, marker="o", color=colour, label=_short(method))
+        axes.plot(at, means, marker=marker, color=colour, label=_short(method))
         low = [p.mean if p.low is None else p.low for _, p in known]
         high = [p.mean if p.high is None else p.high for _, p in known]
         axes.fill_between(at, np.asarray(low, float), np.asarray(high, float), color=colour, alpha=0.15, linewidth=0)
@@ -101,8 +105,9 @@ def costs(title: str, quality: str, points: Mapping[str, tuple[float, Point]]) -
     for number, (method, (seconds, point)) in enumerate(points.items()):
         if point.mean is None:
             continue
-        axes.errorbar([seconds], [point.mean], yerr=_errors([point]), fmt="o", capsize=3,
-                      color=COLOURS[number % len(COLOURS)], label=_short(method))  # fmt: skip
+        colour, marker = _look(number)
+        axes.errorbar([seconds], [point.mean], yerr=_errors([point]), fmt=marker, capsize=3,
+                      color=colour, label=_short(method))  # fmt: skip
     axes.set_xlabel("seconds a clip")
     axes.set_ylabel(quality, fontsize=8)
     _legend(axes)
@@ -113,8 +118,8 @@ def trade_off(title: str, across: str, up: str, points: Mapping[str, tuple[Point
     """One measure against another, a point a method with both its intervals; both must have been measured."""
     figure, axes = _figure(title)
     for number, (method, (x, y)) in enumerate(points.items()):
-        at, colour = ([x.mean or 0.0], [y.mean or 0.0]), COLOURS[number % len(COLOURS)]
-        axes.errorbar(*at, xerr=_errors([x]), yerr=_errors([y]), fmt="o", capsize=2, linewidth=0.9,
+        at, (colour, marker) = ([x.mean or 0.0], [y.mean or 0.0]), _look(number)
+        axes.errorbar(*at, xerr=_errors([x]), yerr=_errors([y]), fmt=marker, capsize=2, linewidth=0.9,
                       color=colour, label=_short(method))  # fmt: skip
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(up, fontsize=8)
@@ -167,6 +172,11 @@ def _figure(title: str, wide: float = 6.4, high: float = 3.6) -> tuple[Figure, A
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=FAINT, labelsize=8)
     return figure, axes
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Colour and marker of a method: no two of the first 24 look alike."""
+    return COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
 
 
 def _legend(axes: Axes) -> None:

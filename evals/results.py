@@ -55,8 +55,7 @@ def read_method(folder: Path) -> Method:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
         lines = tuple(Line(group=one["group"], summary=Summary(**one["summary"])) for one in table)
-        method, _ = manifest["method"], manifest["benchmark"]
-        named = {key: manifest.get(key) for key in KEYS}
+        named = {key: manifest.get(key) for key in KEYS} | {key: manifest[key] for key in ("method", "benchmark")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
@@ -65,4 +64,4 @@ def read_method(folder: Path) -> Method:
         ) from error
     rows = [row for row in read_rows(folder / ROWS) if "unit" in row and all(row.get(k) == named[k] for k in KEYS)]
     last = {row["unit"]: row for row in rows}
-    return Method(name=method, folder=folder, manifest=manifest, lines=lines, rows=tuple(last.values()))
+    return Method(name=named["method"], folder=folder, manifest=manifest, lines=lines, rows=tuple(last.values()))

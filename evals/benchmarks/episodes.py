@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from evals.benchmarks.named_lists import read_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +28,7 @@ class Episode:
 
 def read_episodes(path: Path) -> tuple[Episode, ...]:
     """Raises ValueError naming the entry that is no episode, or a name that two episodes bear."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML: {error}") from error
-    if not isinstance(found, list) or not found:
-        raise ValueError(f"{path}: expected a list of episodes with name, cast and shots")
-    episodes = tuple(_episode(path, entry) for entry in found)
-    if twice := [name for name, count in Counter(one.name for one in episodes).items() if count > 1]:
-        raise ValueError(f"{path}: expected a name for every episode, got {twice[0]!r} twice")
-    return episodes
+    return read_named(path, "episode", "name, cast and shots", _episode)
 
 
 def _episode(path: Path, entry: Any) -> Episode:

@@ -22,8 +22,9 @@ from generators.cast import CastSample, CastSettings, sample_cast
 from generators.cast_memory import STEERED
 from generators.cast_plan import Keeps, Plan
 from generators.clip import ShotRequest
-from generators.controls.config import ControlConfig, MotionQueries, ddpm_sigma
+from generators.controls.config import ControlConfig, MotionQueries
 from generators.controls.motion_queries import MotionSteering, noise_levels
+from generators.controls.noise_windows import ddpm_sigma
 from generators.controls.storyboarding_config import Storyboarding
 from generators.controls.storyboarding_maths import key_frames
 from generators.costs import measured

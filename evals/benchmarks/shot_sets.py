@@ -8,7 +8,6 @@ still, so the three stand in one table.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import yaml
 
+from evals.benchmarks.named_lists import read_named
 from evals.benchmarks.protocol import Film, Judged, Judgement, Line, Unit, lines_by_class
 from evals.metrics.consistency import Vectors, across_shots, sequence_consistency, unit, within_shot
 from evals.metrics.embedders import Embedder, TextEmbedder, Weights
@@ -68,16 +67,7 @@ class ShotSetsSettings:
 
 def read_sets(path: Path) -> tuple[Unit, ...]:
     """Sets of at least two shots. Raises ValueError naming the entry that is none, or a name that two sets bear."""
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML: {error}") from error
-    if not isinstance(found, list) or not found:
-        raise ValueError(f"{path}: expected a list of sets with name, subject and shots")
-    units = tuple(_unit(path, entry) for entry in found)
-    if twice := [name for name, count in Counter(unit.name for unit in units).items() if count > 1]:
-        raise ValueError(f"{path}: expected a name for every set, got {twice[0]!r} twice")
-    return units
+    return read_named(path, "set", "name, subject and shots", _unit)
 
 
 def _unit(path: Path, entry: Any) -> Unit:

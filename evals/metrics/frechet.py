@@ -118,7 +118,7 @@ def _without(within: NDArray[np.float64], across: NDArray[np.float64]) -> NDArra
 def _scatters(videos: int) -> str:
     if videos >= STEADY:
         return ""
-    return f"{videos} videos are few: it scatters around the truth, also below 0; read the error beside it"
+    return f"{videos} videos are few: it scatters around the truth, also below 0"
 
 
 def _few(videos: int, features: int) -> str:

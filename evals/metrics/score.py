@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from evals.metrics.bootstrap import Interval, interval, paired, wilson
+from evals.metrics.bootstrap import Interval, interval, paired
 from generators.clip import Frames
 
 
@@ -80,8 +80,8 @@ class Metric(Protocol):
 class Summary:
     """One metric over many items. `mean`, `error` and the bounds are None when none could be measured.
 
-    `error` is the standard error of the mean over items; `low` and `high` bound the mean with 95 % confidence; one item
-    has none of them. `unmeasured` counts items by the reason they have no number.
+    `error` is the standard error of the mean over items (None for one); `low` and `high` bound the mean with 95 %
+    confidence (None for one, and where all are alike); `unmeasured` counts items by the reason they have no number.
     """
 
     metric: str
@@ -112,11 +112,11 @@ class Summary:
 def summarise(metric: str, outcomes: Sequence[Outcome], seed: int = 0) -> Summary:
     """Mean ± standard error and an interval over the items that could be measured.
 
-    Bounds are a seeded bootstrap's; where all items are 0, or all are 1, it would close, and they are Wilson's.
+    Bounds are a seeded bootstrap's. Where all items are alike it would close, and there are none.
     """
     values = [one.value for one in outcomes if isinstance(one, Score)]
     reasons = Counter(one.reason for one in outcomes if isinstance(one, NotMeasured))
-    over = bounds(values, seed) if len(values) > 1 else None
+    over = interval(values, seed=seed) if len(set(values)) > 1 else None
     return Summary(
         metric=metric,
         mean=math.fsum(values) / len(values) if values else None,
@@ -127,12 +127,6 @@ def summarise(metric: str, outcomes: Sequence[Outcome], seed: int = 0) -> Summar
         count=len(values),
         unmeasured=dict(sorted(reasons.items())),
     )
-
-
-def bounds(values: Sequence[float], seed: int = 0) -> Interval:
-    """A bootstrap interval of the mean, or Wilson's where all values are 0 or all are 1: a bootstrap closes there."""
-    alike = set(values)
-    return wilson([bool(value) for value in values]) if alike in ({0.0}, {1.0}) else interval(values, seed=seed)
 
 
 def together(

@@ -8,13 +8,19 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
-from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from generators.controls.checks import (
+    check_count,
+    check_more_than_0,
+    check_one_of,
+    check_share,
+    is_number,
+)
+from generators.controls.noise_windows import Window, check_window
 from generators.controls.ts_attn_flags import (
     ASKED,
     PRESETS,
@@ -37,9 +43,6 @@ from generators.controls.ts_attn_flags import (
     resolve,
 )
 
-Window = tuple[float, float]
-"""Noise levels, low and high, in 0..1."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ControlConfig:
@@ -48,31 +51,6 @@ class ControlConfig:
     def plain(self) -> dict[str, Any]:
         """The settings as plain JSON values: equal ones mean equal steering."""
         return asdict(self)
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a finite number; a bool is none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _share(owner: str, name: str, value: float) -> None:
-    if not (_is_number(value) and 0 < value <= 1):
-        raise ValueError(f"{owner}.{name}: expected a share in (0, 1], got {value}")
-
-
-def _more_than_0(owner: str, name: str, value: float) -> None:
-    if not (_is_number(value) and value > 0):
-        raise ValueError(f"{owner}.{name}: expected more than 0, got {value}")
-
-
-def _count(owner: str, name: str, value: int, least: int) -> None:
-    if not (isinstance(value, Integral) and _is_number(value) and value >= least):
-        raise ValueError(f"{owner}.{name}: expected a whole number of at least {least}, got {value!r}")
-
-
-def _one_of(owner: str, name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{owner}.{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,20 +112,20 @@ class TSAttn(ControlConfig):
     """A phrase is the k-th place where its words stand; or every place where its own token ids stand."""
 
     def __post_init__(self) -> None:
-        _share("TSAttn", "steps", self.steps)
+        check_share("TSAttn", "steps", self.steps)
         if self.picture_steps is not None:
-            _share("TSAttn", "picture_steps", self.picture_steps)
-        _more_than_0("TSAttn", "strength", self.strength)
-        _one_of("TSAttn", "preset", self.preset, tuple(PRESETS))
+            check_share("TSAttn", "picture_steps", self.picture_steps)
+        check_more_than_0("TSAttn", "strength", self.strength)
+        check_one_of("TSAttn", "preset", self.preset, tuple(PRESETS))
         for name, allowed in VALUES.items():
             if getattr(self, name) is not None:
-                _one_of("TSAttn", name, getattr(self, name), allowed)
+                check_one_of("TSAttn", name, getattr(self, name), allowed)
         self._check_intervals()
         resolve(self.preset, {name: getattr(self, name) for name in ASKED})
 
     def _check_intervals(self) -> None:
         if isinstance(self.intervals, str):
-            _one_of("TSAttn", "intervals", self.intervals, ("events", "uniform"))
+            check_one_of("TSAttn", "intervals", self.intervals, ("events", "uniform"))
         elif not (self.intervals and min(self.intervals) > 0 and abs(sum(self.intervals) - 1) <= 0.05):
             raise ValueError(
                 f"TSAttn.intervals: expected 'events', 'uniform' or shares above 0 that add up to 1, "
@@ -223,9 +201,9 @@ class VSTAR(ControlConfig):
                 f"VSTAR.seconds: expected one for each of {len(self.synopsis)} states, got {len(self.seconds)}"
             )
         rising = list(self.seconds) == sorted(set(self.seconds))
-        if not rising or any(not _is_number(moment) or moment < 0 for moment in self.seconds):
+        if not rising or any(not is_number(moment) or moment < 0 for moment in self.seconds):
             raise ValueError(f"VSTAR.seconds: expected rising moments from 0 on, got {self.seconds}")
-        _share("VSTAR", "steps", self.steps)
+        check_share("VSTAR", "steps", self.steps)
         for name, allowed in (
             ("mixture", ("linear", "hold")),
             ("blend", ("auto", "embeddings", "outputs")),
@@ -233,7 +211,7 @@ class VSTAR(ControlConfig):
             ("heads", ("all", "temporal")),
             ("replace", ("none", "identity", "uniform")),
         ):
-            _one_of("VSTAR", name, getattr(self, name), allowed)
+            check_one_of("VSTAR", name, getattr(self, name), allowed)
         self._check_band()
         if self.preset == "official" and not self.regularise:
             raise ValueError("VSTAR.preset='official' is the released code with its band: expected regularise=True")
@@ -256,19 +234,19 @@ class VSTAR(ControlConfig):
 
     def _check_band(self) -> None:
         for sigma in self.sigmas:
-            if sigma is not None and not (_is_number(sigma) and sigma > 0):
+            if sigma is not None and not (is_number(sigma) and sigma > 0):
                 raise ValueError(f"VSTAR.sigmas: expected more than 0 or None for every level, got {self.sigmas}")
         if self.sigmas and not any(self.sigmas):
             raise ValueError("VSTAR.sigmas: expected a width for at least one level; regularise=False turns it off")
         if self.scale is not None:
-            _more_than_0("VSTAR", "scale", self.scale)
+            check_more_than_0("VSTAR", "scale", self.scale)
         if isinstance(self.magnitude, str):
-            _one_of("VSTAR", "magnitude", self.magnitude, ("auto", "rowmax", "sampled"))
+            check_one_of("VSTAR", "magnitude", self.magnitude, ("auto", "rowmax", "sampled"))
         else:
-            _more_than_0("VSTAR", "magnitude", self.magnitude)
+            check_more_than_0("VSTAR", "magnitude", self.magnitude)
         if any(len(row) != len(self.matrix) for row in self.matrix):
             raise ValueError("VSTAR.matrix: expected as many columns as rows, one for every frame")
-        if not all(_is_number(value) for row in self.matrix for value in row):
+        if not all(is_number(value) for row in self.matrix for value in row):
             raise ValueError("VSTAR.matrix: expected finite numbers, got some that are not")
 
 
@@ -292,13 +270,13 @@ class Word:
     latents: tuple[float, ...] = ()
     """Presence in each latent frame, as the released code writes its masks."""
     occurrence: int | None = None
-    """Which mention in the prompt, counted from 0; None means all of them, in any case."""
+    """Which mention in the prompt, counted from 0 among those in its own case, if any; None: all, in any case."""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise ValueError("Word.text is empty; expected words of the prompt")
         if self.occurrence is not None:
-            _count("Word", "occurrence", self.occurrence, 0)
+            check_count("Word", "occurrence", self.occurrence, 0)
         given = [name for name in ("seconds", "curve", "sound", "latents") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"Word {self.text!r}: expected one way to say when, got {' and '.join(given)}")
@@ -370,22 +348,22 @@ class TempoControl(ControlConfig):
     """Whether moves are told to a scheduler with a corrector, which would take them back (released code: not told)."""
 
     def __post_init__(self) -> None:
-        _share("TempoControl", "steps", self.steps)
-        _count("TempoControl", "iterations", self.iterations, 1)
-        _more_than_0("TempoControl", "rate", self.rate)
+        check_share("TempoControl", "steps", self.steps)
+        check_count("TempoControl", "iterations", self.iterations, 1)
+        check_more_than_0("TempoControl", "rate", self.rate)
         for name in ("decay", "correlation", "magnitude", "focus"):
-            if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
+            if not (is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"TempoControl.{name}: expected at least 0, got {getattr(self, name)}")
-        if not (_is_number(self.enough) and -1 <= self.enough <= 1):
+        if not (is_number(self.enough) and -1 <= self.enough <= 1):
             raise ValueError(f"TempoControl.enough: expected a correlation in -1..1, got {self.enough}")
         if isinstance(self.layers, str):
-            _one_of("TempoControl", "layers", self.layers, ("measured", "all"))
+            check_one_of("TempoControl", "layers", self.layers, ("measured", "all"))
         else:
-            _count("TempoControl", "layers", self.layers, 1)
-        _one_of("TempoControl", "order", self.order, ("before", "after"))
-        _one_of("TempoControl", "mentions", self.mentions, ("words", "substrings"))
-        _one_of("TempoControl", "scale", self.scale, ("mean", "published"))
-        _one_of("TempoControl", "stop", self.stop, ("every", "first"))
+            check_count("TempoControl", "layers", self.layers, 1)
+        check_one_of("TempoControl", "order", self.order, ("before", "after"))
+        check_one_of("TempoControl", "mentions", self.mentions, ("words", "substrings"))
+        check_one_of("TempoControl", "scale", self.scale, ("mean", "published"))
+        check_one_of("TempoControl", "stop", self.stop, ("every", "first"))
         for word in self.words:
             if self.mentions == "substrings" and word.occurrence is not None:
                 raise ValueError(
@@ -396,7 +374,7 @@ class TempoControl(ControlConfig):
     @classmethod
     def official(cls, words: tuple[Word, ...], task: TempoTask = "one object") -> TempoControl:
         """The released code with the hyper-parameters it ships for a task, its faults included; for 50 steps."""
-        _one_of("TempoControl.official", "task", task, tuple(_TEMPO_TASKS))
+        check_one_of("TempoControl.official", "task", task, tuple(_TEMPO_TASKS))
         shared: dict[str, Any] = {"steps": 0.22, "iterations": 10, "decay": 0.01} | _TEMPO_TASKS[task]
         return cls(
             words=words,
@@ -408,36 +386,6 @@ class TempoControl(ControlConfig):
             survive=False,
             **shared,
         )
-
-
-@cache
-def ddpm_sigma(t: int) -> float:
-    """The noise level of rectified flow with the signal-to-noise ratio of step t of Stable Diffusion's DDPM.
-
-    `sigma / (1 - sigma) = sqrt((1 - ab_t) / ab_t)` on its 1000 scaled linear betas; t counts from 0, so that t = 601 is
-    0.696. Raises ValueError for a t that is not among them.
-    """
-    if not 0 <= t < 1000:
-        raise ValueError(f"t: expected a step in 0..999, got {t}")
-    first, last = 0.00085**0.5, 0.012**0.5
-    kept = math.prod(1 - (first + (last - first) * i / 999) ** 2 for i in range(t + 1))
-    ratio = math.sqrt((1 - kept) / kept)
-    return ratio / (1 + ratio)
-
-
-def ddpm_window(low: int, high: int = 999) -> Window:
-    """The noise levels of DDPM steps `low` to `high`, as published windows are written; 999 stands for pure noise."""
-    return ddpm_sigma(low), 1.0 if high == 999 else ddpm_sigma(high)
-
-
-CAMERA_WINDOW = ddpm_window(800)
-"""Noise levels in which queries give a camera's move, the paper's choice by hand; other motion goes on below them."""
-
-
-def _check_window(owner: str, window: Window) -> None:
-    low, high = window
-    if not 0 <= low < high <= 1:
-        raise ValueError(f"{owner}: expected noise levels 0 <= low < high <= 1, got {window}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -488,9 +436,9 @@ class MotionQueries(ControlConfig):
         if self.steps is not None and self.window is not None:
             raise ValueError("MotionQueries: expected steps or window, got both")
         if self.steps is not None:
-            _share("MotionQueries", "steps", self.steps)
+            check_share("MotionQueries", "steps", self.steps)
         if self.window is not None:
-            _check_window("MotionQueries.window", self.window)
+            check_window("MotionQueries.window", self.window)
         if self.level is not None and (self.record == "each" or not 0 < self.level <= 1):
             raise ValueError(
                 f"MotionQueries.level: expected a noise level in (0, 1], with record='one', got {self.level}"
@@ -498,18 +446,18 @@ class MotionQueries(ControlConfig):
         for name, value in (("renoise", self.renoise), ("seed", self.seed)):
             if isinstance(value, int) and value < 0:
                 raise ValueError(f"MotionQueries.{name}: expected at least 0, got {value}")
-        _share("MotionQueries", "strength", self.strength)
+        check_share("MotionQueries", "strength", self.strength)
         self._check_choices()
 
     def _check_choices(self) -> None:
         for name, allowed in (("record", ("one", "each")), ("values", ("own", "channels", "layer"))):
             if getattr(self, name) is not None:
-                _one_of("MotionQueries", name, getattr(self, name), allowed)
-        _one_of("MotionQueries", "timing", self.timing, ("fit", "double", "exact"))
+                check_one_of("MotionQueries", name, getattr(self, name), allowed)
+        check_one_of("MotionQueries", "timing", self.timing, ("fit", "double", "exact"))
         if isinstance(self.seed, str):
-            _one_of("MotionQueries", "seed", self.seed, ("request", "other"))
+            check_one_of("MotionQueries", "seed", self.seed, ("request", "other"))
         if isinstance(self.layers, str):
-            _one_of("MotionQueries", "layers", self.layers, ("all", "last third"))
+            check_one_of("MotionQueries", "layers", self.layers, ("all", "last third"))
         elif self.layers is not None and (not self.layers or min(self.layers) < 0):
             raise ValueError(f"MotionQueries.layers: expected numbers of blocks from 0 on, got {self.layers}")
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from generators.controls.base import Alone, AttentionCall, Control, Probe, Shot, Step, share_of_steps
-from generators.controls.config import MotionQueries, Window, ddpm_window
+from generators.controls.config import MotionQueries
 from generators.controls.motion_source import SourceClip, fitted
+from generators.controls.noise_windows import Window, ddpm_window
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Family, SeesClips, Site, VideoModel
 from generators.models.stepping import Stepper

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from generators.clip import ShotRequest
 from generators.controls.base import AttentionCall, Control, Shot, Step
-from generators.controls.config import Window
 from generators.controls.motion_queries import noise_levels
+from generators.controls.noise_windows import Window
 from generators.controls.storyboarding_config import Storyboarding
 from generators.controls.storyboarding_maths import (
     Anchor,

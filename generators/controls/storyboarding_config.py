@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from generators.controls.config import ControlConfig, Window, _check_window, _one_of, ddpm_sigma, ddpm_window
+from generators.controls.checks import check_one_of
+from generators.controls.config import ControlConfig
+from generators.controls.noise_windows import Window, check_window, ddpm_sigma, ddpm_window
 from generators.segmenters import Segmenter
 
 REFINED = ddpm_window(590, 950)
@@ -77,7 +79,7 @@ class Storyboarding(ControlConfig):
             raise ValueError("Storyboarding: expected places in the batch from 0 on")
         for name in ("preserve", "flow", "share", "refine"):
             if getattr(self, name) is not None:
-                _check_window(f"Storyboarding.{name}", getattr(self, name))
+                check_window(f"Storyboarding.{name}", getattr(self, name))
         if not (self.share is None and self.refine is None) and not self.subject.strip():
             raise ValueError(
                 "Storyboarding.subject: expected words of the prompt that name it, or share=None and refine=None"
@@ -92,8 +94,8 @@ class Storyboarding(ControlConfig):
         for name in ("every", "keyframes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Storyboarding.{name}: expected at least 1, got {getattr(self, name)}")
-        _one_of("Storyboarding", "weight", self.weight, ("sigmoid", "linear"))
-        _one_of("Storyboarding", "order", self.order, ("simultaneous", "sequential"))
+        check_one_of("Storyboarding", "weight", self.weight, ("sigmoid", "linear"))
+        check_one_of("Storyboarding", "order", self.order, ("simultaneous", "sequential"))
         if not 0 <= self.dropout < 1:
             raise ValueError(f"Storyboarding.dropout: expected a share in [0, 1), got {self.dropout}")
         if self.dilution is not None and not self.dilution > 0:

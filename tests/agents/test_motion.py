@@ -21,7 +21,8 @@ from agents.storyboard import PlannedShot, Storyboard, Subject
 from generators.backends.instant import SMALL
 from generators.camera import camera_frames
 from generators.clip import Limits, ShotRequest
-from generators.controls.config import MotionQueries, TSAttn, ddpm_window
+from generators.controls.config import MotionQueries, TSAttn
+from generators.controls.noise_windows import ddpm_window
 from generators.errors import MediaError
 from generators.video import write_take
 from storage.archive import Archive

@@ -77,3 +77,9 @@ def test_a_plot_of_nothing_is_drawn_without_a_word() -> None:
     nothing = Point(mean=None)
     for png in (plots.costs("cost", "completion", {"a": (1.0, nothing)}), plots.bars("by class", [], {})):
         assert png.startswith(b"\x89PNG")
+
+
+def test_methods_that_share_a_colour_differ_in_their_marker() -> None:
+    looks = [plots._look(number) for number in range(24)]
+    assert len(set(looks)) == 24
+    assert looks[0][0] == looks[6][0]

@@ -18,7 +18,7 @@ from torch import Tensor
 from evals.benchmarks.scene_costs import MOTION, MotionCase, motion_rows
 from generators.clip import Frames, Given, ShotRequest
 from generators.controls.base import AttentionCall, Run, Shot, Step, attached
-from generators.controls.config import MotionQueries, TempoControl, Word, ddpm_window
+from generators.controls.config import MotionQueries, TempoControl, Word
 from generators.controls.motion_queries import (
     Heard,
     MotionSteering,
@@ -27,6 +27,7 @@ from generators.controls.motion_queries import (
     resolved,
 )
 from generators.controls.motion_source import SourceClip
+from generators.controls.noise_windows import ddpm_window
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Layout, SeesClips, Site
 from generators.models.cogvideox import CogVideoXVideoModel

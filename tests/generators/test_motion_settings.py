@@ -9,7 +9,6 @@ import pytest
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-from generators.controls.config import ddpm_sigma, ddpm_window
 from generators.controls.motion_queries import (
     chosen_layers,
     noise_levels,
@@ -17,6 +16,7 @@ from generators.controls.motion_queries import (
     steered_steps,
 )
 from generators.controls.motion_source import fitted
+from generators.controls.noise_windows import ddpm_sigma, ddpm_window
 from generators.errors import ControlRejected
 from generators.models.base import Site
 from generators.models.stepping import Stepper

@@ -246,6 +246,13 @@ def test_a_row_that_its_file_does_not_hold_is_named(row: dict[str, object], said
         read_rows(table)
 
 
+def test_a_last_frame_that_only_the_decoder_counted_is_the_files_last(forty: Path) -> None:
+    table = forty.parent / "one-more.csv"
+    table.write_text(f"path,caption,first,last,fps\n{forty.name},grey,30,41,8\n")
+    assert [(row.first, row.last) for row in read_rows(table)] == [(30, 40)]
+    assert read_window(forty, 30, 10).shape[0] == 10
+
+
 def test_every_file_of_a_table_is_looked_at_once(forty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Path] = []
     monkeypatch.setattr(footage, "probe", lambda path: looked.append(path) or probe(path))

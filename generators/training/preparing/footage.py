@@ -144,9 +144,13 @@ def _of_entry(entry: Mapping[str, Any], number: int, table: Path, look: Callable
 
 
 def _stretch(entry: Mapping[str, Any], seen: Footage) -> dict[str, int]:
-    """`first` and `last` of a row. Raises ValueError for frames that the file has not."""
+    """`first` and `last` of a row. Raises ValueError for frames that the file has not.
+
+    A file's header may count one frame less than its decoder, by which shots are cut.
+    """
     first = _number(entry, "first") or 0.0
     last = float(seen.frames) if (said := _number(entry, "last")) is None else said
+    last = float(seen.frames) if last == seen.frames + 1 else last
     if not (first.is_integer() and last.is_integer() and 0 <= first < last <= seen.frames):
         raise ValueError(f"expected 0 <= first < last <= {seen.frames}, its frames, got {first:g} and {last:g}")
     return {"first": int(first), "last": int(last)}
