@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from generators.errors import TrainingError
+from generators.models.tiny_cogvideox import tiny_cogvideox
 from generators.training.checkpoint import read_checkpoint
 from generators.training.scenes import FIRST, NEWER, settings_of, train_scenes
 from generators.training.scenes_config import Lora, NoiseLevels
