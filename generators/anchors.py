@@ -21,18 +21,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from generators.clip import Event, ShotRequest
-from generators.controls.storyboarding_maths import Refinement
+from generators.controls.storyboarding_maths import Refinement, on_grid
 from generators.errors import RequestRejected
 from generators.training.checkpoint import write_whole
 
 FORMAT = "fabula anchors 1"
-MADE = ("weights", "steps", "levels", "guidance", "grid", "steering")
+MADE = ("weights", "steps", "levels", "guidance", "grid", "refined_grid", "steering")
 """What `made` tells."""
 WINDOWS = ("preserve", "flow", "share", "refine")
 PATHS = ("plain", "sweep0", "sweep1")
 PARTS = ("plain", "steered in the first sweep", "steered in the second")
 LEVEL = 1e-6
 """How far a level may be from the one it was filmed at: `made` rounds them."""
+Grid = tuple[int, int, int]
+"""Tokens along time, height and width."""
 Latents = Mapping[int, Tensor]
 """Latents (1, C, F, h, w) as the network read them, by step."""
 
@@ -48,9 +50,9 @@ class KeptAnchor:
     sweeps: tuple[Latents, ...] = field(repr=False)
     """The steered copy, in one sweep or two."""
     masks: Mapping[int, Tensor] = field(repr=False)
-    """(N,) bool, by the first step of the first sweep that they hold for."""
+    """(N,) bool on the grid of the clip's tokens, by the first step of the first sweep that they hold for."""
     features: Tensor | None = field(default=None, repr=False)
-    """(N, C) float32, 0 outside the subject; None without refinement."""
+    """(N, C) float32 on the grid of the refined layers, 0 outside the subject; None without refinement."""
     refinement: Refinement | None = field(default=None, repr=False)
     """What it takes from the other anchors; None for a lone one."""
 
@@ -80,7 +82,9 @@ class Anchors:
                 "anchors: expected the digest of the weights that filmed them, to keep it in the file; name it in "
                 "CastSettings.weights (`generators.digests.weights_digest` gives that of a folder)"
             )
-        tensors = {name: tensor for i, shot in enumerate(self.shots) for name, tensor in _tensors(i, shot).items()}
+        grids = _grids(self.made)
+        each = [_tensors(i, shot, grids) for i, shot in enumerate(self.shots)]
+        tensors = {name: tensor for of_shot in each for name, tensor in of_shot.items()}
         told = {"made": json.dumps(self.made), "shots": json.dumps([_told(shot) for shot in self.shots])}
         digest = _digest(tensors, told)
         content = save(tensors, {"format": FORMAT, "sha256": digest, **told})
@@ -108,23 +112,32 @@ class Anchors:
                 raise RequestRejected(f"requests: {request.prompt!r} is not the request that {path} was filmed from")
         subjects = [shot["subject"] for shot in shots]
         require_readable(path, tensors, made, len(shots))
-        kept = [_kept(*one, i, tensors) for i, one in enumerate(zip(asked, subjects, strict=True))]
+        grids = _grids(made)
+        kept = [_kept(*one, i, tensors, grids) for i, one in enumerate(zip(asked, subjects, strict=True))]
         return cls(shots=tuple(kept), made=made)
 
 
-def _tensors(number: int, shot: KeptAnchor) -> dict[str, Tensor]:
+def _grids(made: Mapping[str, Any]) -> tuple[Grid, Grid]:
+    """Of masks, and of what refinement reads."""
+    (f, h, w), (_, refined_h, refined_w) = made["grid"], made["refined_grid"]
+    return (f, h, w), (f, refined_h, refined_w)
+
+
+def _tensors(number: int, shot: KeptAnchor, grids: tuple[Grid, Grid]) -> dict[str, Tensor]:
     """Everything of one anchor by name; of the features only those of the subject."""
     paths = {"plain": shot.plain, **{f"sweep{i}": path for i, path in enumerate(shot.sweeps)}, "mask": shot.masks}
     found = {f"{name}.{step}": tensor for name, path in paths.items() for step, tensor in path.items()}
     if shot.features is not None:
-        found["features"] = shot.features[_last(shot.masks)]
+        found["features"] = shot.features[_last(shot.masks, grids)]
     if shot.refinement is not None:
         near, anchor, place = shot.refinement
         found |= {"near": near, "anchor": anchor.to(torch.uint8), "place": place.to(torch.int32)}
     return {f"{number}.{name}": tensor.cpu().contiguous().clone() for name, tensor in found.items()}
 
 
-def _kept(request: ShotRequest, subject: str, number: int, tensors: Mapping[str, Tensor]) -> KeptAnchor:
+def _kept(
+    request: ShotRequest, subject: str, number: int, tensors: Mapping[str, Tensor], grids: tuple[Grid, Grid]
+) -> KeptAnchor:
     own = {name.partition(".")[2]: x for name, x in tensors.items() if name.startswith(f"{number}.")}
 
     def path(name: str) -> dict[int, Tensor]:
@@ -134,7 +147,7 @@ def _kept(request: ShotRequest, subject: str, number: int, tensors: Mapping[str,
     sweeps = tuple(path(f"sweep{i}") for i in range(len({key.partition(".")[0] for key in own if "sweep" in key})))
     features = None
     if "features" in own:
-        shown = _last(masks)
+        shown = _last(masks, grids)
         features = own["features"].new_zeros(len(shown), own["features"].shape[1])
         features[shown] = own["features"]
     found = Refinement(own["near"], own["anchor"].long(), own["place"].long()) if "near" in own else None
@@ -144,8 +157,9 @@ def _kept(request: ShotRequest, subject: str, number: int, tensors: Mapping[str,
     )  # fmt: skip
 
 
-def _last(masks: Mapping[int, Tensor]) -> Tensor:
-    return masks[max(masks)]
+def _last(masks: Mapping[int, Tensor], grids: tuple[Grid, Grid]) -> Tensor:
+    """The newest mask, where refinement reads it."""
+    return on_grid(masks[max(masks)], *grids)
 
 
 def _told(shot: KeptAnchor) -> dict[str, Any]:
@@ -200,12 +214,13 @@ def _parsed(path: Path, told: Mapping[str, str]) -> tuple[list[dict[str, Any]], 
 
 
 def _require_told(path: Path, made: Mapping[str, Any]) -> None:
-    levels, grid, steering = made["levels"], made["grid"], made["steering"]
+    levels, grid, refined, steering = (made[name] for name in ("levels", "grid", "refined_grid", "steering"))
     windows = [steering.get(part, ()) for part in WINDOWS] if isinstance(steering, dict) else [()]
     fits = {
         "weights": isinstance(made["weights"], str) and bool(made["weights"]),
         "levels": _are_numbers(levels) and len(levels) == made["steps"],
-        "grid": _are_numbers(grid) and len(grid) == 3 and all(isinstance(n, int) and n > 0 for n in grid),
+        "grid": _is_grid(grid),
+        "refined_grid": _is_grid(refined) and _is_grid(grid) and refined[0] == grid[0],
         "steering": all(window is None or _are_numbers(window) and len(window) == 2 for window in windows),
     }
     for name, fit in fits.items():
@@ -214,6 +229,10 @@ def _require_told(path: Path, made: Mapping[str, Any]) -> None:
                 f"anchors: {path}: {name} is {made[name]!r:.80}, with which no shot can be compared; film the anchors "
                 "again, with CastSettings.weights"
             )
+
+
+def _is_grid(values: Any) -> bool:
+    return _are_numbers(values) and len(values) == 3 and all(isinstance(n, int) and n > 0 for n in values)
 
 
 def _are_numbers(values: Any) -> bool:
@@ -272,9 +291,10 @@ def _require_masks(own: Mapping[str, Tensor], made: Mapping[str, Any], count: in
             f"expected {', '.join(sorted(wanted)) or 'nothing'} of refinement, got {', '.join(sorted(found))}"
         )
     if "features" in own:
-        shown, features = int(_last(masks).sum()), own["features"]
+        shown, features = int(_last(masks, _grids(made)).sum()), own["features"]
         if features.ndim != 2 or len(features) != shown or not features.isfinite().all():
             raise ValueError(f"features: expected ({shown}, C) finite numbers, got {tuple(features.shape)}")
+    tokens = math.prod(made["refined_grid"])
     for name, most in (("near", 2), ("anchor", count - 1), ("place", tokens)):
         if name in own:
             x = own[name]

@@ -19,11 +19,19 @@ from generators.anchors import Anchors, KeptAnchor
 from generators.cast_plan import CastSettings, Plan
 from generators.cast_rows import Moment, Row, RowSteppers, features_of, spans, start_of, text_of
 from generators.clip import ShotRequest
-from generators.controls.base import Control, attached
+from generators.controls.base import Control, Shot, attached
 from generators.controls.motion_queries import noise_levels
 from generators.controls.storyboarding import Seats, StoryboardSteering, storyboard
 from generators.controls.storyboarding_config import Storyboarding
-from generators.controls.storyboarding_maths import FlowMaps, Refinement, matches, refinement, smoothed
+from generators.controls.storyboarding_maths import (
+    FlowMaps,
+    Refinement,
+    matches,
+    on_grid,
+    refinement,
+    resized,
+    smoothed,
+)
 from generators.models.base import Start, Text, VideoModel
 from generators.models.stepping import Stepper
 from generators.sampler import OnStep, Settings, common_layout, controls_of, denoise
@@ -76,6 +84,8 @@ class Batch:
         self.board = storyboard(self.requests, self.subjects, anchors=self.anchors, **cast.of_control)
         self.layout = common_layout(model, self.board)
         self.config = next(c for c in self.board[-1].controls if isinstance(c, Storyboarding))
+        self.level = StoryboardSteering(self.config, Shot.of(model, self.board[-1], settings.steps)).level
+        """How often height and width are halved where outputs are refined."""
         stepper = model.stepper(settings.steps, self.layout)
         self.plan = Plan(self.config, noise_levels(stepper), cast.keeps)
         self.row_steps = 0
@@ -177,7 +187,10 @@ class Batch:
                 row.latents = row.follows[span.start].to(self.start.noise)
         self._seat(rows, places)
         controls = [row.acting for row in riding]
-        with attached(self.model, controls) as run, features_of(self.model, self.config, run, hear) as heard:
+        with (
+            attached(self.model, controls) as run,
+            features_of(self.model, self.config, self.layout, self.level, run, hear) as heard,
+        ):
             latents = denoise(
                 self.model, text_of(self.text, places), start_of(self.start, places), self.settings, run,
                 RowSteppers(riding), latents=torch.cat([row.latents for row in riding]), span=span,
@@ -201,14 +214,15 @@ class Batch:
                 steering.seats = Seats(place=seats[self.count + shot], vanilla=seats.get(shot), anchors=anchors)
 
     def _features(self, states: Tensor) -> list[Tensor]:
-        """What correspondences are read from, (N, C) of each shot, smoothed; of riding anchors as it was kept."""
+        """What correspondences are read from, smoothed, (N, C) on the refined grid; of riding anchors as kept."""
         kept = [shot.features.to(states) for shot in self.riding if shot.features is not None]
-        own = [smoothed(one.unflatten(0, self.layout.grid).movedim(-1, 1)).movedim(1, -1) for one in states]
-        return kept + [one.flatten(0, 2) for one in own]
+        size = self.layout.halved(self.level).grid[1:]
+        own = [resized(smoothed(one), size) for one in states]
+        return kept + [one.movedim(1, -1).flatten(0, 2) for one in own]
 
     def _found(self, features: Sequence[Tensor], rows: list[Row]) -> list[Refinement | None]:
         """What each shot takes from the anchors other than itself."""
-        masks = [_steering(rows[self.count + shot]).sight.last for shot in range(self.count)]
+        masks = [_steering(rows[self.count + shot]).refined_mask() for shot in range(self.count)]
         found: list[Refinement | None] = []
         for shot in range(self.count):
             mask = masks[shot]
@@ -242,7 +256,10 @@ class Batch:
             steered = self.count + shot
             masks = {step: mask.cpu() for step, mask in _steering(first[steered]).sight.seen.items()}
             mine = found[shot] if found else None
-            shown = None if features is None else features[shot].cpu() * masks[max(masks)].unsqueeze(-1)
+            shown = None
+            if features is not None:
+                subject = on_grid(masks[max(masks)], self.layout.grid, self.layout.halved(self.level).grid)
+                shown = features[shot].cpu() * subject.unsqueeze(-1)
             shots.append(
                 KeptAnchor(
                     request=self.requests[shot],
@@ -266,6 +283,7 @@ class Batch:
             "levels": [round(level, 6) for level in noise_levels(stepper)],
             "guidance": [self.settings.guidance, self.settings.guidance_2],
             "grid": list(self.layout.grid),
+            "refined_grid": list(self.layout.halved(self.level).grid),
             "steering": steering,
         }
         plain: dict[str, Any] = json.loads(json.dumps(made))

@@ -18,7 +18,7 @@ from torch import Tensor
 from generators.controls.base import Control, Run
 from generators.controls.storyboarding_config import Storyboarding
 from generators.errors import ControlRejected
-from generators.models.base import Branch, Start, Text
+from generators.models.base import Branch, Layout, Start, Text
 from generators.models.stepping import Stepper
 
 
@@ -156,21 +156,30 @@ def spans(steps: range, rows_at: Callable[[int], tuple[int, ...]], cuts: Contain
 
 
 @contextmanager
-def features_of(model: Any, config: Storyboarding, run: Run, hear: bool) -> Iterator[dict[str, Tensor]]:
-    """What a block in the middle gives in the conditional pass, (rows, N, C) float32; nothing unless asked to hear."""
+def features_of(
+    model: Any, config: Storyboarding, layout: Layout, level: int, run: Run, hear: bool
+) -> Iterator[dict[str, Tensor]]:
+    """What a block in the middle gives in the conditional pass, (rows, F, C, h, w) float32, as "states".
+
+    Nothing unless asked to hear. Of a UNet it is the up block whose output has height and width halved `level` times.
+    """
     found: dict[str, Tensor] = {}
+    frames, height, width = layout.grid
 
     def listen(module: Any, inputs: Any, output: Any) -> None:
         rows = len(run.controls)
         states: Tensor = output[0] if isinstance(output, tuple) else output
+        if states.ndim == 4:  # a UNet folds frames into the batch
+            states = states.unflatten(0, (-1, frames))
         if Branch.COND in run.branches and len(states) == rows * len(run.branches):
             first = rows * list(run.branches).index(Branch.COND)
-            found["states"] = states[first : first + rows].float()
+            own = states[first : first + rows].float()
+            found["states"] = own if own.ndim == 5 else own.unflatten(1, (frames, height, width)).movedim(-1, 2)
 
     handles = []
     for network in (getattr(model, "experts", None) or (model.network,)) if hear else ():
-        blocks = network.blocks if hasattr(network, "blocks") else network.transformer_blocks
-        layer = int(0.65 * len(blocks)) if config.feature_layer is None else config.feature_layer
+        blocks, usual = _blocks_of(network, level)
+        layer = usual if config.feature_layer is None else config.feature_layer
         if not 0 <= layer < len(blocks):
             raise ControlRejected(f"Storyboarding.feature_layer: expected one of 0..{len(blocks) - 1}, got {layer}")
         handles.append(blocks[layer].register_forward_hook(listen))
@@ -179,6 +188,14 @@ def features_of(model: Any, config: Storyboarding, run: Run, hear: bool) -> Iter
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _blocks_of(network: Any, level: int) -> tuple[Sequence[Any], int]:
+    """Blocks whose outputs can be read, and the number of the one that is unless another is asked for."""
+    if hasattr(network, "up_blocks"):
+        return network.up_blocks, max(len(network.up_blocks) - 2 - level, 0)
+    blocks = network.blocks if hasattr(network, "blocks") else network.transformer_blocks
+    return blocks, int(0.65 * len(blocks))
 
 
 def _twin(stepper: Stepper) -> Stepper:

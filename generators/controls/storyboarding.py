@@ -4,12 +4,15 @@ Every shot rides twice in one lock-step batch: as it is, and steered. In the sam
 copy's queries (early), or the copy's correspondences between keyframes (later), so that nothing is cached; the keys
 and values of the anchors' subject, frame by frame; and, in a second sweep, the anchors' outputs where the first found
 the same part of the subject. Both branches of guidance, each within its own. `generators.cast` makes the sweeps.
+
+UNets, for which it was published, are steered in their attention within frames. Masks are kept on the grid of the
+latents and read on that of a level; refinement acts on one level alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,16 +29,25 @@ from generators.controls.storyboarding_maths import (
     FlowMap,
     FlowMaps,
     Refinement,
+    as_clip,
+    as_frames,
     blended,
     dropped,
     flow_maps,
     flow_queries,
     key_frames,
+    on_grid,
     subject_attention,
 )
 from generators.controls.storyboarding_subject import COARSE, UNSEEN, Sight
 from generators.errors import ControlRejected
 from generators.models.base import Branch, Site, VideoModel
+
+Layers = str | tuple[int, ...]
+DEPTHS = {"all": 0, "last two thirds": 1 / 3, "last third": 2 / 3}
+"""The share of the depth from which on layers are steered."""
+USUAL: Mapping[str, Layers] = {"query": "last third", "share": "last two thirds", "refine": "last two thirds"}
+"""Of transformers."""
 
 
 def storyboard(
@@ -93,13 +105,18 @@ class StoryboardSteering(Control):
         self.keys = key_frames(self.frames, config.keyframes)
         self.mask: Tensor | None = None
         """Where the subject is in the step at hand, (N,) bool; None before the first look."""
-        self.dilution = self.frames**0.5 if config.dilution is None else config.dilution
         kinds = {site.kind for site in shot.sites}
-        if "temporal" in kinds or not kinds & {"self", "joint"}:
-            raise ControlRejected("Storyboarding: expected a model whose self-attention sees the whole clip")
-        self._query_layers = self._layers(config.query_layers, 2 / 3)
-        self._share_layers = self._layers(config.share_layers, 1 / 3)
-        self._refine_layers = self._layers(config.refine_layers, 1 / 3)
+        if not kinds & {"self", "joint"}:
+            raise ControlRejected("Storyboarding: this model has no self-attention over a frame or a clip to steer")
+        in_frames = "temporal" in kinds
+        usual = _usual_in_frames(self._attentions) if in_frames else USUAL
+        self._query_layers, self._share_layers, self._refine_layers = (
+            self._layers(f"{part}_layers", usual[part]) for part in ("query", "share", "refine")
+        )
+        self.level = self._refined_level()
+        """Of the layers that are refined."""
+        own_keys = 1 if in_frames else self.frames
+        self.dilution = own_keys**0.5 if config.dilution is None else config.dilution
         self.sight = Sight(config, shot)
         self.reads_words = self.sight.by_words
         self.replaces_queries = (config.preserve, config.flow) != (None, None)
@@ -114,6 +131,16 @@ class StoryboardSteering(Control):
         self.in_sweeps = False
         """Whether somebody makes both sweeps."""
         self._others: list[StoryboardSteering] = []
+
+    @property
+    def refined_grid(self) -> tuple[int, int, int]:
+        """Tokens of the layers that are refined, along time, height and width."""
+        return self.shot.layout.halved(self.level).grid
+
+    def refined_mask(self) -> Tensor | None:
+        """The newest mask, on that grid."""
+        last = self.sight.last
+        return None if last is None else on_grid(last, self.shot.layout.grid, self.refined_grid)
 
     def follow(self, first: StoryboardSteering, found: Refinement | None) -> None:
         """Go on where the first sweep stopped: its last mask, its correspondences, and what it found."""
@@ -173,13 +200,14 @@ class StoryboardSteering(Control):
         """The plain copy's queries, or the own ones led along its correspondences."""
         if call.site.kind == "cross" or call.site.layer not in self._query_layers:
             return call
+        own = as_clip(call.q)
         if call.step.index in self.preserved:
             q = self._row(call, self.seats.vanilla, 0)
         elif call.step.index in self.led:
-            q = self._led(call)
+            q = self._led(call, own)
         else:
             return call
-        return replace(call, q=self._with_dropout(call, q))
+        return replace(call, q=as_frames(self._with_dropout(call, own, q), len(call.q)))
 
     def parts(self, call: AttentionCall) -> Sequence[tuple[Tensor, Tensor]]:
         """Every frame's look at the anchors' subject in the same frame."""
@@ -192,9 +220,11 @@ class StoryboardSteering(Control):
         for anchor in anchors:
             k, v = (self._row(call, anchor.seats.place, which)[0][:, video] for which in (1, 2))
             assert anchor.mask is not None
-            read.append(Anchor(k, v, anchor.mask))
+            read.append(Anchor(k, v, on_grid(anchor.mask, self.shot.layout.grid, call.layout.grid)))
         also = self.frames // 2 if self.config.middle else None
-        return (subject_attention(call.q, read, self.frames, dilution=self.dilution, also=also),)
+        out, lse = subject_attention(as_clip(call.q), read, self.frames, dilution=self.dilution, also=also)
+        parts = len(call.q)
+        return ((as_frames(out, parts), as_frames(lse.unsqueeze(-1), parts).squeeze(-1)),)
 
     def observe(self, call: AttentionCall, out_BHND: Tensor, lse_BHN: Tensor) -> None:
         """Add up the attention to the subject's words."""
@@ -225,13 +255,14 @@ class StoryboardSteering(Control):
         within = self.refinement is not None and step.index in self.refined
         return within and site.kind in ("self", "joint") and site.layer in self._refine_layers
 
-    def _led(self, call: AttentionCall) -> Tensor:
+    def _led(self, call: AttentionCall, own_BHND: Tensor) -> Tensor:
         if call.raw_batch is None or call.norm is None or call.turn is None:
             raise ControlRejected("Storyboarding.flow: this family's attention cannot place queries; use flow=None")
         maps = self._correspondences(call, call.raw_batch, call.norm)
-        led = call.turn(flow_queries(call.norm(call.raw_q), maps, self.frames, self.config.weight))
+        led = call.turn(flow_queries(call.norm(as_clip(call.raw_q)), maps, self.frames, self.config.weight))
         moved = torch.tensor([f not in self.keys for f in range(self.frames)], device=call.q.device)
-        return torch.where(moved.repeat_interleave(call.q.shape[2] // self.frames).view(1, 1, -1, 1), led, call.q)
+        tokens = own_BHND.shape[2] // self.frames
+        return torch.where(moved.repeat_interleave(tokens).view(1, 1, -1, 1), led, own_BHND)
 
     def _correspondences(
         self, call: AttentionCall, raw_BHND: Tensor, norm: Callable[[Tensor], Tensor]
@@ -247,13 +278,13 @@ class StoryboardSteering(Control):
             self.maps.keep((call.site.expert, call.site.layer, call.branch), call.step.index, maps)
         return maps
 
-    def _with_dropout(self, call: AttentionCall, q: Tensor) -> Tensor:
+    def _with_dropout(self, call: AttentionCall, own_BHND: Tensor, q: Tensor) -> Tensor:
         if not self.config.dropout:
             return q
         own = dropped(
             q.shape[2], self.config.dropout, seed=self.shot.request.seed, step=call.step.index, layer=call.site.layer
         )
-        return torch.where(own.to(q.device).view(1, 1, -1, 1), call.q, q)
+        return torch.where(own.to(q.device).view(1, 1, -1, 1), own_BHND, q)
 
     def _row(self, call: AttentionCall, place: int | None, which: int) -> Tensor:
         """Queries, keys or values (1, H, ., D) of another request in this branch of the pass."""
@@ -262,15 +293,40 @@ class StoryboardSteering(Control):
         row = call.row - self.seats.place + place
         return call.batch[which][row : row + 1]
 
-    def _layers(self, layers: str | tuple[int, ...], depth: float) -> frozenset[int]:
-        """Layers from that share of the depth on, all, or those that are named."""
-        there = {site.layer for site in self.shot.sites if site.kind in ("self", "joint")}
+    @property
+    def _attentions(self) -> list[Site]:
+        return [site for site in self.shot.sites if site.kind in ("self", "joint")]
+
+    def _layers(self, name: str, usual: Layers) -> frozenset[int]:
+        """Layers from a share of the depth on, or those that are named."""
+        asked: Layers | None = getattr(self.config, name)
+        layers = usual if asked is None else asked
+        there = {site.layer for site in self._attentions}
         if isinstance(layers, tuple):
-            if not there.issuperset(layers):
-                raise ControlRejected(f"Storyboarding: expected layers among 0..{max(there)}, got {layers}")
+            if not layers or not there.issuperset(layers):
+                raise ControlRejected(f"Storyboarding.{name}: expected some of 0..{max(there)}, got {layers}")
             return frozenset(layers)
-        first = 0 if layers == "all" else min(math.ceil((max(there) + 1) * depth - 1e-9), max(there))
+        first = min(math.ceil((max(there) + 1) * DEPTHS[layers] - 1e-9), max(there))
         return frozenset(layer for layer in there if layer >= first)
+
+    def _refined_level(self) -> int:
+        levels = {site.level for site in self._attentions if site.layer in self._refine_layers}
+        if self.config.refine is not None and len(levels) > 1:
+            raise ControlRejected(
+                "Storyboarding.refine_layers: expected layers that work on one size, since correspondences are those "
+                f"of one grid, got sizes halved {', '.join(map(str, sorted(levels)))} times"
+            )
+        return min(levels)
+
+
+def _usual_in_frames(sites: Sequence[Site]) -> Mapping[str, Layers]:
+    """Of a UNet: every query, anchors on the way up, refinement where height and width are halved once."""
+    level = min(1, max(site.level for site in sites))
+    return {
+        "query": "all",
+        "share": tuple(site.layer for site in sites if site.way == "up"),
+        "refine": tuple(site.layer for site in sites if site.level == level),
+    }
 
 
 def feature_step(config: Storyboarding, levels: Sequence[float]) -> int:

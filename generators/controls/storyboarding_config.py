@@ -57,17 +57,21 @@ class Storyboarding(ControlConfig):
     features: float = FEATURES
     """Noise level at which correspondences are read, where the first sweep ends."""
     feature_layer: int | None = None
-    """The block whose output they are read from; None is at 65 % of the depth."""
+    """The block whose output they are read from; None is at 65 % of the depth. Of a UNet the number of an up block;
+    None is the one that leads to the size of the refined layers."""
     weight: Literal["sigmoid", "linear"] = "sigmoid"
     """Between two keyframes: as published (0.73 at the first, 0.5 at the second), or from one to the other."""
     dropout: float = 0.0
     """Share of the tokens that keep their own queries: more identity, less motion."""
     dilution: float | None = None
     """Factor on the anchors' keys, since attention over the whole clip has many more of its own; None is the square
-    root of the latent frames, 1 is none."""
-    query_layers: Literal["all", "last third"] | tuple[int, ...] = "last third"
-    share_layers: Literal["all", "last two thirds"] | tuple[int, ...] = "last two thirds"
-    refine_layers: Literal["all", "last two thirds"] | tuple[int, ...] = "last two thirds"
+    root of the latent frames, and 1, which is none, where attention is within a frame (UNets)."""
+    query_layers: Literal["all", "last third"] | tuple[int, ...] | None = None
+    """Layers of self-attention; None: the last third of a transformer's, all of a UNet's."""
+    share_layers: Literal["all", "last two thirds"] | tuple[int, ...] | None = None
+    """None: the last two thirds, or those on a UNet's way up."""
+    refine_layers: Literal["all", "last two thirds"] | tuple[int, ...] | None = None
+    """None: the last two thirds, or all of a UNet's that work on half of the latents' height and width."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "segmented_by", "attention" if self.segmenter is None else self.segmenter.name)

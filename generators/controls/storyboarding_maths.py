@@ -52,6 +52,23 @@ def subject_attention(
     return out, lse
 
 
+def as_clip(x_PHND: Tensor) -> Tensor:
+    """Frames that attention keeps apart as one sequence, (1, H, P N, D)."""
+    return x_PHND.transpose(0, 1).flatten(1, 2).unsqueeze(0)
+
+
+def as_frames(x_BHND: Tensor, parts: int) -> Tensor:
+    """The way back: (P, H, n, D)."""
+    return x_BHND[0].unflatten(1, (parts, -1)).transpose(0, 1)
+
+
+def on_grid(mask_N: Tensor, grid: tuple[int, int, int], wanted: tuple[int, int, int]) -> Tensor:
+    """A mask of tokens on a coarser grid of the same frames: on where more than half of a cell is."""
+    if grid == wanted:
+        return mask_N
+    return F.adaptive_avg_pool2d(mask_N.view(grid).float().unsqueeze(0), wanted[1:])[0].flatten() > 0.5
+
+
 def key_frames(frames: int, spacing: int) -> tuple[int, ...]:
     """0, spacing, 2 spacing, …, and the last."""
     return tuple(sorted({*range(0, frames, spacing), frames - 1}))
@@ -244,6 +261,13 @@ def injected(
         read = [source[name].unsqueeze(0) for name in names]
         made[shot] = blended(made[shot].unsqueeze(0), read, refinement(match, masks_SN[shot]), alpha)[0]
     return made
+
+
+def resized(maps_FCHW: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps of every frame in another size, bilinear; those of that size as they are."""
+    if tuple(maps_FCHW.shape[2:]) == tuple(size):
+        return maps_FCHW
+    return F.interpolate(maps_FCHW, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def smoothed(features_FCHW: Tensor) -> Tensor:

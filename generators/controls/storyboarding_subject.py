@@ -14,7 +14,7 @@ from torch import Tensor
 from generators.attention import column_mass
 from generators.controls.base import AttentionCall, Shot, Step
 from generators.controls.storyboarding_config import Storyboarding
-from generators.controls.storyboarding_maths import mask_tokens, subject_tokens
+from generators.controls.storyboarding_maths import mask_tokens, resized, subject_tokens
 from generators.models.base import Branch, Site, VideoModel
 
 COARSE = (
@@ -76,14 +76,15 @@ class Sight:
         """Add up the attention to the subject's words."""
         text = call.over("text")
         if self._columns is not None and text.reads == "text":
-            self._maps.append(column_mass(text.q, text.k, self._columns, counts_M=text.counts)[0])
+            mass_N = column_mass(text.q, text.k, self._columns, counts_M=text.counts)[0]
+            mass_FHW = mass_N.unflatten(0, text.layout.grid)
+            self._maps.append(resized(mass_FHW.unsqueeze(1), self.shot.layout.grid[1:]).squeeze(1))
 
     def look(self, step: Step, clean: Callable[[], Tensor]) -> None:
         """See where the subject is, for the next step; `clean` gives the latents that this one foresees."""
         if self.looks and step.index in self._steps:
             if self._maps:
-                grid = self.shot.layout.grid
-                self.seen[step.index + 1] = subject_tokens(torch.stack(self._maps).mean(0).unflatten(0, grid))
+                self.seen[step.index + 1] = subject_tokens(torch.stack(self._maps).mean(0))
             elif self.config.segmenter is not None and self._is_due(step.index):
                 self.seen[step.index + 1] = self._segmented(clean())
         self._maps.clear()

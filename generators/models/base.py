@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -61,6 +61,11 @@ class Layout:
         """(C, F, h, w)."""
         return self.channels, self.frames, self.height, self.width
 
+    def halved(self, level: int) -> Layout:
+        """The layout where height and width are halved so many times, and rounded up: a UNet's level."""
+        height, width = (-(-side // 2**level) for side in (self.height, self.width))
+        return replace(self, height=height, width=width)
+
     def latent(self, step: int) -> int:
         """The clip's own latent frame that a step of the token grid ends with, padding not counted."""
         return (step + 1) * self.patch[0] - 1 - self.lead
@@ -75,6 +80,8 @@ class Site:
     kind: Literal["self", "cross", "joint", "temporal"]
     level: int = 0
     """How often height and width are halved where this attention works, in families that do so."""
+    way: Literal["down", "middle", "up"] | None = None
+    """Which way the network goes there, in such families."""
 
 
 @dataclass(frozen=True, kw_only=True)

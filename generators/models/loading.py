@@ -92,7 +92,7 @@ def made_for(model: VideoModel) -> MadeFor:
         moves=callable(getattr(opened, "encode_clip", None)),  # `base.SeesClips`
         frame_texts=any(site.kind == "cross" for site in model.sites),
         continues=_extension(opened),
-        films_sets={site.kind for site in model.sites}.isdisjoint({"temporal"}),
+        films_sets=any(site.kind in ("self", "joint") for site in model.sites),
     )
     return replace(found, limits=limits)
 

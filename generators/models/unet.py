@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
@@ -33,6 +33,7 @@ from generators.tokens import TextMap, map_text
 
 Place = tuple[Site, Any]
 """A site and its attention module."""
+Way = Literal["down", "middle", "up"]
 
 
 class UnetVideoModel(OneNetwork):
@@ -48,7 +49,8 @@ class UnetVideoModel(OneNetwork):
         self.name = name
         self.eta = eta
         self.is_animatediff = isinstance(pipe, AnimateDiffPipeline)
-        self._places: tuple[Place, ...] = tuple(_places(pipe.unet))
+        self.network = pipe.unet
+        self._places: tuple[Place, ...] = tuple(_places(self.network))
         self._modules = dict(self._places)
         self._holder = OneHolder(name)
 
@@ -141,11 +143,11 @@ class UnetVideoModel(OneNetwork):
         for side, value in (("height", height), ("width", width)):
             if value % multiple or value < multiple:
                 raise RequestRejected(f"{side}: expected a multiple of {multiple}, got {value}")
-        longest = self.pipe.unet.config.motion_max_seq_length if self.is_animatediff else None
+        longest = self.network.config.motion_max_seq_length if self.is_animatediff else None
         if frames < 1 or (longest is not None and frames > longest):
             raise RequestRejected(f"frames: expected 1 to {longest or 'any number'}, got {frames}")
         return Layout(
-            channels=self.pipe.unet.config.in_channels,
+            channels=self.network.config.in_channels,
             frames=frames,
             height=height // multiple,
             width=width // multiple,
@@ -190,7 +192,7 @@ class UnetVideoModel(OneNetwork):
             states = states.repeat_interleave(latents.shape[2], dim=0)
         joined = torch.cat([latents] * len(branches)) if len(branches) > 1 else latents
         shown = joined.to(states.dtype)  # float32 where a control edits them
-        prediction: Tensor = self.pipe.unet(shown, t, encoder_hidden_states=states, return_dict=False)[0]
+        prediction: Tensor = self.network(shown, t, encoder_hidden_states=states, return_dict=False)[0]
         return prediction
 
     def encode_clip(self, frames: Frames) -> Tensor:
@@ -210,13 +212,13 @@ class UnetVideoModel(OneNetwork):
     def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:
         """Put controlled attention at the sites; the call returned puts the former processors back."""
         if sites:
-            check_steerable(self.pipe.unet, "A control")
+            check_steerable(self.network, "A control")
 
         def controlled(site: Site) -> tuple[Any, Callable[[Any], Any]]:
             module = self._modules[site]
             return module, lambda plain: ControlledUnetAttention(plain, module, site, run)
 
-        return replace_processors((controlled(site) for site in sites), [self.pipe.unet])
+        return replace_processors((controlled(site) for site in sites), [self.network])
 
 
 def _with_adapter(model: str, motion_adapter: str, dtype: torch.dtype) -> Any:
@@ -244,23 +246,23 @@ def _states(text: Text, branch: Branch) -> Tensor:
 def _places(unet: Any) -> Iterator[Place]:
     """Every attention that can be steered, in the order of the forward pass; layers are counted apart by kind."""
     deepest = len(unet.down_blocks) - 1
-    blocks = [
-        *((level, block) for level, block in enumerate(unet.down_blocks)),
-        (deepest, unet.mid_block),
-        *((deepest - number, block) for number, block in enumerate(unet.up_blocks)),
+    blocks: list[tuple[int, Way, Any]] = [
+        *((level, "down", block) for level, block in enumerate(unet.down_blocks)),
+        (deepest, "middle", unet.mid_block),
+        *((deepest - number, "up", block) for number, block in enumerate(unet.up_blocks)),
     ]
     space = time = 0
-    for level, block in blocks:
+    for level, way, block in blocks:
         for transformer in getattr(block, "attentions", ()):
             for part in transformer.transformer_blocks:
-                yield Site(0, space, "self", level), part.attn1
-                yield Site(0, space, "cross", level), part.attn2
+                yield Site(0, space, "self", level, way), part.attn1
+                yield Site(0, space, "cross", level, way), part.attn2
                 space += 1
         for transformer in _over_time(block):
             for part in transformer.transformer_blocks:
                 for attention in (part.attn1, part.attn2):
                     if attention is not None:
-                        yield Site(0, time, "temporal", level), attention
+                        yield Site(0, time, "temporal", level, way), attention
                         time += 1
 
 

@@ -1,7 +1,8 @@
 """The processor that stands in a UNet attention while a control may act there.
 
 Computes what diffusers' `AttnProcessor2_0` computes, except for the requests whose control acts in this pass. UNets
-fold what cannot see each other into the batch: frames in spatial attention, pixels in temporal attention.
+fold what cannot see each other into the batch: frames in spatial attention, pixels in temporal attention. Neighbours
+are shown to a control with the frames of a clip in one sequence.
 
 R rows of the pass (a branch of a request each), P folded parts of a row, N queries, M keys, H heads, D head width.
 """
@@ -18,9 +19,9 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
 from generators.controls.base import AttentionCall, Control, Run
-from generators.controls.steering import steer, steers
+from generators.controls.steering import join, steer, steers
 from generators.errors import ControlRejected
-from generators.models.base import Layout, Site
+from generators.models.base import Site
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -60,18 +61,23 @@ class ControlledUnetAttention:
         """(R P, H, N, D): stock attention for the rows at rest, the phases of `steer` for those that act."""
         parts = len(qkv[0]) // self.run.rows
         q, k, v = (x.unflatten(0, (-1, parts)) for x in qkv)
+        batch = (clips(q), clips(k), clips(v)) if self.site.kind == "self" else None
         out = torch.empty_like(q)
         for row in range(len(q)):
             if row in acting:
-                out[row] = self._steered(attn, acting[row], row, (q[row], k[row], v[row]))
+                out[row] = self._steered(attn, acting[row], row, (q[row], k[row], v[row]), batch)
         rest = [row for row in range(len(q)) if not steers(acting.get(row, ()))]
         if rest:
             q, k, v = (x[rest].flatten(0, 1) for x in (q, k, v))
             at_rest: Any = F.scaled_dot_product_attention(q, k, v)
             out[rest] = at_rest.unflatten(0, (-1, parts))
+        if batch is not None:
+            joined = clips(out)
+            join(self.run, acting, self.site, joined)
+            out = joined.unflatten(2, (parts, -1)).transpose(1, 2)
         return out.flatten(0, 1)
 
-    def _steered(self, attn: Any, controls: Sequence[Control], row: int, qkv: Triple) -> Tensor:
+    def _steered(self, attn: Any, controls: Sequence[Control], row: int, qkv: Triple, batch: Triple | None) -> Tensor:
         """(P, H, N, D). In text attention all frames ask one text: their pixels are rows of one call, in order."""
         q, k, v = qkv
         if self.site.kind == "cross":
@@ -80,12 +86,17 @@ class ControlledUnetAttention:
             site=self.site,
             step=self.run.step,
             row=row,
-            layout=level_layout(self.run.layout(row), self.site.level),
+            layout=self.run.layout(row).halved(self.site.level),
             q=q,
             k=k,
             v=v,
             raw_q=q,
             raw_k=k,
+            batch=batch,
+            raw_batch=None if batch is None else batch[0],
+            norm=_as_it_is,
+            turn=_as_it_is,
+            branch=self.run.branch(row),
         )
         if self.site.kind != "cross":
             return steer(call, controls)
@@ -93,10 +104,14 @@ class ControlledUnetAttention:
         return out
 
 
-def level_layout(layout: Layout, level: int) -> Layout:
-    """The layout of a UNet's level: height and width are halved once a level, and rounded up."""
-    height, width = (-(-side // 2**level) for side in (layout.height, layout.width))
-    return Layout(channels=layout.channels, frames=layout.frames, height=height, width=width, patch=(1, 1, 1))
+def clips(x_RPHND: Tensor) -> Tensor:
+    """Rows whose frames are one sequence, (R, H, P N, D): a view of projections, which lie so in memory."""
+    return x_RPHND.transpose(1, 2).flatten(2, 3)
+
+
+def _as_it_is(q: Tensor) -> Tensor:
+    """These families have no norm of queries, and no positions that turn them."""
+    return q
 
 
 def _project(attn: Any, states: Tensor) -> Triple:

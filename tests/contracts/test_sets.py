@@ -21,7 +21,7 @@ from generators.models.loading import made_for, take_apart
 from generators.models.tiny import TinyKind, tiny_pipeline, tiny_wan
 from generators.models.tiny_ltx import tiny_ltx_pipeline
 from generators.models.tiny_skyreels import TinySkyReelsKind, tiny_skyreels_pipeline
-from generators.models.tiny_unet import tiny_unet_pipeline
+from generators.models.tiny_unet import tiny_unet
 
 SIDE, FRAMES = 32, 9
 LIMITS = Limits(width=SIDE, height=SIDE, fps=8, frame_counts=(FRAMES,), extends=True)
@@ -110,12 +110,16 @@ def test_what_cannot_be_a_set_is_refused_by_name() -> None:
 
 
 @pytest.mark.slow
-def test_a_backend_whose_attention_does_not_see_a_whole_clip_films_no_sets(tmp_path: Path) -> None:
-    tiny_unet_pipeline("modelscope").save_pretrained(str(tmp_path / "unet"), safe_serialization=True)
-    backend = LocalBackend(str(tmp_path / "unet"), device="cpu", steps=2)
-    assert (backend.limits.films_sets, backend.limits.continues) == (False, "noised latents")
+def test_a_unet_films_sets_too(tmp_path: Path) -> None:
+    limits = replace(LIMITS, width=64, height=64, frame_counts=(4,))
+    backend = LocalBackend(str(tiny_unet("modelscope", tmp_path / "unet")), device="cpu", steps=6, limits=limits)
+    assert (backend.limits.films_sets, backend.limits.continues) == (True, "noised latents")
+    asked = shots((1,), frames=4, width=64, height=64)
+    (clip,) = backend.shoot_set(asked)
+    assert not same(clip, backend.shoot([asked.requests[1]])[0])
+    backend.limits = replace(backend.limits, films_sets=False)
     with pytest.raises(RequestRejected, match="cannot film shots as one set"):
-        backend.shoot_set(shots())
+        backend.shoot_set(asked)
 
 
 def test_a_backend_that_knows_no_sets_says_so() -> None:

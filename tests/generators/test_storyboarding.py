@@ -24,8 +24,6 @@ from generators.models.ltx import LTXVideoModel
 from generators.models.tiny import TinyKind, tiny_pipeline
 from generators.models.tiny_cogvideox import tiny_cogvideox_pipeline
 from generators.models.tiny_ltx import tiny_ltx_pipeline
-from generators.models.tiny_unet import tiny_unet_pipeline
-from generators.models.unet import UnetVideoModel
 from generators.models.wan import WanVideoModel
 from generators.sampler import Sample, Settings, controls_of, denoise, sample
 
@@ -238,11 +236,11 @@ def test_joint_attention_shares_video_and_leaves_text() -> None:
     assert not torch.allclose(led[3:], led[:3], atol=1e-5)
 
 
-def test_a_unet_is_refused() -> None:
-    pipe = tiny_unet_pipeline("modelscope")
-    pipe.set_progress_bar_config(disable=True)
-    with pytest.raises(ControlRejected, match="sees the whole clip"):
-        film(UnetVideoModel.from_pipeline(pipe))
+def test_a_model_without_self_attention_is_refused() -> None:
+    shot = Shot.of(wan(), shots(1)[0], SETTINGS.steps)
+    config = Storyboarding(place=1, vanilla=0, anchors=(1,), subject="red fox")
+    with pytest.raises(ControlRejected, match="no self-attention over a frame or a clip"):
+        StoryboardSteering(config, replace(shot, sites=tuple(s for s in shot.sites if s.kind == "cross")))
 
 
 def test_a_request_out_of_its_batch_is_refused() -> None:
