@@ -249,7 +249,7 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

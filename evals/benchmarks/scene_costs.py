@@ -9,7 +9,7 @@ without the decodings in which the subject is looked for, which are counted besi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Literal
 
@@ -29,7 +29,9 @@ from generators.controls.storyboarding_config import Storyboarding
 from generators.controls.storyboarding_maths import key_frames
 from generators.costs import measured
 from generators.models.base import Branch
+from generators.models.loading import take_apart
 from generators.models.tiny import tiny_pipeline
+from generators.models.tiny_unet import tiny_unet_pipeline
 from generators.models.wan import WanVideoModel
 from generators.sampler import Sample, Settings, sample
 
@@ -40,6 +42,8 @@ COUNTED = (5, 10)
 MOTION_LIMIT = 1.25
 CAST_LIMITS: dict[Keeps, float] = {"nothing": 3.4, "flow maps": 2.7}
 """Of a set in two sweeps, by what is kept from one to the other."""
+HALF = 1 / 2
+"""Of a frame, where the subject is; the clip has two rows of tokens, so a third would be none."""
 SHOTS, SET_SETTINGS = 5, Settings(steps=8, guidance=1.0)
 """Without guidance: both branches take the same, in a set as in plain shots."""
 
@@ -66,6 +70,7 @@ def measure(cases: Sequence[MotionCase] = MOTION, on_row: Callable[[SceneRow], N
         *(partial(motion_rows, case) for case in cases),
         plan_rows,
         set_rows,
+        unet_rows,
         batch_rows,
         grouped_rows,
         window_rows,
@@ -150,7 +155,7 @@ def set_rows() -> list[SceneRow]:
     """FLOPs of whole five-shot sets over those of the five shots, looks for the subject counted apart."""
     plain = _flops_of(lambda: sample(_model(), _shots(), SET_SETTINGS))
     rows = []
-    cases: tuple[tuple[Keeps, float], ...] = (("nothing", 1.0), ("nothing", 1 / 3), ("flow maps", 1 / 3))
+    cases: tuple[tuple[Keeps, float], ...] = (("nothing", 1.0), ("nothing", HALF), ("flow maps", HALF))
     for keeps, share in cases:
         band, method, limit = Band(share), _named(keeps), CAST_LIMITS[keeps] if share < 1 else None
         made, flops = _set(band, keeps)
@@ -167,9 +172,25 @@ def set_rows() -> list[SceneRow]:
     return rows
 
 
+def unet_rows() -> list[SceneRow]:
+    """The same set on a UNet: FLOPs over those of its passes, which are the plan's."""
+    model = take_apart(tiny_unet_pipeline("modelscope"))
+    shots = [replace(shot, width=64, height=64) for shot in _shots()]
+    band = Band(HALF)
+    with measured() as meter:
+        made = sample_cast(model, shots, _subjects(), SET_SETTINGS, _cast(band))
+    latents = torch.zeros(1, *model.layout(shots[0].frames, 64, 64).shape)
+    looks = band.looks * _flops_of(lambda: model.decode(latents))
+    passes = made.row_steps / (SHOTS * SET_SETTINGS.steps)
+    plain = _flops_of(lambda: sample(model, shots, SET_SETTINGS))
+    told = f"flops over those of its passes, subject in {HALF:.0%} of a frame"
+    value = (meter.laps[0].flops - looks) / (plain * passes)
+    return [SceneRow(method="Video Storyboarding on a UNet", measure=told, value=value)]
+
+
 def batch_rows() -> list[SceneRow]:
     """The same set in batches of three shots, and the peak memory of one more shot over that of one more clip."""
-    made = sample_cast(_model(), _shots(), _subjects(), SET_SETTINGS, _cast(Band(1 / 3), at_once=3))
+    made = sample_cast(_model(), _shots(), _subjects(), SET_SETTINGS, _cast(Band(HALF), at_once=3))
 
     def cast_peak(count: int) -> int:
         cast = _cast(Band(1.0))

@@ -59,7 +59,8 @@ def as_clip(x_PHND: Tensor) -> Tensor:
 
 def as_frames(x_BHND: Tensor, parts: int) -> Tensor:
     """The way back: (P, H, n, D)."""
-    return x_BHND[0].unflatten(1, (parts, -1)).transpose(0, 1)
+    frames: Tensor = x_BHND[0].unflatten(1, (parts, -1)).transpose(0, 1)
+    return frames
 
 
 def on_grid(mask_N: Tensor, grid: tuple[int, int, int], wanted: tuple[int, int, int]) -> Tensor:
