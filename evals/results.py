@@ -64,4 +64,5 @@ def read_method(folder: Path) -> Method:
         ) from error
     rows = [row for row in read_rows(folder / ROWS) if "unit" in row and all(row.get(k) == named[k] for k in KEYS)]
     last = {row["unit"]: row for row in rows}
-    return Method(name=named["method"], folder=folder, manifest=manifest, lines=lines, rows=tuple(last.values()))
+    in_order = tuple(last[unit] for unit in sorted(last))  # not as processes that share units finished them
+    return Method(name=named["method"], folder=folder, manifest=manifest, lines=lines, rows=in_order)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evals.benchmarks.steering_arms import NONE
-from evals.comparison import STEERING, TRUTH, compare
+from evals.comparison import STEERING, TRUTH, Cell, compare
 from evals.results import read_results
 
 DOCS = Path(__file__).parents[2] / "docs"
-PRINTED = ("completion", "order", "in time", "onset error (s)", "tIoU")
 
 
 def numbers(cell: str) -> tuple[list[float], bool]:
@@ -22,24 +22,37 @@ def numbers(cell: str) -> tuple[list[float], bool]:
     return [float(one.replace("−", "-")) for one in told], "*" in cell
 
 
-def test_the_rows_of_steering_make_its_table(tmp_path: Path) -> None:
+def printed(section: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The measures of a section's table, and its cells by method."""
+    page = (DOCS / "evaluation.md").read_text(encoding="utf-8").split(f"##### {section}\n")[1].split("\n#")[0]
+    head, *rows = re.findall(r"^\| `?([\w+-]+|truth through the autoencoder)`? \| (.*) \|$", page, re.MULTILINE)
+    cells = {TRUTH if name.startswith("truth") else name: line.split(" | ") for name, line in rows}
+    return head[1].split(" | ")[:-1], cells
+
+
+@pytest.mark.parametrize(("section", "events", "arms"), [("Two events, 4 s", 2, 13), ("Three events, 8 s", 3, 5)])
+def test_the_rows_of_steering_make_its_tables(section: str, events: int, arms: int, tmp_path: Path) -> None:
     with tarfile.open(DOCS / "rows" / "steering.tar.xz") as rows:
         rows.extractall(tmp_path, filter="data")
-    methods = read_results(tmp_path)["steering"]
-    assert all(len(method.rows) == 96 for method in methods)
-    every, *_, detail = compare(methods, STEERING)
-    measured = [STEERING.columns.index(name) for name in PRINTED[:-1]]
-    ours = {name: [cells[at] for at in measured] for name, cells in every.rows}
-    for name, cells in detail.rows:
-        ours[name].append(cells[STEERING.detail.index("tIoU") - 2])  # no caption here has a third or fourth event
-    page = (DOCS / "evaluation.md").read_text(encoding="utf-8").split("#### What came out")[1].split("\n### ")[0]
-    rows_of = re.findall(r"^\| `?([\w+-]+|truth through the autoencoder)`? \| (.*) \|$", page, re.MULTILINE)
-    printed = {TRUTH if name.startswith("truth") else name: line.split(" | ") for name, line in rows_of}
-    del printed["arm"]
-    assert list(printed) == list(ours)
+    methods = [
+        replace(method, rows=tuple(row for row in method.rows if f"-{events}-" in row["unit"]))
+        for method in read_results(tmp_path)["steering"]
+    ]
+    filmed = [method for method in methods if method.rows]
+    assert all(len(method.rows) == 96 for method in filmed)
+    every, *_, detail = compare(filmed, STEERING)
+    ours: dict[str, dict[str, Cell]] = {name: {} for name, _ in every.rows}
+    for table in (every, detail):
+        for name, cells in table.rows:
+            ours[name] |= {head.rstrip(" ↑↓"): cell for head, cell in zip(table.head, cells, strict=True)}
+    measures, told = printed(section)
+    assert list(told) == list(ours)
+    assert len(ours) == arms
+    assert len(measures) >= 4
     for name, cells in ours.items():
-        for metric, cell, text in zip(PRINTED, cells, printed[name], strict=False):
+        for measure, text in zip(measures, told[name], strict=False):
+            cell = cells[measure.removesuffix(" of done events")]
             want, star = numbers(f"{cell.value} {cell.beside}")
             got, starred = numbers(text)
-            assert got == pytest.approx(want, abs=1e-9), (name, metric)
-            assert (star, len(got)) == (starred, 3 if name == NONE else 4), (name, metric)
+            assert got == pytest.approx(want, abs=1e-9), (name, measure)
+            assert (star, len(got)) == (starred, 3 if name == NONE else 4), (name, measure)
