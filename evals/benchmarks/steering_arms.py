@@ -10,18 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 from agents.sentences import states_of
 from evals.benchmarks.protocol import chosen
-from generators.clip import Event, ShotRequest
+from generators.clip import ShotRequest
 from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
 from generators.errors import RequestRejected
 
-Synopsis = Literal["none", "even", "given", "held"]
-GAP = 0.02
-"""Seconds between two states that are held until they meet."""
+Synopsis = Literal["none", "even", "given"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +29,7 @@ class Arm:
     says: str
     controls: tuple[ControlConfig, ...] = ()
     synopsis: Synopsis = "none"
-    """Whether VSTAR is told a sentence for every event: reached at even steps, in the middle of the event, or held from
-    its begin to its end."""
+    """Whether VSTAR is told a sentence for every event, reached at even steps or in the middle of the event's time."""
     whole_picture: bool = False
     """Whether events lose their subjects, so that each is held against all others on every row."""
 
@@ -56,21 +52,12 @@ class Arm:
         if self.synopsis == "none":
             return vstar
         in_time = sorted(request.events, key=lambda event: event.start)
-        told = states(request.prompt, [event.phrase for event in in_time])
-        if self.synopsis == "held":
-            return replace(vstar, synopsis=tuple(one for one in told for _ in range(2)), seconds=edges(in_time))
         middles = tuple(round((event.start + event.end) / 2, 4) for event in in_time)
-        return replace(vstar, synopsis=told, seconds=middles if self.synopsis == "given" else ())
-
-
-def edges(events: Sequence[Event]) -> tuple[float, ...]:
-    """Begin and end of each event, in order; where one ends as the next begins, or later, they part in the middle."""
-    parted = [events[0].start]
-    for event, following in pairwise(events):
-        middle = (event.end + following.start) / 2
-        half = max(following.start - event.end, GAP) / 2
-        parted += [middle - half, middle + half]
-    return tuple(round(moment, 4) for moment in (*parted, events[-1].end))
+        return replace(
+            vstar,
+            synopsis=states(request.prompt, [event.phrase for event in in_time]),
+            seconds=middles if self.synopsis == "given" else (),
+        )
 
 
 def states(prompt: str, phrases: Sequence[str]) -> tuple[str, ...]:
@@ -143,12 +130,6 @@ ARMS: Mapping[str, Arm] = {
             says="VSTAR's synopsis alone, each state in the middle of its event",
             controls=(VSTAR(synopsis=(TOLD,), regularise=False),),
             synopsis="given",
-        ),
-        Arm(
-            name="vstar-synopsis-held",
-            says="VSTAR's synopsis alone, each state held from begin to end of its event",
-            controls=(VSTAR(synopsis=(TOLD,), regularise=False),),
-            synopsis="held",
         ),
         Arm(name="ts-attn+vstar-band", says="TS-Attn and VSTAR's band", controls=(TSAttn(), VSTAR())),
         Arm(name="ts-attn+tempo", says="TS-Attn and TempoControl", controls=(TSAttn(), TempoControl())),

@@ -17,7 +17,7 @@ from evals.benchmarks.timing import timing_facts
 from evals.benchmarks.world import Autoencoder, readable
 from evals.benchmarks.world_distances import NEAR, READ, distance_lines, near_counts, near_metrics, states
 from evals.metrics.classical import Cuts
-from evals.metrics.flow import DynamicDegree
+from evals.metrics.flow import DynamicDegree, movement_second
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import Metric, NotMeasured, Outcome, Score, Summary, summarise
 from evals.metrics.video_embedders import VideoEmbedder
@@ -28,11 +28,14 @@ from evals.world.scores import MEASURES, SCORES, ClipJudgement, judge_scene
 from evals.world.settings import SCORE, read_by
 from evals.world.splits import NOT_HELD_BACK, SPLITS, STORY_SHAPE, Case, SplitName
 from evals.world.tracks import watch
+from generators.world.words import FPS
 
 BESIDE = (*SCORES, *MEASURES)
 """Whatever is read from a film stands between a ceiling and a floor, …"""
 SCRIPTLESS = ("Sharpness",)
 """… but for these, which no script decides: another one is no floor of theirs."""
+MOVEMENT = "Movement second"
+"""TempoControl's: whether the film moves most in the second in which its rendered truth does, by the same flow."""
 BY_SET = ("ECR", "ECR-id", "Order", "Colour", "ID", "Kind", "Place", "Time")
 """Scores that get a line a set."""
 LENGTHS = tuple(range(1, 7))
@@ -94,7 +97,7 @@ class World:
     def settings(self) -> Mapping[str, Any]:
         """Sets are drawn by seed; a set's first cases are the same however many there are."""
         reader = "" if isinstance(self._reader, NotMeasured) else self._reader.name
-        return {**read_by(), "seed": self._seed, "reader": reader, "frame accuracy": "over the clip"}
+        return {**read_by(), "seed": self._seed, "reader": reader, "measures": [*BESIDE, MOVEMENT]}
 
     @property
     def ceiling(self) -> str:
@@ -122,6 +125,9 @@ class World:
         judged = judge_scene(scene, case.script, sharpness(film.frames))
         outcomes = {name: _read(name, judged) for name in BESIDE}
         outcomes |= {f"{name} (ceiling)": one for name, one in self._ceiling(truth, case).items()}
+        seconds = [_movement(shown, case.script.seconds) for shown in (film.frames, truth, rendered(other.script))]
+        outcomes[MOVEMENT] = Score(value=float(seconds[0] == seconds[1]))
+        outcomes[f"{MOVEMENT} (floor)"] = Score(value=float(seconds[0] == seconds[2]))
         floor = judge_scene(scene, other.script)
         outcomes |= {f"{name} (floor)": _read(name, floor) for name in BESIDE if name not in SCRIPTLESS}
         outcomes |= {m.name: m.measure(film.frames, film.fps, unit.cases[0]) for m in self._metrics}
@@ -161,7 +167,8 @@ class World:
     def _names(self) -> list[str]:
         """Everything that is read from a film."""
         floors = [f"{name} (floor)" for name in BESIDE if name not in SCRIPTLESS]
-        return [*BESIDE, *(f"{name} (ceiling)" for name in BESIDE), *floors, *(one.name for one in self._metrics)]
+        ceilings = [f"{name} (ceiling)" for name in (*BESIDE, MOVEMENT)]
+        return [*BESIDE, MOVEMENT, *ceilings, *floors, f"{MOVEMENT} (floor)", *(one.name for one in self._metrics)]
 
     def _features(self, film: Frames, truth: Frames) -> dict[str, Any]:
         """What the reader makes of a film and of its truth."""
@@ -172,10 +179,11 @@ class World:
 
     def _ceiling(self, truth: Frames, case: Case) -> dict[str, Outcome]:
         if isinstance(self._autoencoder, NotMeasured):
-            return dict.fromkeys(BESIDE, self._autoencoder)
+            return dict.fromkeys((*BESIDE, MOVEMENT), self._autoencoder)
         best = self._autoencoder.roundtrip(truth)
         judged = judge_scene(watch(best, SCORE), case.script, sharpness(best))
-        return {name: _read(name, judged) for name in BESIDE}
+        same = _movement(best, case.script.seconds) == _movement(truth, case.script.seconds)
+        return {name: _read(name, judged) for name in BESIDE} | {MOVEMENT: Score(value=float(same))}
 
 
 def growth(judged: Sequence[Judged]) -> list[Line]:
@@ -229,9 +237,14 @@ def _read(name: str, clip: ClipJudgement) -> Outcome:
     return NotMeasured(reason=_WHY.get(name, "nothing to read it from")) if value is None else Score(value=float(value))
 
 
+def _movement(frames: Frames, seconds: float) -> int:
+    return movement_second(frames, FPS, max(int(seconds), 1))
+
+
 _WHY = {
     "Order": "a film of one event has no order",
     "Kendall tau": "fewer than two events were done",
+    "Allen relations": "fewer than two events were done",
     "Timing": "no event was done",
     "tIoU": "no event was done",
     "Onset error (s)": "no event was done",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ LASTING = 4
 """Frames looked at that something unpromised must last to count."""
 LOST = 40.0
 """Mean RGB difference to the nearest backdrop at which there is no place to name."""
+Relation = Literal["before", "during", "after"]
 LEAD = 0.02
 """Overlap by which one kind must beat the next to be named."""
 
@@ -228,6 +230,21 @@ def tau(clip: ClipJudgement) -> float | None:
     return float(np.mean(pairs)) if pairs else None
 
 
+def relation(one: Window, other: Window) -> Relation:
+    """Allen's thirteen relations of two times in three, as CATER groups them; what overlaps by `SOON` at most meets."""
+    (start, end), (next_start, next_end) = one, other
+    if min(end, next_end) - max(start, next_start) > SOON:
+        return "during"
+    return "before" if start <= next_start else "after"
+
+
+def allen(clip: ClipJudgement) -> float | None:
+    """Share of the pairs of completed events that stand to each other in time as promised; None without a pair."""
+    seen = [(e.window, (e.start, e.end)) for e in clip.events if e.done and e.start is not None and e.end is not None]
+    pairs = [relation(a, b) == relation(at, bt) for (a, at), (b, bt) in combinations(seen, 2)]
+    return _share(pairs) if pairs else None
+
+
 def strict(clip: ClipJudgement) -> float:
     """Completion that counts an event only when no earlier promise began after it."""
     done, latest = 0, -np.inf
@@ -321,6 +338,7 @@ SCORES: dict[str, Callable[[ClipJudgement], float | bool | None]] = {
 """Scores of 0..1, bigger is better."""
 MEASURES: dict[str, Callable[[ClipJudgement], float | None]] = {
     "Kendall tau": tau,
+    "Allen relations": allen,
     "tIoU": mean_iou,
     "Onset error (s)": onset_error,
     "Leak": leak,

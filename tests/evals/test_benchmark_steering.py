@@ -13,7 +13,7 @@ import pytest
 import fabula
 from evals.benchmarks.protocol import Film
 from evals.benchmarks.steering import FLOOR, Steering, SteeringSettings, arm_footage, run_arms
-from evals.benchmarks.steering_arms import ARMS, NONE, arms_named, edges, states
+from evals.benchmarks.steering_arms import ARMS, NONE, arms_named, states
 from evals.benchmarks.world_controls import ControlFootage
 from evals.comparison import STEERING, compare, forests
 from evals.metrics.score import Case, NotMeasured
@@ -22,7 +22,7 @@ from evals.results import read_results
 from evals.rows import ROWS, read_rows
 from evals.suite import Progress
 from generators.backends.instant import InstantBackend
-from generators.clip import Event, Limits
+from generators.clip import Limits
 from generators.controls.config import VSTAR
 from generators.errors import RequestRejected
 from generators.world.words import HEIGHT, LONG, SHORT, WIDTH
@@ -148,20 +148,6 @@ def test_arms_ask_for_one_shot_in_different_ways() -> None:
     assert len({(request.seed, request.prompt, request.frames) for request in seen}) == 1
     vstar = next(c for c in seen[list(ARMS).index("vstar-synopsis")].controls if isinstance(c, VSTAR))
     assert len(vstar.synopsis) == len(vstar.seconds) == 2
-    held = next(c for c in seen[list(ARMS).index("vstar-synopsis-held")].controls if isinstance(c, VSTAR))
-    first, second = vstar.synopsis
-    assert held.synopsis == (first, first, second, second)
-    assert held.seconds == edges(seen[0].events)
-
-
-def test_states_that_are_held_part_where_one_event_follows_another() -> None:
-    def event(start: float, end: float) -> Event:
-        return Event(subject="fox", phrase="jumps", start=start, end=end)
-
-    assert edges([event(0.5, 2.0), event(2.5, 3.0)]) == (0.5, 2.0, 2.5, 3.0)
-    assert edges([event(0.5, 2.0), event(2.0, 3.0)]) == (0.5, 1.99, 2.01, 3.0)
-    assert edges([event(0.5, 2.4), event(2.0, 3.0)]) == (0.5, 2.19, 2.21, 3.0)
-    assert edges([event(0.5, 2.0)]) == (0.5, 2.0)
 
 
 def test_a_synopsis_tells_each_event_in_its_scene() -> None:

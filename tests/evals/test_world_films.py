@@ -15,7 +15,7 @@ from evals.benchmarks.protocol import ALL, AUTOENCODER, Film, Judged, Judgement,
 from evals.benchmarks.world import Autoencoder
 from evals.benchmarks.world_controls import CONTROLS, ControlFootage
 from evals.benchmarks.world_distances import near_counts, states
-from evals.benchmarks.world_films import BESIDE, World, counts_of, growth, quick_counts, story_score
+from evals.benchmarks.world_films import BESIDE, MOVEMENT, World, counts_of, growth, quick_counts, story_score
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured, Outcome, Score, Summary
 from evals.suite import Result, finish, run
@@ -56,9 +56,10 @@ def test_rendered_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) 
     assert means(result, "ECR (floor)", "Order (floor)", "Prefix (floor)") == [0.0] * 3
     assert named(result)["ECR (ceiling)"].unmeasured == {"no model": 2}
     assert named(result)["Timing (floor)"].unmeasured == {"no event was done": 2}
-    assert {f"{name} ({beside})" for name in BESIDE for beside in ("ceiling", "floor")} - set(named(result)) == {
-        "Sharpness (floor)"
-    }
+    assert means(result, "Movement second", "Allen relations") == [1.0, 1.0]
+    assert named(result)["Movement second (ceiling)"].unmeasured == {"no model": 2}
+    beside = {f"{name} ({kind})" for name in (*BESIDE, MOVEMENT) for kind in ("ceiling", "floor")}
+    assert beside - set(named(result)) == {"Sharpness (floor)"}
     assert (named(result)["Frame accuracy"].mean or 0) > 0.95
     assert means(result, "overlap with truth at interval 1 (24x16 pixels)") == [1.0]
     assert named(result)["FVD-SW (detector states, 1 axes)"].mean == pytest.approx(0.0, abs=1e-9)

@@ -17,6 +17,7 @@ from evals.world.scores import (
     SOON,
     ClipJudgement,
     EventJudgement,
+    allen,
     firing,
     frame_accuracy,
     in_order,
@@ -25,6 +26,7 @@ from evals.world.scores import (
     mean_iou,
     onset_error,
     prefix,
+    relation,
     strict,
     tau,
     timing,
@@ -65,6 +67,39 @@ def judged(
 def from_onsets(onsets: Sequence[float | None]) -> ClipJudgement:
     """Events a second apart, each seen for a second from its onset, or not done."""
     return judged(*(((n, n + 1.0), None if at is None else (at, at + 1.0)) for n, at in enumerate(onsets)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        ((0.0, 1.0), (2.0, 3.0), "before"),
+        ((2.0, 3.0), (0.0, 1.0), "after"),
+        ((0.0, 1.0), (1.0, 2.0), "before"),
+        ((0.0, 1.0), (1.0 - SOON, 2.0), "before"),
+        ((0.0, 2.0), (1.0, 3.0), "during"),
+        ((0.0, 3.0), (1.0, 2.0), "during"),
+        ((1.0, 2.0), (1.0, 2.0), "during"),
+        ((1.0, 2.0), (0.0, 1.5), "during"),
+    ],
+)
+def test_relations_in_time_are_before_during_and_after(one: Span, other: Span, found: str) -> None:
+    assert relation(one, other) == found
+    back = {"before": "after", "after": "before", "during": "during"}
+    assert one == other or relation(other, one) == back[found]
+
+
+def test_allen_counts_the_pairs_that_stand_as_promised() -> None:
+    promised = ((0.0, 1.0), (1.0, 2.0), (2.0, 3.0))
+    assert allen(judged(*((window, window) for window in promised))) == 1.0
+    together = [(0.0, 1.0), (0.1, 1.1), (2.0, 3.0)]
+    assert allen(judged(*zip(promised, together, strict=True))) == pytest.approx(2 / 3)
+    backwards = [(4.0, 5.0), (2.0, 3.0), (0.0, 1.0)]
+    assert allen(judged(*zip(promised, backwards, strict=True))) == 0.0
+    assert allen(judged((promised[0], promised[0]), (promised[1], None), (promised[2], promised[2]))) == 1.0
+    assert allen(judged((promised[0], promised[0]), (promised[1], None))) is None
+    overlapping = ((0.0, 2.0), (1.0, 3.0))
+    assert allen(judged(*((window, window) for window in overlapping))) == 1.0
+    assert allen(judged((overlapping[0], (0.0, 1.0)), (overlapping[1], (2.0, 3.0)))) == 0.0
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
