@@ -164,6 +164,9 @@ class Control:
     edits_survive = True
     """Whether the scheduler is told of edits; False leaves them to a corrector that takes them back."""
 
+    makes_passes = False
+    """Whether it runs the network beside the steps' own passes: a cache of blocks would take them for steps."""
+
     probes = False
     """Whether it uses its probe: only families that can be read so will film with it."""
 
@@ -290,6 +293,11 @@ class Run:
         self._soloist: Control | None = None
         self.edited: tuple[int, ...] = ()
         """Requests whose latents the last hook edited, and whose edits are to survive."""
+        self.sites: Sequence[Site] = ()
+        """Where anybody may act."""
+        self.on_steered_step: list[Callable[[], object]] = []
+        """Called before the passes of a step in which somebody acts, and of the first one after such a step."""
+        self._acted = True
 
     def acting(self, site: Site) -> Mapping[int, Sequence[Control]]:
         """Controls that act at this site in this pass, by the pass's rows."""
@@ -330,6 +338,11 @@ class Run:
         return self.branches[row // len(self.controls)] if self._alone is None else Branch.COND
 
     @property
+    def everyone(self) -> list[Control]:
+        """The controls of all requests."""
+        return [control for controls in self.controls for control in controls]
+
+    @property
     def rows(self) -> int:
         """Rows of this pass."""
         return len(self.branches) * (len(self.controls) if self._alone is None else 1)
@@ -345,7 +358,13 @@ class Run:
     def before_step(self, step: Step, latents: Tensor, probe: Callable[[int], Probe]) -> Tensor:
         """Enter a step; the latents to predict from. `probe` gives a request its own."""
         self.step = step
-        return self._edited("before_step_with", latents, probe)
+        latents = self._edited("before_step_with", latents, probe)
+        if self.on_steered_step:
+            acts = any(self._acts(c, site, b) for c in self.everyone for site in self.sites for b in Branch)
+            for call in self.on_steered_step if acts or self._acted else ():
+                call()
+            self._acted = acts
+        return latents
 
     def predicted(self, clean: Callable[[int], Tensor]) -> None:
         """Show everyone the step's prediction; `clean` solves it for one request."""
@@ -381,12 +400,11 @@ def attached(model: VideoModel, controls: Sequence[Sequence[Control]]) -> Iterat
     for of_row in controls:
         _check(of_row)
     run = Run(controls)
-    everyone = [control for of_row in run.controls for control in of_row]
-    sites = [site for site in model.sites if any(control.at(site) for control in everyone)]
+    run.sites = [site for site in model.sites if any(control.at(site) for control in run.everyone)]
     with model.held():
-        detach = model.attach(run, sites)
+        detach = model.attach(run, run.sites)
         try:
-            for control in everyone:
+            for control in run.everyone:
                 control.meet(run.controls)
             for request, of_row in enumerate(run.controls):
                 for control in of_row:

@@ -75,6 +75,7 @@ class MotionSteering(Control):
 
     name = "MotionQueries"
     replaces_queries = True
+    makes_passes = True
 
     def __init__(self, config: MotionQueries, shot: Shot) -> None:
         super().__init__(shot)

@@ -274,9 +274,8 @@ class CogVideoXVideoModel(OneNetwork):
 
         Raises ControlRejected where blocks are skipped by a cache or split between devices.
         """
-
         if sites:
-            check_steerable(self.network, "a control")
+            check_steerable(self.network, "a control", run)
 
         def controlled(site: Site) -> tuple[Any, Callable[[Any], Any]]:
             module = self.network.transformer_blocks[site.layer].attn1

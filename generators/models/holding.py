@@ -6,9 +6,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from diffusers.hooks.first_block_cache import FirstBlockCacheConfig
 
 from generators.errors import ControlRejected
+
+if TYPE_CHECKING:
+    from generators.controls.base import Run
 
 
 class OneHolder:
@@ -29,12 +34,20 @@ class OneHolder:
             self._lock.release()
 
 
-def check_steerable(network: Any, what: str) -> None:
-    """Raise ControlRejected for a network whose blocks may be skipped, split or out of reach; `what` says for whom."""
+def check_steerable(network: Any, what: str, run: Run | None = None) -> None:
+    """Raise ControlRejected for a network whose blocks may be skipped, split or out of reach; `what` says for whom.
+
+    A FirstBlockCache is let through for the controls of a `run` that make no passes of their own: what it keeps is
+    thrown away in every step in which one acts, and then it skips nothing. Other caches count steps, and would be lost.
+    """
     if getattr(network, "is_cache_enabled", False):
-        raise ControlRejected(
-            f"{what} needs every block of every pass, and a diffusers cache skips some; call disable_cache() first"
-        )
+        lost = [what] if run is None else [c.name for c in run.everyone if c.probes or c.makes_passes]
+        if run is None or lost or not isinstance(network._cache_config, FirstBlockCacheConfig):
+            raise ControlRejected(
+                f"{(lost or [what])[0]} needs every block of every pass, and a diffusers cache skips some; call "
+                "disable_cache() first, or use a FirstBlockCache, which TS-Attn, VSTAR and Storyboarding film with"
+            )
+        run.on_steered_step.append(network._reset_stateful_cache)
     if getattr(network, "_parallel_config", None) is not None:
         raise ControlRejected(f"{what} needs whole clips, which context parallelism splits; load the model without it")
     if hasattr(network, "_orig_mod"):
@@ -50,10 +63,13 @@ def replace_processors(
     """Put new processors into attention modules, each made from the one it replaces.
 
     The call returned puts the former ones back; so does a failure half way. What is compiled of the `networks` that
-    the modules belong to runs compiled where the new processors are at rest, and as it is written where one acts.
+    the modules belong to runs compiled where the new processors are at rest, and as it is written where one acts. What
+    their caches kept of other clips is thrown away, then and now, as the stock pipelines do after each of theirs.
     """
+    networks = list(networks)
+    _empty_caches(networks)
     replaced: list[_Replaced] = []
-    undo: list[Callable[[], None]] = []
+    undo: list[Callable[[], None]] = [partial(_empty_caches, networks)]
 
     def detach() -> None:
         while undo:
@@ -113,6 +129,12 @@ class _CompiledAtRest:
         finally:
             for one in self.replaced:
                 one.module.set_processor(one.new)
+
+
+def _empty_caches(networks: Iterable[Any]) -> None:
+    for network in networks:
+        if getattr(network, "is_cache_enabled", False):
+            network._reset_stateful_cache()
 
 
 def _compiled(networks: Iterable[Any]) -> list[Any]:

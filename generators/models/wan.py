@@ -232,7 +232,7 @@ class WanShaped:
     def attach(self, run: Run, sites: Sequence[Site]) -> Callable[[], None]:
         """Put controlled attention at the sites; the call returned puts the former processors back."""
         for expert in {site.expert for site in sites}:
-            check_steerable(self.experts[expert], "a control")
+            check_steerable(self.experts[expert], "a control", run)
         controlled = ((self._attention(site), partial(self._controlled, site, run)) for site in sites)
         return replace_processors(controlled, self.experts)
 

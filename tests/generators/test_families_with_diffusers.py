@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import accelerate
+import numpy as np
 import pytest
 import torch
 from diffusers import hooks
@@ -15,7 +16,7 @@ from diffusers.models.attention_dispatch import attention_backend
 from diffusers.utils import logging
 
 from generators.clip import Event, ShotRequest
-from generators.controls.config import VSTAR, ControlConfig, TempoControl, TSAttn
+from generators.controls.config import VSTAR, ControlConfig, MotionQueries, TempoControl, TSAttn
 from generators.errors import ControlRejected
 from generators.models.loading import take_apart
 from generators.models.tiny import tiny_pipeline
@@ -338,7 +339,7 @@ are not known to most caches, and under diffusion forcing its pipeline tells the
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:torch.meshgrid")  # FasterCache's
 @pytest.mark.parametrize("cache", CACHES)
-def test_a_cache_films_as_in_the_stock_pipeline_and_is_refused_with_a_control(pipe: Any, cache: str) -> None:
+def test_a_cache_films_as_in_the_stock_pipeline_and_most_are_refused_with_a_control(pipe: Any, cache: str) -> None:
     family = next(name for name in TRANSFORMERS if name in type(pipe).__name__.lower())
     if (cache, family) in BROKEN:
         pytest.skip("diffusers' own pipeline fails with it")
@@ -347,12 +348,39 @@ def test_a_cache_films_as_in_the_stock_pipeline_and_is_refused_with_a_control(pi
     expected = stock(pipe)
     pipe.transformer._reset_stateful_cache()
     assert torch.equal(ours(pipe), expected)
+    assert torch.equal(ours(pipe), expected)
     assert torch.equal(expected, before) is ((cache, family) in IDLE)
     for controls in METHODS.values():
-        with pytest.raises(ControlRejected, match=r"disable_cache\(\)"):
-            ours(pipe, replace(REQUEST, controls=controls))
+        if cache != "first block" or any(isinstance(control, TempoControl) for control in controls):
+            with pytest.raises(ControlRejected, match=r"disable_cache\(\)"):
+                ours(pipe, replace(REQUEST, controls=controls))
     pipe.transformer.disable_cache()
     assert torch.equal(ours(pipe), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["cogvideox", "ltx", "wan"])
+@pytest.mark.parametrize("method", ["TS-Attn", "VSTAR"])
+def test_a_first_block_cache_skips_nothing_in_the_steps_of_a_control(family: str, method: str) -> None:
+    """A cache that would skip all it can: steered in every step it changes no bit, in some it skips after them."""
+    pipe = made(family)
+    steps = Settings(steps=6, guidance=SETTINGS.guidance)
+    kinds: dict[str, Callable[[float], ControlConfig]] = {
+        "TS-Attn": lambda share: replace(TSAttn(), steps=share),
+        "VSTAR": lambda share: VSTAR(scale=8.0, steps=share),
+    }
+    whole, some = (replace(REQUEST, controls=(kinds[method](share),)) for share in (1.0, 0.5))
+    ran: list[int] = []
+    last = pipe.transformer.blocks[-1] if family == "wan" else pipe.transformer.transformer_blocks[-1]
+    before, partly = ours(pipe, whole, steps), ours(pipe, some, steps)
+    pipe.transformer.enable_cache(hooks.FirstBlockCacheConfig(threshold=1e9))
+    (last.ffn if family == "wan" else last.ff).register_forward_hook(lambda *_: ran.append(1))
+    assert torch.equal(ours(pipe, whole, steps), before)
+    passes = len(ran)
+    assert not torch.equal(ours(pipe, some, steps), partly)
+    assert len(ran) - passes == passes // steps.steps * 4  # three steps of the control, and the first one after
+    with pytest.raises(ControlRejected, match="MotionQueries needs every block"):
+        ours(pipe, replace(REQUEST, controls=(MotionQueries(frames=np.zeros((9, 32, 32, 3), np.uint8)),)), steps)
 
 
 def test_context_parallelism_is_refused_with_a_control(pipe: Any) -> None:
