@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from evals.benchmarks.steering_arms import NONE
-from evals.comparison import STEERING, TRUTH, Cell, compare
+from evals.comparison import STEERING, TRUTH, Cell, compare, signed
+from evals.metrics.bootstrap import Interval
+from evals.metrics.score import difference, summarise
 from evals.results import read_results
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -56,3 +58,22 @@ def test_the_rows_of_steering_make_its_tables(section: str, events: int, arms: i
             got, starred = numbers(text)
             assert got == pytest.approx(want, abs=1e-9), (name, measure)
             assert (star, len(got)) == (starred, 3 if name == NONE else 4), (name, measure)
+
+
+def test_the_rows_of_motion_make_its_trade_off(tmp_path: Path) -> None:
+    with tarfile.open(DOCS / "rows" / "motion.tar.xz") as rows:
+        rows.extractall(tmp_path, filter="data")
+    methods = {method.name: method for method in read_results(tmp_path)["motion"]}
+    assert all(len(method.rows) == 48 for method in methods.values())
+    page = (DOCS / "methods" / "motion-queries.md").read_text(encoding="utf-8").split("### What came out\n")[1]
+    head, _, *lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
+    assert len(lines) == len(methods) == 9
+    plain = methods["plain"]
+    for share, *cells in lines:
+        method = {"0": plain, "the asked clip, rendered": methods["rendered"]}.get(share) or methods[f"share {share}"]
+        for measure, text in zip(head[1:], cells, strict=True):
+            apart = difference(method.outcomes(measure), plain.outcomes(measure))
+            assert isinstance(apart, Interval)
+            beside = "" if method is plain or "leakage" in measure else signed(apart)
+            told = f"{summarise(measure, list(method.outcomes(measure).values())).mean:.3f} {beside}"
+            assert numbers(text) == (pytest.approx(numbers(told)[0], abs=1e-9), "*" in told), (share, measure)
