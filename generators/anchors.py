@@ -25,7 +25,7 @@ from generators.controls.storyboarding_maths import Refinement, on_grid
 from generators.errors import RequestRejected
 from generators.training.checkpoint import write_whole
 
-FORMAT = "fabula anchors 1"
+FORMAT = "fabula anchors 2"
 MADE = ("weights", "steps", "levels", "guidance", "grid", "refined_grid", "steering")
 """What `made` tells."""
 WINDOWS = ("preserve", "flow", "share", "refine")
@@ -190,8 +190,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise RequestRejected(f"anchors: {path} could not be read: {error}") from error
-    if told.pop("format", "") != FORMAT:
-        raise RequestRejected(f"anchors: {path} is no file of anchors (expected {FORMAT!r})")
+    written = told.pop("format", "")
+    if written != FORMAT:
+        raise RequestRejected(
+            f"anchors: {path} is no file of anchors that can be read here (expected {FORMAT!r}, got {written!r}); film "
+            "the anchors again"
+        )
     if told.pop("sha256", "") != _digest(tensors, told):
         raise RequestRejected(f"anchors: {path} is damaged: its contents do not have the digest it names")
     return tensors, told
@@ -220,7 +224,10 @@ def _require_told(path: Path, made: Mapping[str, Any]) -> None:
         "weights": isinstance(made["weights"], str) and bool(made["weights"]),
         "levels": _are_numbers(levels) and len(levels) == made["steps"],
         "grid": _is_grid(grid),
-        "refined_grid": _is_grid(refined) and _is_grid(grid) and refined[0] == grid[0],
+        "refined_grid": _is_grid(refined)
+        and _is_grid(grid)
+        and refined[0] == grid[0]
+        and all(a <= b for a, b in zip(refined, grid, strict=True)),
         "steering": all(window is None or _are_numbers(window) and len(window) == 2 for window in windows),
     }
     for name, fit in fits.items():

@@ -84,7 +84,9 @@ class Batch:
         self.board = storyboard(self.requests, self.subjects, anchors=self.anchors, **cast.of_control)
         self.layout = common_layout(model, self.board)
         self.config = next(c for c in self.board[-1].controls if isinstance(c, Storyboarding))
-        self.level = StoryboardSteering(self.config, Shot.of(model, self.board[-1], settings.steps)).level
+        self.refined_level = StoryboardSteering(
+            self.config, Shot.of(model, self.board[-1], settings.steps)
+        ).refined_level
         """How often height and width are halved where outputs are refined."""
         stepper = model.stepper(settings.steps, self.layout)
         self.plan = Plan(self.config, noise_levels(stepper), cast.keeps)
@@ -160,7 +162,7 @@ class Batch:
         return self.riding[shot].sweeps[sweep] if steered else self.riding[shot].plain
 
     def _sweep(self, rows: list[Row], steps: range, sweep: int) -> Tensor | None:
-        """All steps of a sweep; the features (rows that rode, N, C) that its last step shows, where that is wanted."""
+        """All steps of a sweep; own steered rows' features (rows, F, C, h, w) at its last step, if wanted."""
         states = None
         cuts = {self.plan.second.start, self.plan.feature} if self.plan.second and sweep == 0 else set()
         for span in spans(steps, lambda step: self._ride(step, sweep), cuts):
@@ -189,7 +191,7 @@ class Batch:
         controls = [row.acting for row in riding]
         with (
             attached(self.model, controls) as run,
-            features_of(self.model, self.config, self.layout, self.level, run, hear) as heard,
+            features_of(self.model, self.config, self.layout, self.refined_level, run, hear) as heard,
         ):
             latents = denoise(
                 self.model, text_of(self.text, places), start_of(self.start, places), self.settings, run,
@@ -216,7 +218,7 @@ class Batch:
     def _features(self, states: Tensor) -> list[Tensor]:
         """What correspondences are read from, smoothed, (N, C) on the refined grid; of riding anchors as kept."""
         kept = [shot.features.to(states) for shot in self.riding if shot.features is not None]
-        size = self.layout.halved(self.level).grid[1:]
+        size = self.layout.halved(self.refined_level).grid[1:]
         own = [resized(smoothed(one), size) for one in states]
         return kept + [one.movedim(1, -1).flatten(0, 2) for one in own]
 
@@ -258,7 +260,7 @@ class Batch:
             mine = found[shot] if found else None
             shown = None
             if features is not None:
-                subject = on_grid(masks[max(masks)], self.layout.grid, self.layout.halved(self.level).grid)
+                subject = on_grid(masks[max(masks)], self.layout.grid, self.layout.halved(self.refined_level).grid)
                 shown = features[shot].cpu() * subject.unsqueeze(-1)
             shots.append(
                 KeptAnchor(
@@ -277,13 +279,14 @@ class Batch:
         """What shots that read each other must have in common."""
         own = ("place", "vanilla", "anchors", "subject", "segmented_by", "every")
         steering = {name: value for name, value in self.config.plain().items() if name not in own}
+        levels = noise_levels(stepper)  # some schedules have more than were asked for
         made: dict[str, Any] = {
             "weights": self.cast.weights,
-            "steps": self.settings.steps,
-            "levels": [round(level, 6) for level in noise_levels(stepper)],
+            "steps": len(levels),
+            "levels": [round(level, 6) for level in levels],
             "guidance": [self.settings.guidance, self.settings.guidance_2],
             "grid": list(self.layout.grid),
-            "refined_grid": list(self.layout.halved(self.level).grid),
+            "refined_grid": list(self.layout.halved(self.refined_level).grid),
             "steering": steering,
         }
         plain: dict[str, Any] = json.loads(json.dumps(made))

@@ -67,9 +67,11 @@ class RowSteppers(Stepper):
     """Steps each row by its own schedule; rows that follow what was filmed before go where it went."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        super().__init__(rows[0].stepper.scheduler)
+        own = next((row.stepper for row in rows if row.follows is None), rows[0].stepper)
+        super().__init__(own.scheduler)
         self.rows = rows
-        self._first = rows[0].stepper
+        self._first = own
+        """Of a row that steps: those of rows that follow stand still, and some scale by the step they stand at."""
 
     def of(self, request: int) -> Stepper:
         """The row's own schedule."""
@@ -96,7 +98,8 @@ class RowSteppers(Stepper):
 
     def scaled(self, latents: Tensor, i: int) -> Tensor:
         """Latents as the network wants to read them at step i."""
-        return torch.cat([row.stepper.scaled(one, i) for row, one in zip(self.rows, latents.split(1), strict=True)])
+        steppers = [row.stepper if row.follows is None else self._first for row in self.rows]
+        return torch.cat([own.scaled(one, i) for own, one in zip(steppers, latents.split(1), strict=True)])
 
     def noised(self, clean: Tensor, noise: Tensor, i: int) -> Tensor:
         """Clean latents at the noise level that step i reads."""

@@ -1,9 +1,10 @@
 """What steering across shots costs: Motion by Queries and Video Storyboarding beside plain clips, and `scene_rows`.
 
-FLOPs are counted on a tiny random Wan pipeline, whole generations with encoding and decoding, at two lengths of
-schedule; both are straight lines in the number of steps, so the published number follows exactly. Of a set of shots
-the passes follow from the plan of its two sweeps, on published schedules; its FLOPs are counted at one short length,
-without the decodings in which the subject is looked for, which are counted beside. Knows nothing of quality.
+FLOPs are counted on a tiny random Wan pipeline (of a set on a UNet as well), whole generations with encoding and
+decoding, at two lengths of schedule; both are straight lines in the number of steps, so the published number follows
+exactly. Of a set of shots the passes follow from the plan of its two sweeps, on published schedules; its FLOPs are
+counted at one short length, without the decodings in which the subject is looked for, which are counted beside. Knows
+nothing of quality.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ MOTION_LIMIT = 1.25
 CAST_LIMITS: dict[Keeps, float] = {"nothing": 3.4, "flow maps": 2.7}
 """Of a set in two sweeps, by what is kept from one to the other."""
 HALF = 1 / 2
-"""Of a frame, where the subject is; the clip has two rows of tokens, so a third would be none."""
+"""Of a frame, where the subject is: one of the clip's two rows of tokens."""
 SHOTS, SET_SETTINGS = 5, Settings(steps=8, guidance=1.0)
 """Without guidance: both branches take the same, in a set as in plain shots."""
 

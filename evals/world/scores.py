@@ -231,7 +231,10 @@ def tau(clip: ClipJudgement) -> float | None:
 
 
 def relation(one: Window, other: Window) -> Relation:
-    """Allen's thirteen relations of two times in three, as CATER groups them; what overlaps by `SOON` at most meets."""
+    """Allen's thirteen relations of two times in three, as CATER groups them; what overlaps by `SOON` at most meets.
+
+    So a time as short as that is before or after whatever it lies in.
+    """
     (start, end), (next_start, next_end) = one, other
     if min(end, next_end) - max(start, next_start) > SOON:
         return "during"
@@ -239,7 +242,10 @@ def relation(one: Window, other: Window) -> Relation:
 
 
 def allen(clip: ClipJudgement) -> float | None:
-    """Share of the pairs of completed events that stand to each other in time as promised; None without a pair."""
+    """Share of the pairs of completed events that stand to each other in time as promised; None without a pair.
+
+    The world's own captions promise one event after another, so there it says how many kept apart and in order.
+    """
     seen = [(e.window, (e.start, e.end)) for e in clip.events if e.done and e.start is not None and e.end is not None]
     pairs = [relation(a, b) == relation(at, bt) for (a, at), (b, bt) in combinations(seen, 2)]
     return _share(pairs) if pairs else None

@@ -136,7 +136,7 @@ class LocalBackend:
     ) -> list[Clip]:
         """Film a set as one sequence, or by Video Storyboarding, `at_once` shots a batch with the anchors in each."""
         if not self.limits.films_sets:
-            raise RequestRejected(f"{self.name} cannot film shots as one set: its limits say so")
+            raise RequestRejected(f"{self.name} cannot film shots as one set; film them one by one")
         for request in shots.requests:
             check_limits(request, self.limits)
         settings = {self._batch(request).settings for request in shots.requests}

@@ -86,7 +86,8 @@ class AttentionCall:
     q is (1, H, N, D), k and v are (1, H, M, D); the raw ones are as they were before the attention's own norm and
     before positions. `counts` (M,) says how many equal keys a column stands for; None means one. Where attention is
     factorised the first axis counts what cannot see each other: frames in space (N pixels), pixels in time (N frames);
-    `layout` is then that of the level.
+    `layout` is then that of the level, and `batch`, `raw_batch`, `norm` and `turn` take clips with their frames in one
+    sequence, (B, H, F N, D).
     """
 
     site: Site
@@ -237,7 +238,7 @@ class Control:
         return ()
 
     def parts(self, call: AttentionCall) -> Sequence[tuple[Tensor, Tensor]]:
-        """Attention to something beside the call's own keys: out (1, H, N, D) and lse (1, H, N), -inf where to none."""
+        """Attention to something beside the call's own keys: out, as the call's q, and its lse, -inf where to none."""
         return ()
 
     def output(self, call: AttentionCall, out_BHND: Tensor) -> Tensor:

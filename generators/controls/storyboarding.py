@@ -113,8 +113,8 @@ class StoryboardSteering(Control):
         self._query_layers, self._share_layers, self._refine_layers = (
             self._layers(f"{part}_layers", usual[part]) for part in ("query", "share", "refine")
         )
-        self.level = self._refined_level()
-        """Of the layers that are refined."""
+        self.refined_level = self._refined_level()
+        """How often height and width are halved in the layers that are refined."""
         own_keys = 1 if in_frames else self.frames
         self.dilution = own_keys**0.5 if config.dilution is None else config.dilution
         self.sight = Sight(config, shot)
@@ -135,7 +135,7 @@ class StoryboardSteering(Control):
     @property
     def refined_grid(self) -> tuple[int, int, int]:
         """Tokens of the layers that are refined, along time, height and width."""
-        return self.shot.layout.halved(self.level).grid
+        return self.shot.layout.halved(self.refined_level).grid
 
     def refined_mask(self) -> Tensor | None:
         """The newest mask, on that grid."""

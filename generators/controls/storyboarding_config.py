@@ -16,6 +16,15 @@ FEATURES = ddpm_sigma(261)
 """The noise level at which correspondences are read (DIFT)."""
 
 
+def check_layers(name: str, layers: object, share: str) -> None:
+    """Raise ValueError for what names no layers."""
+    numbers = isinstance(layers, tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in layers)
+    if not (layers is None or numbers or (isinstance(layers, str) and layers in ("all", share))):
+        raise ValueError(
+            f"Storyboarding.{name}: expected 'all', {share!r}, a tuple of their numbers or None, got {layers!r}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Storyboarding(ControlConfig):
     """Video Storyboarding (arXiv 2412.07750 v1) on one steered shot of a batch; `storyboard` makes the batch.
@@ -58,7 +67,7 @@ class Storyboarding(ControlConfig):
     """Noise level at which correspondences are read, where the first sweep ends."""
     feature_layer: int | None = None
     """The block whose output they are read from; None is at 65 % of the depth. Of a UNet the number of an up block;
-    None is the one that leads to the size of the refined layers."""
+    None is the one that leads to the size of the refined layers, or the coarsest there is; another size is resized."""
     weight: Literal["sigmoid", "linear"] = "sigmoid"
     """Between two keyframes: as published (0.73 at the first, 0.5 at the second), or from one to the other."""
     dropout: float = 0.0
@@ -93,6 +102,9 @@ class Storyboarding(ControlConfig):
                 f"Storyboarding.features: expected a noise level in 0..{self.refine[0]:.3f}, below the window that "
                 f"needs them, got {self.features}"
             )
+        check_layers("query_layers", self.query_layers, "last third")
+        check_layers("share_layers", self.share_layers, "last two thirds")
+        check_layers("refine_layers", self.refine_layers, "last two thirds")
         if not 0 < self.alpha <= 1:
             raise ValueError(f"Storyboarding.alpha: expected a share in (0, 1], got {self.alpha}")
         for name in ("every", "keyframes"):

@@ -16,6 +16,7 @@ from evals.benchmarks.world import Autoencoder
 from evals.benchmarks.world_controls import CONTROLS, ControlFootage
 from evals.benchmarks.world_distances import near_counts, states
 from evals.benchmarks.world_films import BESIDE, MOVEMENT, World, counts_of, growth, quick_counts, story_score
+from evals.metrics.flow import movement_second
 from evals.metrics.score import Case as Shown
 from evals.metrics.score import NotMeasured, Outcome, Score, Summary
 from evals.suite import Result, finish, run
@@ -64,6 +65,22 @@ def test_rendered_truth_scores_everything_and_its_floor_nothing(tmp_path: Path) 
     assert means(result, "overlap with truth at interval 1 (24x16 pixels)") == [1.0]
     assert named(result)["FVD-SW (detector states, 1 axes)"].mean == pytest.approx(0.0, abs=1e-9)
     assert "no network was given" in str(named(result)["FVD-SW (3-D network)"])
+
+
+def test_a_film_that_moves_in_another_second_than_its_truth_loses_that_measure() -> None:
+    world = World({"both": 8}, NO_MODEL)
+    for unit in world.units():
+        case, other = world.cases[unit.name]
+        truth, wrong = controls.film(case.script), controls.film(other.script)
+        asked, second = (movement_second(frames, FPS, int(case.script.seconds)) for frames in (truth, wrong))
+        late = np.concatenate([np.repeat(truth[:1], FPS, axis=0), truth[:-FPS]])
+        found = movement_second(late, FPS, int(case.script.seconds))
+        outcomes = world.judge(unit, [Film(frames=late, fps=FPS)]).outcomes
+        assert outcomes[MOVEMENT] == Score(value=float(found == asked))
+        assert outcomes[f"{MOVEMENT} (floor)"] == Score(value=float(found == second))
+        if found != asked:
+            return
+    pytest.fail("no film of eight moves most in another second when it begins a second later")
 
 
 @pytest.mark.slow

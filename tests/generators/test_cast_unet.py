@@ -18,12 +18,12 @@ from generators.anchors import Anchors
 from generators.cast import CastSample, CastSettings, sample_cast
 from generators.cast_rows import features_of
 from generators.clip import ShotRequest
-from generators.controls.base import Run, Shot, Step
+from generators.controls.base import AttentionCall, Run, Shot, Step
 from generators.controls.storyboarding import StoryboardSteering, storyboard
 from generators.controls.storyboarding_config import REFINED, Storyboarding
 from generators.controls.storyboarding_maths import Refinement, mask_tokens, on_grid
 from generators.errors import ControlRejected, RequestRejected
-from generators.models.base import Branch
+from generators.models.base import Branch, Layout, Site
 from generators.models.tiny_unet import TinyUnetKind, TinyUnetScheduler, tiny_unet_pipeline
 from generators.models.unet import UnetVideoModel
 from generators.models.unet_attention import ControlledUnetAttention
@@ -104,17 +104,25 @@ def test_shots_with_their_plain_copys_queries_alone_are_the_plain_ones(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_batches_and_kept_anchors_give_the_set_that_is_filmed_at_once(kind: TinyUnetKind, tmp_path: Path) -> None:
-    model = unet(kind)
-    whole = filmed(shots(4), model=model, keep_anchors=True, weights="tiny")
+@pytest.mark.parametrize(
+    ("kind", "scheduler", "settings"),
+    [("modelscope", "euler", SETTINGS), ("animatediff", "pndm", SETTINGS), ("animatediff", "ancestral", GUIDED)],
+)
+def test_batches_and_kept_anchors_give_the_set_that_is_filmed_at_once(
+    kind: TinyUnetKind, scheduler: TinyUnetScheduler, settings: Settings, tmp_path: Path
+) -> None:
+    """Of latents that no level halves evenly, and are not square; under schedulers that scale what they show."""
+    model = unet(kind, scheduler)
+    asked = [replace(shot, height=72, width=88) for shot in shots(4)]
+    whole = filmed(asked, model=model, settings=settings, keep_anchors=True, weights="tiny")
     assert whole.notes == ()
-    split = filmed(shots(4), model=model, at_once=3)
+    split = filmed(asked, model=model, settings=settings, at_once=3)
     torch.testing.assert_close(split.latents, whole.latents, atol=CLOSE, rtol=CLOSE)
     assert split.row_steps > whole.row_steps
     assert whole.anchors is not None
     whole.anchors.save(tmp_path / "anchors")
-    later = filmed(shots(4)[3:], model=model, kept=Anchors.load(tmp_path / "anchors"), weights="tiny")
+    kept = Anchors.load(tmp_path / "anchors")
+    later = filmed(asked[3:], model=model, settings=settings, kept=kept, weights="tiny")
     torch.testing.assert_close(later.latents, whole.latents[3:], atol=CLOSE, rtol=CLOSE)
 
 
@@ -144,7 +152,36 @@ def test_without_a_segmenter_the_words_of_every_level_tell_where_the_subject_is(
         assert isinstance(control, StoryboardSteering)
         assert control.mask is not None
         assert control.mask.shape == (FRAMES * HEIGHT * WIDTH,)
-        assert 0 < control.mask.float().mean() < 1
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_what_a_level_reads_in_words_is_seen_on_the_grid_of_the_latents(level: int) -> None:
+    model = unet()
+    control = steering_of(model, segmenter=None)
+    control.in_sweeps = True
+    control.begin(model)
+    step = Step(index=max(control.shared) - 1, of=SETTINGS.steps, sigma=0.9)
+    site = next(site for site in model.sites if (site.kind, site.level) == ("cross", level))
+    assert control.acts_at(site, step, Branch.COND)
+    layout, columns = control.shot.layout.halved(level), control.shot.text.columns("red fox")
+    q = torch.zeros(1, 1, layout.tokens, 2, dtype=torch.float64)
+    k = torch.zeros(1, 1, control.shot.text.tokens, 2, dtype=torch.float64)
+    frames, height, width = layout.grid
+    upper = torch.arange(layout.tokens) % (height * width) < height // 2 * width
+    q[0, 0, upper, 0] = 9.0  # the upper half reads the subject's words
+    k[0, 0, list(columns), 0] = 1.0
+    control.observe(call_of(control, site, step, q, k), q, q[..., 0])
+    control.predicted(step, lambda: torch.zeros(1))
+    control.before_step(replace(step, index=step.index + 1), torch.zeros(1))
+    assert control.mask is not None
+    seen = control.mask.view(frames, HEIGHT, WIDTH)
+    assert seen[:, : HEIGHT // 2 - 1].all()
+    assert not seen[:, HEIGHT // 2 + 1 :].any()
+
+
+def call_of(control: StoryboardSteering, site: Site, step: Step, q: Tensor, k: Tensor) -> AttentionCall:
+    layout = control.shot.layout.halved(site.level)
+    return AttentionCall(site=site, step=step, row=1, layout=layout, q=q, k=k, v=k, raw_q=q, raw_k=k)
 
 
 # Layers
@@ -187,7 +224,7 @@ def test_layers_that_cannot_be_refined_or_are_missing_are_refused(settings: dict
     with pytest.raises(ControlRejected, match=message):
         steering_of(unet(), **settings)
     if settings.get("refine_layers") == "all":
-        assert steering_of(unet(), **settings, refine=None).level == 0
+        assert steering_of(unet(), **settings, refine=None).refined_level == 0
 
 
 @pytest.mark.slow
@@ -223,6 +260,12 @@ def test_another_feature_block_is_resized_to_the_refined_grid() -> None:
 
 
 # Masks on levels
+
+
+@pytest.mark.parametrize(("level", "size"), [(0, (9, 11)), (1, (5, 6)), (2, (3, 3)), (3, (2, 2))])
+def test_a_level_halves_height_and_width_and_rounds_up(level: int, size: tuple[int, int]) -> None:
+    layout = Layout(channels=4, frames=FRAMES, height=9, width=11, patch=(1, 1, 1))
+    assert layout.halved(level).grid == (FRAMES, *size)
 
 
 def test_a_mask_on_a_level_is_on_where_more_than_half_of_the_cell_is() -> None:

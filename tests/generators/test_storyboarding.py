@@ -271,6 +271,9 @@ def test_a_subject_that_the_prompt_lacks_is_refused() -> None:
         ({"refine": (0.3, 0.9)}, "features"),
         ({"alpha": 0.0}, "alpha"),
         ({"order": "random"}, "simultaneous"),
+        ({"query_layers": "last half"}, "query_layers: expected 'all', 'last third'"),
+        ({"share_layers": [1]}, "share_layers: expected 'all', 'last two thirds'"),
+        ({"refine_layers": (1.5,)}, "refine_layers"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
