@@ -101,6 +101,11 @@ ARMS: Mapping[str, Arm] = {
             controls=(TSAttn(intervals="uniform"),),
         ),
         Arm(
+            name="ts-attn-half",
+            says="TS-Attn in the first half of the steps instead of a fifth, as chosen on the tune split",
+            controls=(TSAttn(steps=0.5),),
+        ),
+        Arm(
             name="ts-attn-whole-picture",
             says="TS-Attn with every event held against all others, whoever does them, on every row",
             controls=(TSAttn(),),
