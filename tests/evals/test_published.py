@@ -12,7 +12,7 @@ import pytest
 from evals.benchmarks.steering_arms import NONE
 from evals.comparison import STEERING, TRUTH, Cell, compare, signed
 from evals.metrics.bootstrap import Interval
-from evals.metrics.score import difference, summarise
+from evals.metrics.score import Outcome, difference, summarise
 from evals.results import read_results
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -32,7 +32,7 @@ def printed(section: str) -> tuple[list[str], dict[str, list[str]]]:
     return head[1].split(" | ")[:-1], cells
 
 
-@pytest.mark.parametrize(("section", "events", "arms"), [("Two events, 4 s", 2, 13), ("Three events, 8 s", 3, 5)])
+@pytest.mark.parametrize(("section", "events", "arms"), [("Two events, 4 s", 2, 14), ("Three events, 8 s", 3, 5)])
 def test_the_rows_of_steering_make_its_tables(section: str, events: int, arms: int, tmp_path: Path) -> None:
     with tarfile.open(DOCS / "rows" / "steering.tar.xz") as rows:
         rows.extractall(tmp_path, filter="data")
@@ -77,3 +77,29 @@ def test_the_rows_of_motion_make_its_trade_off(tmp_path: Path) -> None:
             beside = "" if method is plain or "leakage" in measure else signed(apart)
             told = f"{summarise(measure, list(method.outcomes(measure).values())).mean:.3f} {beside}"
             assert numbers(text) == (pytest.approx(numbers(told)[0], abs=1e-9), "*" in told), (share, measure)
+
+
+def test_the_rows_of_both_splits_make_what_is_told_of_them_together(tmp_path: Path) -> None:
+    with tarfile.open(DOCS / "rows" / "steering.tar.xz") as rows:
+        rows.extractall(tmp_path, filter="data")
+    found = read_results(tmp_path)
+    assert [method.name for method in found["steering-tune"]] == [NONE, "ts-attn"]
+
+    def outcomes(name: str, measure: str) -> dict[str, Outcome]:
+        return {
+            f"{benchmark} {unit}": outcome
+            for benchmark, methods in found.items()
+            for method in methods
+            for unit, outcome in method.outcomes(measure).items()
+            if method.name == name and "-2-" in unit
+        }
+
+    page = (DOCS / "evaluation.md").read_text(encoding="utf-8").split("over 128 captions ")[1]
+    told = numbers(page.split(" s (rows")[0].replace(",\n", ","))[0]
+    expected: list[float] = []
+    for measure in ("completion", "in time", "tIoU", "onset error (s)"):
+        apart = difference(outcomes("ts-attn", measure), outcomes(NONE, measure))
+        assert isinstance(apart, Interval)
+        assert measure not in ("completion", "in time") or apart.count == 128
+        expected += numbers(signed(apart))[0]
+    assert told == pytest.approx(expected, abs=1e-9)
