@@ -88,6 +88,7 @@ class Batch:
             self.config, Shot.of(model, self.board[-1], settings.steps)
         ).refined_level
         """How often height and width are halved where outputs are refined."""
+        self.refined_grid = self.layout.halved(self.refined_level).grid
         stepper = model.stepper(settings.steps, self.layout)
         self.plan = Plan(self.config, noise_levels(stepper), cast.keeps)
         self.row_steps = 0
@@ -218,8 +219,7 @@ class Batch:
     def _features(self, states: Tensor) -> list[Tensor]:
         """What correspondences are read from, smoothed, (N, C) on the refined grid; of riding anchors as kept."""
         kept = [shot.features.to(states) for shot in self.riding if shot.features is not None]
-        size = self.layout.halved(self.refined_level).grid[1:]
-        own = [resized(smoothed(one), size) for one in states]
+        own = [resized(smoothed(one), self.refined_grid[1:]) for one in states]
         return kept + [one.movedim(1, -1).flatten(0, 2) for one in own]
 
     def _found(self, features: Sequence[Tensor], rows: list[Row]) -> list[Refinement | None]:
@@ -260,7 +260,7 @@ class Batch:
             mine = found[shot] if found else None
             shown = None
             if features is not None:
-                subject = on_grid(masks[max(masks)], self.layout.grid, self.layout.halved(self.refined_level).grid)
+                subject = on_grid(masks[max(masks)], self.layout.grid, self.refined_grid)
                 shown = features[shot].cpu() * subject.unsqueeze(-1)
             shots.append(
                 KeptAnchor(
@@ -286,7 +286,7 @@ class Batch:
             "levels": [round(level, 6) for level in levels],
             "guidance": [self.settings.guidance, self.settings.guidance_2],
             "grid": list(self.layout.grid),
-            "refined_grid": list(self.layout.halved(self.refined_level).grid),
+            "refined_grid": list(self.refined_grid),
             "steering": steering,
         }
         plain: dict[str, Any] = json.loads(json.dumps(made))

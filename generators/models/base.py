@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from generators.controls.base import Run
 
 
+Way = Literal["down", "middle", "up"]
+"""Which way a UNet goes at one of its blocks."""
+
+
 class Branch(StrEnum):
     """Which half of classifier-free guidance a pass computes."""
 
@@ -80,7 +84,7 @@ class Site:
     kind: Literal["self", "cross", "joint", "temporal"]
     level: int = 0
     """How often height and width are halved where this attention works, in families that do so."""
-    way: Literal["down", "middle", "up"] | None = None
+    way: Way | None = None
     """Which way the network goes there, in such families."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
@@ -22,7 +22,7 @@ from torch import Tensor
 from generators.clip import Frames, ShotRequest
 from generators.controls.base import Run
 from generators.errors import BackendUnavailable, RequestRejected
-from generators.models.base import Branch, Family, Layout, OneNetwork, Site, Start, Text, frames_as_video
+from generators.models.base import Branch, Family, Layout, OneNetwork, Site, Start, Text, Way, frames_as_video
 from generators.models.given import known_frames
 from generators.models.holding import OneHolder, check_steerable, replace_processors
 from generators.models.loading import load_pipeline
@@ -33,7 +33,6 @@ from generators.tokens import TextMap, map_text
 
 Place = tuple[Site, Any]
 """A site and its attention module."""
-Way = Literal["down", "middle", "up"]
 
 
 class UnetVideoModel(OneNetwork):
